@@ -1,0 +1,49 @@
+//! Settings of the engine. Flags, environment and `metergate.toml` are read here and nowhere else.
+
+use std::path::PathBuf;
+
+/// What the engine needs to open a store.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Whether unknown tenants are registered on `default_plan` or denied.
+    pub unknown_tenants: UnknownTenants,
+    /// The most tenants that are registered.
+    pub tenants_max: u64,
+    /// The plan of a tenant that registers itself.
+    pub default_plan: String,
+    /// The zone of a new tenant.
+    pub default_zone: chrono_tz::Tz,
+    /// Days that realtime events are kept, 1 to 60.
+    pub realtime_days: u32,
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// A plans file that fills an empty store; default: the shipped one.
+    pub plans_file: Option<PathBuf>,
+}
+
+/// What happens to a tenant that was never seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownTenants {
+    /// It is registered on the default plan.
+    Create,
+    /// It is refused with 404 `tenant_unknown`.
+    Deny,
+}
+
+impl EngineSettings {
+    /// The defaults for a data folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            unknown_tenants: UnknownTenants::Create,
+            tenants_max: 100_000,
+            default_plan: "trial".to_owned(),
+            default_zone: chrono_tz::UTC,
+            realtime_days: 30,
+            cache_bytes: 16 * 1024 * 1024,
+            plans_file: None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The words of the trade: tenants, events, quotas, metrics, audit, money and time.
+//!
+//! Plain values. Nothing here reads a clock, a disk or the environment, and nothing here knows JSON or the file format.
+
+pub mod audit;
+pub mod event;
+pub mod metrics;
+pub mod money;
+pub mod quota;
+pub mod sketch;
+pub mod tenant;
+pub mod time;

@@ -1,0 +1,12 @@
+//! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
+
+pub mod config;
+pub mod domain;
+pub mod enforcer;
+pub mod engine;
+pub mod rules;
+pub mod tenants;
+pub mod tracker;
+pub mod writer;
+
+pub use engine::{Metergate, OpenError};

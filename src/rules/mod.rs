@@ -1,0 +1,1 @@
+//! Pure decisions: `now` is always an argument, and the same input gives the same answer.

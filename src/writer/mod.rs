@@ -1,0 +1,5 @@
+//! One thread, one transaction, one fsync, many receipts.
+
+mod receipt;
+
+pub use receipt::{Receipt, WriteError};
