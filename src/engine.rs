@@ -20,9 +20,7 @@ pub enum OpenError {
         reason: String,
     },
     /// Another process has it open.
-    #[error(
-        "the data folder {0} is in use by another metergate: stop it, or talk to it with --server"
-    )]
+    #[error("the data folder {0} is in use by another metergate: stop it, or talk to it with --server")]
     InUse(String),
     /// Written by a newer version.
     #[error(

@@ -109,12 +109,7 @@ pub struct AuditEntry {
 
 impl AuditEntry {
     /// A successful act of the system; the rest is filled in by struct update.
-    pub fn system(
-        tenant_id: Option<TenantId>,
-        event_type: &str,
-        entity_type: &str,
-        action: AuditAction,
-    ) -> Self {
+    pub fn system(tenant_id: Option<TenantId>, event_type: &str, entity_type: &str, action: AuditAction) -> Self {
         Self {
             tenant_id,
             event_type: event_type.to_owned(),

@@ -158,8 +158,7 @@ impl UsageEvent {
     /// Tokens consumed: as given, else input + output, else 0.
     pub fn tokens(&self) -> u64 {
         // Each is at most MAX_COUNT_PER_EVENT.
-        self.tokens_consumed
-            .unwrap_or_else(|| self.input_tokens.unwrap_or(0) + self.output_tokens.unwrap_or(0))
+        self.tokens_consumed.unwrap_or_else(|| self.input_tokens.unwrap_or(0) + self.output_tokens.unwrap_or(0))
     }
 
     /// The HTTP status it counts as: as given, else 200.
@@ -179,14 +178,8 @@ impl UsageEvent {
         text_within("api_endpoint", self.api_endpoint.as_ref(), 0, 255)?;
         text_within("chat_session_id", self.chat_session_id.as_ref(), 1, 128)?;
         text_within("model", self.model.as_ref(), 1, 128)?;
-        if self
-            .api_status_code
-            .is_some_and(|status| !(100..=599).contains(&status))
-        {
-            return Err(InvalidEvent::new(
-                "api_status_code",
-                "must be an HTTP status from 100 to 599",
-            ));
+        if self.api_status_code.is_some_and(|status| !(100..=599).contains(&status)) {
+            return Err(InvalidEvent::new("api_status_code", "must be an HTTP status from 100 to 599"));
         }
         for (field, count) in [
             ("embedding_tokens", self.embedding_tokens),
@@ -202,15 +195,8 @@ impl UsageEvent {
                 return Err(InvalidEvent::new(field, "is above 1,000,000,000,000"));
             }
         }
-        if self
-            .metadata
-            .as_ref()
-            .is_some_and(|json| json.len() > MAX_METADATA_BYTES)
-        {
-            return Err(InvalidEvent::new(
-                "metadata",
-                "is larger than 4 KiB of JSON",
-            ));
+        if self.metadata.as_ref().is_some_and(|json| json.len() > MAX_METADATA_BYTES) {
+            return Err(InvalidEvent::new("metadata", "is larger than 4 KiB of JSON"));
         }
         Ok(())
     }
@@ -229,28 +215,17 @@ pub struct InvalidEvent {
 impl InvalidEvent {
     /// `field` and the rest of the sentence.
     pub fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            field,
-            reason: reason.into(),
-        }
+        Self { field, reason: reason.into() }
     }
 }
 
-fn text_within(
-    field: &'static str,
-    text: Option<&CompactString>,
-    min: usize,
-    max: usize,
-) -> Result<(), InvalidEvent> {
+fn text_within(field: &'static str, text: Option<&CompactString>, min: usize, max: usize) -> Result<(), InvalidEvent> {
     let Some(text) = text else { return Ok(()) };
     if text.len() < min {
         return Err(InvalidEvent::new(field, "must not be empty"));
     }
     if text.len() > max && text.chars().count() > max {
-        return Err(InvalidEvent::new(
-            field,
-            format!("is longer than {max} characters"),
-        ));
+        return Err(InvalidEvent::new(field, format!("is longer than {max} characters")));
     }
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(InvalidEvent::new(field, "contains a control character"));
@@ -311,10 +286,7 @@ mod tests {
             "chatcmpl-9x",
             "0192f3c45a6b7c8d9e0f112233445566",
         ] {
-            assert_eq!(
-                text.parse::<EventId>().map(|id| id.to_string()),
-                Ok(text.to_owned())
-            );
+            assert_eq!(text.parse::<EventId>().map(|id| id.to_string()), Ok(text.to_owned()));
         }
         assert!("".parse::<EventId>().is_err());
         assert!("a\nb".parse::<EventId>().is_err());

@@ -111,10 +111,7 @@ impl Rollup {
             (&mut self.chat_latency_count, chat_latency_count),
             (&mut self.embeddings_generated, embeddings_generated),
             (&mut self.embeddings_tokens_used, embeddings_tokens_used),
-            (
-                &mut self.semantic_searches_performed,
-                semantic_searches_performed,
-            ),
+            (&mut self.semantic_searches_performed, semantic_searches_performed),
             (&mut self.kb_documents_ingested, kb_documents_ingested),
             (&mut self.kb_documents_failed, kb_documents_failed),
             (&mut self.total_tokens_used, total_tokens_used),
@@ -143,19 +140,9 @@ impl Rollup {
     }
 
     /// What the documented row shows for this tenant and period.
-    pub fn to_row(
-        &self,
-        tenant_id: &TenantId,
-        period: Period,
-        quota: RowQuota,
-        written: RowWritten,
-    ) -> UsageMetrics {
+    pub fn to_row(&self, tenant_id: &TenantId, period: Period, quota: RowQuota, written: RowWritten) -> UsageMetrics {
         let mean = |sum: u64, count: u64| {
-            if count == 0 {
-                0.0
-            } else {
-                sum as f64 / count as f64
-            }
+            if count == 0 { 0.0 } else { sum as f64 / count as f64 }
         };
         UsageMetrics {
             metric_id: written.metric_id,
@@ -197,11 +184,7 @@ impl Rollup {
 
     /// The cost of the priced events; `None` when there are unpriced ones and no priced cost beside them.
     pub fn known_cost(&self) -> Option<Money> {
-        if self.unpriced_events > 0 && self.cost == Money::ZERO {
-            None
-        } else {
-            Some(self.cost)
-        }
+        if self.unpriced_events > 0 && self.cost == Money::ZERO { None } else { Some(self.cost) }
     }
 }
 
@@ -227,10 +210,7 @@ pub struct RowWritten {
 
 /// One row of `tenant_usage_metrics`, by its documented names.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "the columns are documented in the README's table of the documented interface"
-)]
+#[allow(missing_docs, reason = "the columns are documented in the README's table of the documented interface")]
 pub struct UsageMetrics {
     pub metric_id: Uuid,
     pub tenant_id: TenantId,

@@ -92,12 +92,7 @@ impl FromStr for Money {
     /// Reads `12`, `0.00125` or `1.25e-3`; at most 15 decimal places after the exponent is applied.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (
-                mantissa,
-                exponent
-                    .parse::<i32>()
-                    .map_err(|_| MoneyError::NotDecimal)?,
-            ),
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| MoneyError::NotDecimal)?),
             None => (text, 0),
         };
         let (negative, mantissa) = match mantissa.strip_prefix('-') {
@@ -106,11 +101,7 @@ impl FromStr for Money {
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.len() + fraction.len() == 0
-            || mantissa.len() > 64
-            || !all_digits(whole)
-            || !all_digits(fraction)
-        {
+        if whole.len() + fraction.len() == 0 || mantissa.len() > 64 || !all_digits(whole) || !all_digits(fraction) {
             return Err(MoneyError::NotDecimal);
         }
         let digits = format!("{whole}{fraction}");
@@ -123,8 +114,7 @@ impl FromStr for Money {
         }
         let trailing_zeros = digits.len() - digits.trim_end_matches('0').len();
         // The value is `significant` x 10^scale femto-dollars.
-        let scale = i64::from(exponent) + MONEY_PLACES as i64 - fraction.len() as i64
-            + trailing_zeros as i64;
+        let scale = i64::from(exponent) + MONEY_PLACES as i64 - fraction.len() as i64 + trailing_zeros as i64;
         if scale < 0 {
             return Err(MoneyError::TooPrecise);
         }
@@ -133,11 +123,7 @@ impl FromStr for Money {
         }
         let value: u128 = significant.parse().map_err(|_| MoneyError::NotDecimal)?;
         let money = Self(value * 10u128.pow(scale as u32));
-        if money > Self::MAX {
-            Err(MoneyError::TooLarge)
-        } else {
-            Ok(money)
-        }
+        if money > Self::MAX { Err(MoneyError::TooLarge) } else { Ok(money) }
     }
 }
 
@@ -160,11 +146,7 @@ mod tests {
             ("-0.0", "0"),
             (".5", "0.5"),
         ] {
-            assert_eq!(
-                text.parse::<Money>().map(|money| money.to_string()),
-                Ok(shown.to_owned()),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Money>().map(|money| money.to_string()), Ok(shown.to_owned()), "{text}");
         }
     }
 

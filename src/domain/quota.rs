@@ -34,13 +34,7 @@ pub enum QuotaType {
 
 impl QuotaType {
     /// Every type, in the order they are shown.
-    pub const ALL: [Self; 5] = [
-        Self::Tokens,
-        Self::ApiCalls,
-        Self::ChatMessages,
-        Self::Embeddings,
-        Self::Cost,
-    ];
+    pub const ALL: [Self; 5] = [Self::Tokens, Self::ApiCalls, Self::ChatMessages, Self::Embeddings, Self::Cost];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
@@ -87,23 +81,16 @@ impl QuotaType {
 
     /// Reads an amount of this type: dollars for cost, else a whole number. Fails with what to change.
     pub fn read(self, text: &str) -> Result<u128, InvalidAmount> {
-        let invalid = |reason: String| InvalidAmount {
-            quota_type: self,
-            reason,
-        };
+        let invalid = |reason: String| InvalidAmount { quota_type: self, reason };
         match self {
-            Self::Cost => text
-                .parse::<Money>()
-                .map(Money::femtos)
-                .map_err(|error| invalid(error.to_string())),
+            Self::Cost => text.parse::<Money>().map(Money::femtos).map_err(|error| invalid(error.to_string())),
             _ => match text.parse::<u128>() {
                 Ok(amount) if amount <= MAX_COUNT => Ok(amount),
                 Ok(_) => Err(invalid("above 1,000,000,000,000,000".to_owned())),
                 Err(_) if text.starts_with('-') => Err(invalid("it cannot be negative".to_owned())),
-                Err(_) => Err(invalid(format!(
-                    "`{}` is not a whole number",
-                    text.chars().take(32).collect::<String>()
-                ))),
+                Err(_) => {
+                    Err(invalid(format!("`{}` is not a whole number", text.chars().take(32).collect::<String>())))
+                }
             },
         }
     }
@@ -250,8 +237,7 @@ pub struct LimitState {
 impl LimitState {
     /// What may still be granted: max(0, limit - used - held); `None` is unlimited.
     pub fn remaining(&self) -> Option<u128> {
-        self.limit
-            .map(|limit| limit.saturating_sub(self.used).saturating_sub(self.held))
+        self.limit.map(|limit| limit.saturating_sub(self.used).saturating_sub(self.held))
     }
 
     /// `used` in percent of the limit; 0 when unlimited, 100 when the limit is 0.
@@ -343,9 +329,7 @@ impl QuotaStatus {
     /// The state of a type in the window of the documented interface.
     pub fn primary(&self, quota_type: QuotaType) -> Option<&LimitState> {
         let window = quota_type.default_window();
-        self.limits
-            .iter()
-            .find(|state| state.quota_type == quota_type && state.window == window)
+        self.limits.iter().find(|state| state.quota_type == quota_type && state.window == window)
     }
 
     /// Whether any limit is used up.

@@ -50,9 +50,7 @@ impl Sketch {
     /// The value at rank ceil(percent x n / 100), counted from 1; 0 when empty.
     pub fn percentile(&self, percent: u64) -> f64 {
         let total: u64 = self.bins.iter().map(|&(_, count)| count).sum();
-        let rank = (u128::from(percent) * u128::from(total))
-            .div_ceil(100)
-            .max(1);
+        let rank = (u128::from(percent) * u128::from(total)).div_ceil(100).max(1);
         let mut seen = 0u128;
         for &(bin, count) in &self.bins {
             seen += u128::from(count);
@@ -94,14 +92,7 @@ mod tests {
     fn small_values_are_exact() {
         let mut sketch = Sketch::default();
         (1..=100).for_each(|value| sketch.add(value));
-        assert_eq!(
-            (
-                sketch.percentile(50),
-                sketch.percentile(95),
-                sketch.percentile(99)
-            ),
-            (50.0, 95.0, 99.0)
-        );
+        assert_eq!((sketch.percentile(50), sketch.percentile(95), sketch.percentile(99)), (50.0, 95.0, 99.0));
         assert_eq!(Sketch::default().percentile(99), 0.0);
     }
 

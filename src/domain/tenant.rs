@@ -62,13 +62,7 @@ pub enum TenantStatus {
 
 impl TenantStatus {
     /// Every status.
-    pub const ALL: [Self; 5] = [
-        Self::Active,
-        Self::Expired,
-        Self::Suspended,
-        Self::Cancelled,
-        Self::Deleted,
-    ];
+    pub const ALL: [Self; 5] = [Self::Active, Self::Expired, Self::Suspended, Self::Cancelled, Self::Deleted];
 
     /// Its name in JSON and SQL.
     pub const fn name(self) -> &'static str {
@@ -86,10 +80,7 @@ impl FromStr for TenantStatus {
     type Err = UnknownStatus;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.name() == text)
-            .ok_or_else(|| UnknownStatus(text.to_owned()))
+        Self::ALL.into_iter().find(|status| status.name() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
     }
 }
 
@@ -176,35 +167,20 @@ impl Tenant {
     }
 
     /// Its own limit for this type and window at `now`, if one is in force.
-    pub fn override_at(
-        &self,
-        quota_type: QuotaType,
-        window: Window,
-        now: Timestamp,
-    ) -> Option<&Override> {
-        self.overrides
-            .get(&(quota_type, window))
-            .filter(|own| own.until.is_none_or(|until| now < until))
+    pub fn override_at(&self, quota_type: QuotaType, window: Window, now: Timestamp) -> Option<&Override> {
+        self.overrides.get(&(quota_type, window)).filter(|own| own.until.is_none_or(|until| now < until))
     }
 
     /// Every limit in force at `now` given its plan's: the tenant's own, else the plan's.
     pub fn limits_at(&self, plan_limits: &[Limit], now: Timestamp) -> Vec<Limit> {
         let mut limits: Vec<Limit> = plan_limits
             .iter()
-            .filter(|limit| {
-                self.override_at(limit.quota_type, limit.window, now)
-                    .is_none()
-            })
+            .filter(|limit| self.override_at(limit.quota_type, limit.window, now).is_none())
             .copied()
             .collect();
         for (&(quota_type, window), own) in &self.overrides {
             if let (Some(limit), true) = (own.limit, own.until.is_none_or(|until| now < until)) {
-                limits.push(Limit {
-                    quota_type,
-                    window,
-                    limit,
-                    observe: false,
-                });
+                limits.push(Limit { quota_type, window, limit, observe: false });
             }
         }
         limits.sort_by_key(|limit| (limit.quota_type, limit.window));

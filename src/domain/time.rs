@@ -95,11 +95,7 @@ impl From<DateTime<Utc>> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            &self
-                .to_datetime()
-                .to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        )
+        f.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
@@ -152,10 +148,7 @@ impl PeriodType {
                 (date.year() as u32 - 1970) * 12 + date.month0()
             }
         };
-        Period {
-            period_type: self,
-            index,
-        }
+        Period { period_type: self, index }
     }
 }
 
@@ -163,10 +156,7 @@ impl FromStr for PeriodType {
     type Err = UnknownPeriodType;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|period| period.name() == text)
-            .ok_or_else(|| UnknownPeriodType(text.to_owned()))
+        Self::ALL.into_iter().find(|period| period.name() == text).ok_or_else(|| UnknownPeriodType(text.to_owned()))
     }
 }
 
@@ -187,18 +177,12 @@ pub struct Period {
 impl Period {
     /// The hour with this index.
     pub const fn hour(index: u32) -> Self {
-        Self {
-            period_type: PeriodType::Hourly,
-            index,
-        }
+        Self { period_type: PeriodType::Hourly, index }
     }
 
     /// The UTC day with this index.
     pub const fn day(index: u32) -> Self {
-        Self {
-            period_type: PeriodType::Daily,
-            index,
-        }
+        Self { period_type: PeriodType::Daily, index }
     }
 
     /// The first instant in it.
@@ -222,10 +206,7 @@ impl Period {
 
     /// The period that follows it.
     pub const fn next(self) -> Self {
-        Self {
-            period_type: self.period_type,
-            index: self.index + 1,
-        }
+        Self { period_type: self.period_type, index: self.index + 1 }
     }
 
     /// Whether `time` falls in it.
@@ -245,10 +226,7 @@ mod tests {
         assert_eq!(PeriodType::Daily.containing(last).end(), midnight);
         assert_eq!(PeriodType::Monthly.containing(last).end(), midnight);
         assert!(PeriodType::Monthly.containing(midnight).contains(midnight));
-        assert_eq!(
-            PeriodType::Monthly.containing(last).start().to_string(),
-            "2028-02-01T00:00:00Z"
-        );
+        assert_eq!(PeriodType::Monthly.containing(last).start().to_string(), "2028-02-01T00:00:00Z");
     }
 
     #[test]

@@ -91,11 +91,7 @@ impl QuotaEnforcer {
     }
 
     /// Whether `tokens` more tokens fit in the tenant's quota of today. Changes nothing.
-    pub fn check_tenant_quota(
-        &self,
-        tenant_id: &TenantId,
-        tokens: u64,
-    ) -> Result<bool, EnforceError> {
+    pub fn check_tenant_quota(&self, tenant_id: &TenantId, tokens: u64) -> Result<bool, EnforceError> {
         let _ = (tenant_id, tokens);
         todo!()
     }
@@ -112,21 +108,13 @@ impl QuotaEnforcer {
     }
 
     /// All or nothing over several types; blocking.
-    pub fn enforce_multiple_quotas(
-        &self,
-        tenant_id: &TenantId,
-        items: &[Item],
-    ) -> Result<Decision, EnforceError> {
+    pub fn enforce_multiple_quotas(&self, tenant_id: &TenantId, items: &[Item]) -> Result<Decision, EnforceError> {
         let _ = (tenant_id, items);
         todo!()
     }
 
     /// Enforces without blocking the thread on the disk.
-    pub async fn enforce(
-        &self,
-        tenant_id: &TenantId,
-        items: &[Item],
-    ) -> Result<ReserveOutcome, EnforceError> {
+    pub async fn enforce(&self, tenant_id: &TenantId, items: &[Item]) -> Result<ReserveOutcome, EnforceError> {
         let _ = (tenant_id, items);
         todo!()
     }
@@ -138,10 +126,7 @@ impl QuotaEnforcer {
     }
 
     /// [`Self::reserve`] for threads.
-    pub fn reserve_blocking(
-        &self,
-        request: ReserveRequest,
-    ) -> Result<ReserveOutcome, EnforceError> {
+    pub fn reserve_blocking(&self, request: ReserveRequest) -> Result<ReserveOutcome, EnforceError> {
         let _ = request;
         todo!()
     }
@@ -170,21 +155,13 @@ impl QuotaEnforcer {
     }
 
     /// Gives all of it back. True when something was held.
-    pub async fn release(
-        &self,
-        tenant_id: Option<&TenantId>,
-        reservation_id: &str,
-    ) -> Result<bool, EnforceError> {
+    pub async fn release(&self, tenant_id: Option<&TenantId>, reservation_id: &str) -> Result<bool, EnforceError> {
         let _ = (tenant_id, reservation_id);
         todo!()
     }
 
     /// [`Self::release`] for threads.
-    pub fn release_blocking(
-        &self,
-        tenant_id: Option<&TenantId>,
-        reservation_id: &str,
-    ) -> Result<bool, EnforceError> {
+    pub fn release_blocking(&self, tenant_id: Option<&TenantId>, reservation_id: &str) -> Result<bool, EnforceError> {
         let _ = (tenant_id, reservation_id);
         todo!()
     }

@@ -167,19 +167,13 @@ pub struct UsageTracker {}
 
 impl UsageTracker {
     /// Records events in one commit; outcomes stand in the order given. Never waits: a full queue is an error at once.
-    pub fn record(
-        &self,
-        events: Vec<UsageEvent>,
-    ) -> Result<Receipt<Vec<EventOutcome>>, WriteError> {
+    pub fn record(&self, events: Vec<UsageEvent>) -> Result<Receipt<Vec<EventOutcome>>, WriteError> {
         let _ = events;
         todo!()
     }
 
     /// Like [`UsageTracker::record`], waiting for room and for the commit; for threads.
-    pub fn record_blocking(
-        &self,
-        events: Vec<UsageEvent>,
-    ) -> Result<Vec<EventOutcome>, WriteError> {
+    pub fn record_blocking(&self, events: Vec<UsageEvent>) -> Result<Vec<EventOutcome>, WriteError> {
         let _ = events;
         todo!()
     }
@@ -203,11 +197,7 @@ impl UsageTracker {
     }
 
     /// Events of one tenant, newest first.
-    pub fn get_tenant_events(
-        &self,
-        tenant_id: &TenantId,
-        query: &EventQuery,
-    ) -> Result<EventPage, ReadError> {
+    pub fn get_tenant_events(&self, tenant_id: &TenantId, query: &EventQuery) -> Result<EventPage, ReadError> {
         let _ = (tenant_id, query);
         todo!()
     }
@@ -248,10 +238,7 @@ impl UsageTracker {
     }
 
     /// Folds events into hourly, daily and monthly rows: what is not yet folded, or a range again from its events.
-    pub fn aggregate_usage_metrics(
-        &self,
-        range: Option<(Timestamp, Timestamp)>,
-    ) -> Result<Aggregation, MaintainError> {
+    pub fn aggregate_usage_metrics(&self, range: Option<(Timestamp, Timestamp)>) -> Result<Aggregation, MaintainError> {
         let _ = range;
         todo!()
     }

@@ -53,9 +53,7 @@ impl<T> Future for Receipt<T> {
     type Output = Result<T, WriteError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|received| received.unwrap_or_else(|_| Err(stopped())))
+        Pin::new(&mut self.0).poll(context).map(|received| received.unwrap_or_else(|_| Err(stopped())))
     }
 }
 
