@@ -1,5 +1,6 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
 
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod enforcer;
