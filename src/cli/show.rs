@@ -105,6 +105,6 @@ mod tests {
         row(&mut table, vec!["acme".to_owned(), "7".to_owned()]);
         row(&mut table, vec!["b".to_owned(), "1,000".to_owned()]);
         let lines: Vec<String> = table.to_string().lines().map(|line| line.trim().to_owned()).collect();
-        assert_eq!(lines, ["TENANT   TOKENS", "acme          7", "b         1,000"]);
+        assert_eq!(lines, ["TENANT  TOKENS", "acme         7", "b        1,000"]);
     }
 }
