@@ -5,6 +5,7 @@ pub mod domain;
 pub mod enforcer;
 pub mod engine;
 pub mod rules;
+pub mod store;
 pub mod tenants;
 pub mod tracker;
 pub mod writer;

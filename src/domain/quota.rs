@@ -337,3 +337,18 @@ impl QuotaStatus {
         self.limits.iter().any(LimitState::is_exceeded)
     }
 }
+
+/// A denial by one limit, as it is kept for `quota explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The id the caller was given; `None` where one record stands for many.
+    pub decision_id: Option<uuid::Uuid>,
+    /// When.
+    pub at: Timestamp,
+    /// The caller's request id, if it sent one.
+    pub request_id: Option<String>,
+    /// The limit that said no, and its state then.
+    pub denied_by: DeniedBy,
+    /// How many denials it stands for.
+    pub count: u64,
+}
