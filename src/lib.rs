@@ -1,9 +1,12 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
 
+pub mod clock;
 pub mod config;
+pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod ids;
 pub mod rules;
 pub mod store;
 pub mod tenants;

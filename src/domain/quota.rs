@@ -8,6 +8,8 @@ use super::money::{MONEY_PLACES, Money};
 use super::tenant::{TenantId, TenantStatus};
 use super::time::Timestamp;
 
+pub use super::hold::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
+
 /// The largest limit or amount: 10^15 of anything counted, [`Money::MAX`] of cost.
 pub const MAX_COUNT: u128 = 1_000_000_000_000_000;
 /// How long a reservation lives unless told otherwise, in seconds.

@@ -1,1 +1,6 @@
 //! Pure decisions: `now` is always an argument, and the same input gives the same answer.
+
+pub mod administration;
+pub mod charges;
+pub mod plans;
+pub mod window;

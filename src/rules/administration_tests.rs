@@ -1,0 +1,2 @@
+//! Facts about changes of tenants.
+use super::*;
