@@ -7,6 +7,7 @@ pub mod domain;
 pub mod enforcer;
 pub mod engine;
 pub mod ids;
+pub mod live;
 pub mod rules;
 pub mod store;
 pub mod tenants;

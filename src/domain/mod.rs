@@ -4,7 +4,7 @@
 
 pub mod audit;
 pub mod event;
-pub mod hold;
+mod hold;
 pub mod metrics;
 pub mod money;
 pub mod quota;

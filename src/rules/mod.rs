@@ -2,5 +2,7 @@
 
 pub mod administration;
 pub mod charges;
+pub mod content;
 pub mod plans;
+pub mod rollup;
 pub mod window;

@@ -14,7 +14,7 @@ use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::{EventId, IdKey};
-use crate::domain::hold::QuotaSnapshot;
+use crate::domain::quota::QuotaSnapshot;
 use crate::domain::quota::{Denial, Plan};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};

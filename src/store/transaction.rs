@@ -12,7 +12,7 @@ use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
-use crate::domain::hold::QuotaSnapshot;
+use crate::domain::quota::QuotaSnapshot;
 use crate::domain::quota::{Denial, Plan};
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tenant::NestedTenant;
 use super::{decode, encode, instant, micros};
-use crate::domain::hold::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
+use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
 use crate::store::StoreError;
 use crate::store::journal::{Operation, PlacedOperation};
