@@ -12,6 +12,14 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 
+# Settings of a metergate that lives on this machine must not reach the tests.
+for name in $(compgen -e); do
+    case "$name" in
+        METERGATE_TEST_DATA) ;;
+        METERGATE_* | CRON_SECRET) unset "$name" ;;
+    esac
+done
+
 started=$SECONDS
 step="start"
 steps_done=0
@@ -34,9 +42,9 @@ trap 'exit 130' INT TERM
 run() {
     step="$1"
     shift
-    local from=$SECONDS
-    echo
-    echo "== $step: $*"
+    local from=$SECONDS heading="== $step"
+    [ "$1" != cargo ] || heading+=": $*"
+    printf '\n%s\n' "$heading"
     "$@"
     steps_done=$((steps_done + 1))
     echo "== $step: ok, $((SECONDS - from)) s"
@@ -91,10 +99,12 @@ packages() {
 
 test_log="$scratch/test.log"
 tests() {
+    echo "cargo test --locked --no-fail-fast"
     cargo test --locked --no-fail-fast 2>&1 | tee "$test_log"
 }
 
 documentation() {
+    echo 'RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked'
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 }
 
