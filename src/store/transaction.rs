@@ -182,8 +182,9 @@ impl Transaction {
     }
 
     /// Commits with one fsync. An error leaves open whether it is on disk.
-    pub fn commit(self) -> Result<(), StoreError> {
+    pub fn commit(mut self) -> Result<(), StoreError> {
         self.write.commit()?;
+        self.new_names.sort_unstable_by_key(|(number, _)| *number);
         let mut names = self.names.write();
         for (number, name) in self.new_names {
             if number as usize == names.len() {
