@@ -46,7 +46,7 @@ impl Generation {
 }
 
 /// An hour's deltas that are filed but not folded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HourLayer {
     /// By tenant number.
     pub tenants: HashMap<u32, HourDelta>,
@@ -74,12 +74,19 @@ impl LiveState {
         &mut self.generations[last]
     }
 
-    /// Counts one committed event.
-    pub fn add_event(&mut self, tenant_no: u32, event: &UsageEvent, at: Timestamp, id: Option<(IdHash, u64)>) {
+    /// Counts one committed event that happened `at` and was committed at `created_at`.
+    pub fn add_event(
+        &mut self,
+        tenant_no: u32,
+        event: &UsageEvent,
+        at: Timestamp,
+        created_at: Timestamp,
+        id: Option<(IdHash, u64)>,
+    ) {
         let session_key = self.session_key;
         let open = self.open();
         open.events += 1;
-        open.hours.entry((at.hour(), tenant_no)).or_default().add(event, at, session_key);
+        open.hours.entry((at.hour(), tenant_no)).or_default().add(event, at, created_at, session_key);
         if let Some((hash, content)) = id {
             open.ids.insert(hash, content);
         }
@@ -87,7 +94,7 @@ impl LiveState {
 
     /// Counts committed denials.
     pub fn add_denials(&mut self, tenant_no: u32, at: Timestamp, count: u64) {
-        self.open().hours.entry((at.hour(), tenant_no)).or_default().add_denials(count);
+        self.open().hours.entry((at.hour(), tenant_no)).or_default().add_denials(count, at);
     }
 
     /// Notes that commit `seq` is in.
@@ -140,14 +147,14 @@ impl LiveState {
     }
 
     /// Counts one filed event into the filed layer; at start, from the segments.
-    pub fn add_filed_event(&mut self, tenant_no: u32, event: &UsageEvent, at: Timestamp) {
+    pub fn add_filed_event(&mut self, tenant_no: u32, event: &UsageEvent, at: Timestamp, created_at: Timestamp) {
         let session_key = self.session_key;
         let tenants = &mut self.filed.entry(at.hour()).or_default().tenants;
-        tenants.entry(tenant_no).or_default().add(event, at, session_key);
+        tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);
     }
 
     /// The filed layer's hours, oldest first.
-    pub fn filed_hours(&self) -> impl Iterator<Item = (u32, &HourLayer)> {
+    pub fn filed_layers(&self) -> impl Iterator<Item = (u32, &HourLayer)> {
         self.filed.iter().map(|(hour, layer)| (*hour, layer))
     }
 
@@ -180,6 +187,21 @@ impl LiveState {
             }
         }
         sum
+    }
+
+    /// The part of it that is not filed.
+    pub fn unfiled_delta(&self, hour: u32, tenant_no: u32) -> HourDelta {
+        let mut sum = HourDelta::default();
+        let unfiled = self.generations.iter().filter_map(|generation| generation.hours.get(&(hour, tenant_no)));
+        unfiled.for_each(|delta| sum.merge(delta));
+        sum
+    }
+
+    /// The first hour that has anything unfolded.
+    pub fn first_moving_hour(&self) -> Option<u32> {
+        let filed = self.filed.keys().next().copied();
+        let unfiled = self.generations.iter().flat_map(|generation| generation.hours.keys().map(|(hour, _)| *hour));
+        filed.into_iter().chain(unfiled).min()
     }
 
     /// The hours in `hours` for which `tenant_no` has a delta, sorted.

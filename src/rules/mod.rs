@@ -4,5 +4,6 @@ pub mod administration;
 pub mod charges;
 pub mod content;
 pub mod plans;
+pub mod retention;
 pub mod rollup;
 pub mod window;

@@ -1,7 +1,11 @@
 //! Counting: what one event adds to its period (SPEC 3.2).
 
+use uuid::{Builder, Uuid};
+
 use crate::domain::event::{UsageEvent, event_types};
 use crate::domain::metrics::Rollup;
+use crate::domain::tenant::TenantId;
+use crate::domain::time::Period;
 use crate::rules::charges::{is_received_chat_message, is_sent_chat_message};
 
 /// Adds one event. `chat_session` is the keyed hash of its chat session, used for chat messages only.
@@ -61,4 +65,10 @@ pub fn count_event(rollup: &mut Rollup, event: &UsageEvent, chat_session: Option
 /// Beyond 18 million events of the largest size a sum stays at its end instead of starting over.
 fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
+}
+
+/// The id of a row: the same tenant and period have the same id for ever (a UUID of version 8, RFC 9562).
+pub fn metric_id(tenant_id: &TenantId, period: Period) -> Uuid {
+    let name = format!("{}/{}/{}", tenant_id, period.period_type.name(), period.index);
+    Builder::from_custom_bytes(xxhash_rust::xxh3::xxh3_128(name.as_bytes()).to_be_bytes()).into_uuid()
 }

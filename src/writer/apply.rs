@@ -74,6 +74,9 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
 /// The live counters.
 pub(super) struct LiveStates<'a> {
     pub(super) counters: &'a Counters,
+    /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
+    /// running could bring back a hold that has been closed meanwhile.
+    pub(super) replaying: bool,
     pub(super) plan_limits: &'a dyn Fn(&str) -> Arc<[Limit]>,
 }
 
@@ -84,7 +87,9 @@ impl States for LiveStates<'_> {
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
         let Some(slot) = self.counters.by_no(tenant_no) else { return };
-        slot.lock().insert_hold(hold);
+        if self.replaying {
+            slot.lock().insert_hold(hold);
+        }
         if let HoldId::Named(id) = &hold.id {
             self.counters.index_reservation(id, &slot);
         }

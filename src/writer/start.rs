@@ -147,13 +147,13 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
             |at: Timestamp, entry_id: u64| folded.get(&at.hour()).is_some_and(|&folded| entry_id > folded);
         snapshot.day_events(day, first_entry, from, to, |stored| {
             if unfolded(stored.event_timestamp, stored.entry_id) {
-                live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp);
+                live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at);
             }
         })?;
         for (tenant_no, entry_id, denial) in snapshot.day_denials(day)? {
             if unfolded(denial.at, entry_id) {
                 let mut delta = HourDelta::default();
-                delta.add_denials(denial.count);
+                delta.add_denials(denial.count, denial.at);
                 live.add_filed(denial.at.hour(), tenant_no, delta);
             }
         }
@@ -188,7 +188,7 @@ impl Tail<'_> {
         let mut replayed = Replayed::default();
         snapshot.commits_after(self.checkpoint.state_seq.min(self.checkpoint.filed_seq), |commit| {
             if commit.seq > self.checkpoint.state_seq {
-                apply(&commit, &mut LiveStates { counters, plan_limits: &plan_limits });
+                apply(&commit, &mut LiveStates { counters, replaying: true, plan_limits: &plan_limits });
                 // The filer goes on from the filed commits: the shadow has to be there by then.
                 if commit.seq <= self.checkpoint.filed_seq {
                     apply(&commit, shadow);
@@ -203,7 +203,7 @@ impl Tail<'_> {
                         let hash = self.identity.hash(&stored.event.tenant_id, stored.event_id.key());
                         (hash, content_digest(&stored.event, self.content_key))
                     });
-                    live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, id);
+                    live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);
                 }
                 for placed in &commit.operations {
                     if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {

@@ -174,7 +174,8 @@ impl WriterThread {
             self.apply_live(stage, &mut live);
         }
         let plan_limits = |plan: &str| shared.plan_limits(plan);
-        let ended = apply(&stage.commit, &mut LiveStates { counters: &shared.counters, plan_limits: &plan_limits });
+        let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
+        let ended = apply(&stage.commit, &mut states);
         if !stage.is_empty() {
             self.numbers = stage.numbers_after();
         }
@@ -186,7 +187,7 @@ impl WriterThread {
             return;
         }
         for (stored, id) in stage.commit.events.iter().zip(&stage.ids) {
-            live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, *id);
+            live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, *id);
         }
         for placed in &stage.commit.operations {
             if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
