@@ -50,6 +50,15 @@ struct Named {
     hold: OpenHold,
 }
 
+#[derive(Clone, Debug)]
+struct Anonymous {
+    number: u64,
+    hold: OpenHold,
+    /// Whether it lapses no earlier than the regular ones before it, as holds of one time to live do: it needs no place
+    /// among the lapses then.
+    regular: bool,
+}
+
 /// What is remembered of a named hold that ended.
 #[derive(Clone, Debug)]
 pub(super) struct Finished {
@@ -68,7 +77,10 @@ pub(super) struct Finished {
 pub(super) struct Holds {
     named: HashMap<u128, Named>,
     /// In order of their numbers, oldest first.
-    anonymous: VecDeque<(u64, OpenHold)>,
+    anonymous: VecDeque<Anonymous>,
+    /// The latest lapse of a regular anonymous hold.
+    regular_until: Timestamp,
+    /// Of every hold but the regular anonymous ones, which are in order already.
     lapses: BTreeSet<(Timestamp, Key)>,
     /// The earliest lapse, so that the usual case costs one comparison.
     next_lapse: Timestamp,
@@ -80,6 +92,7 @@ impl Default for Holds {
         Self {
             named: HashMap::default(),
             anonymous: VecDeque::new(),
+            regular_until: Timestamp::default(),
             lapses: BTreeSet::new(),
             next_lapse: Timestamp::MAX,
             finished: BTreeMap::new(),
@@ -104,8 +117,8 @@ impl Holds {
         match key {
             Key::Named(hash) => self.named.get(&hash).map(|named| &named.hold),
             Key::Anonymous(number) => {
-                let place = self.anonymous.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-                self.anonymous.get(place).map(|(_, hold)| hold)
+                let place = self.place_of(number)?;
+                self.anonymous.get(place).map(|anonymous| &anonymous.hold)
             }
         }
     }
@@ -123,10 +136,17 @@ impl Holds {
             }
             (HoldId::Anonymous(number), _) => {
                 let mut place = self.anonymous.len();
-                while place > 0 && self.anonymous[place - 1].0 > *number {
+                while place > 0 && self.anonymous[place - 1].number > *number {
                     place -= 1;
                 }
-                self.anonymous.insert(place, (*number, hold));
+                let last = place == self.anonymous.len();
+                let regular = place == 0 && last || last && self.regular_until <= hold.expires_at;
+                self.anonymous.insert(place, Anonymous { number: *number, hold, regular });
+                if regular {
+                    self.regular_until = hold.expires_at;
+                    self.next_lapse = self.next_lapse.min(hold.expires_at);
+                    return;
+                }
             }
             // `key` gives a named key for every named id.
             (HoldId::Named(_), Key::Anonymous(_)) => {}
@@ -137,31 +157,35 @@ impl Holds {
 
     pub(super) fn remove(&mut self, key: Key) -> Option<OpenHold> {
         let hold = match key {
-            Key::Named(hash) => self.named.remove(&hash)?.hold,
+            Key::Named(hash) => {
+                let hold = self.named.remove(&hash)?.hold;
+                self.lapses.remove(&(hold.expires_at, key));
+                hold
+            }
             Key::Anonymous(number) => {
-                let place = self.anonymous.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-                self.anonymous.remove(place)?.1
+                let Anonymous { hold, regular, .. } = self.anonymous.remove(self.place_of(number)?)?;
+                if !regular {
+                    self.lapses.remove(&(hold.expires_at, key));
+                }
+                hold
             }
         };
-        self.lapses.remove(&(hold.expires_at, key));
         if hold.expires_at == self.next_lapse {
-            self.next_lapse = self.lapses.first().map_or(Timestamp::MAX, |(time, _)| *time);
+            self.next_lapse = self.first_lapse().map_or(Timestamp::MAX, |(time, _)| time);
         }
-        if self.lapses.is_empty() {
-            // An idle tenant keeps no memory for holds it once had.
-            if self.anonymous.capacity() > 64 {
-                self.anonymous = VecDeque::new();
-            }
-            if self.named.capacity() > 64 {
-                self.named = HashMap::default();
-            }
+        // An idle tenant keeps no memory for holds it once had.
+        if self.anonymous.is_empty() && self.anonymous.capacity() > 64 {
+            self.anonymous = VecDeque::new();
+        }
+        if self.named.is_empty() && self.named.capacity() > 64 {
+            self.named = HashMap::default();
         }
         Some(hold)
     }
 
     /// Takes out the anonymous hold that was granted first.
     pub(super) fn remove_oldest_anonymous(&mut self) -> Option<OpenHold> {
-        let number = self.anonymous.front()?.0;
+        let number = self.anonymous.front()?.number;
         self.remove(Key::Anonymous(number))
     }
 
@@ -171,12 +195,25 @@ impl Holds {
         if now < self.next_lapse {
             return None;
         }
-        let &(_, key) = self.lapses.first()?;
+        let (_, key) = self.first_lapse()?;
         let hold = self.remove(key)?;
         if let Key::Named(hash) = key {
             self.finish(hash, &hold, HoldState::Lapsed);
         }
         Some(hold)
+    }
+
+    fn place_of(&self, number: u64) -> Option<usize> {
+        match self.anonymous.front() {
+            Some(oldest) if oldest.number == number => Some(0),
+            _ => self.anonymous.binary_search_by_key(&number, |anonymous| anonymous.number).ok(),
+        }
+    }
+
+    fn first_lapse(&self) -> Option<(Timestamp, Key)> {
+        let regular = self.anonymous.iter().find(|anonymous| anonymous.regular);
+        let regular = regular.map(|anonymous| (anonymous.hold.expires_at, Key::Anonymous(anonymous.number)));
+        regular.into_iter().chain(self.lapses.first().copied()).min()
     }
 
     /// Remembers how a named hold ended.
@@ -217,7 +254,7 @@ impl Holds {
     }
 
     pub(super) fn open_count(&self) -> usize {
-        self.lapses.len()
+        self.named.len() + self.anonymous.len()
     }
 
     /// Whether a named hold of this hash is open or remembered.
@@ -232,7 +269,7 @@ impl Holds {
 
     pub(super) fn save(&self) -> (Vec<Hold>, Vec<FinishedHold>) {
         let named = self.named.values().map(|named| named.hold.to_hold(HoldId::Named(named.id.to_string())));
-        let anonymous = self.anonymous.iter().map(|(number, hold)| hold.to_hold(HoldId::Anonymous(*number)));
+        let anonymous = self.anonymous.iter().map(|one| one.hold.to_hold(HoldId::Anonymous(one.number)));
         let mut open: Vec<Hold> = named.chain(anonymous).collect();
         open.sort_by(|one, other| one.id.cmp(&other.id));
         let finished = self.finished.iter().map(|(&id_hash, finished)| FinishedHold {

@@ -13,6 +13,11 @@ mod saved;
 mod settle;
 mod tenant_state;
 
+#[cfg(test)]
+mod facts_tests;
+#[cfg(test)]
+mod model_tests;
+
 pub use amounts::Amounts;
 pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
 pub use registry::{Counters, TenantSlot};
