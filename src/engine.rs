@@ -1,12 +1,28 @@
 //! The engine: opens the parts in order, hands out the utilities, closes in reverse.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::config::EngineSettings;
+use crossbeam_channel::{RecvTimeoutError, Sender};
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::config::{EngineSettings, UnknownTenants};
+use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
+use crate::store::{Store, StoreError};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
+use crate::writer::{Policies, Writer, start};
+
+/// How often the housekeeping looks whether anything is to be folded or forgotten.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
+/// Tenant hours that may wait for their fold in memory.
+const UNFOLDED_MAX: usize = 20_000;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +61,12 @@ pub enum OpenError {
     Storage(String),
 }
 
-/// A running engine: one per data folder and process.
-pub struct Metergate {}
+/// A running engine: one per data folder and process. Dropping it closes it.
+pub struct Metergate {
+    writer: Arc<Writer>,
+    enforcer: QuotaEnforcer,
+    housekeeping: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+}
 
 impl Metergate {
     /// Opens (or makes) a data folder with default settings.
@@ -56,42 +76,170 @@ impl Metergate {
 
     /// Opens with settings.
     pub fn open_with(settings: EngineSettings) -> Result<Self, OpenError> {
-        let _ = settings;
-        todo!()
+        Self::open_at(settings, Clock::system)
+    }
+
+    /// Opens with a clock of the caller's, for tests and development; it is given the last time the store saw.
+    pub fn open_at(
+        settings: EngineSettings,
+        make_clock: impl FnOnce(Timestamp) -> Clock,
+    ) -> Result<Self, OpenError> {
+        if !(1..=60).contains(&settings.realtime_days) {
+            let reason = "must be from 1 to 60".to_owned();
+            return Err(OpenError::Setting { field: "retention.realtime_days", reason });
+        }
+        let plans = initial_plans(&settings)?;
+        make_folder(&settings.data_dir)?;
+        let opened = Store::open(
+            &settings.data_dir,
+            settings.cache_bytes,
+            crate::ids::random_bytes(),
+            uuid::Uuid::from_bytes(crate::ids::random_bytes()),
+        );
+        let store = opened.map_err(|error| open_error(&settings.data_dir, error))?;
+        let policies = Policies {
+            create_unknown_tenants: settings.unknown_tenants == UnknownTenants::Create,
+            tenants_max: settings.tenants_max,
+            default_plan: settings.default_plan.clone(),
+            default_zone: settings.default_zone,
+            realtime_days: settings.realtime_days,
+        };
+        let started = start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
+        let writer = Writer::spawn(started)
+            .map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
+        if !writer.shared().plans.load().has(&settings.default_plan) {
+            let known: Vec<String> = writer.shared().plans.load().all().into_iter().map(|plan| plan.name).collect();
+            let reason = format!("names no plan of this store: use one of {}", known.join(", "));
+            writer.stop();
+            return Err(OpenError::Setting { field: "default_plan", reason });
+        }
+        let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
+        let engine = Self { writer, enforcer, housekeeping: Mutex::default() };
+        engine.start_housekeeping()?;
+        Ok(engine)
     }
 
     /// Records usage and reads it back.
     pub fn usage_tracker(&self) -> UsageTracker {
-        todo!()
+        UsageTracker::new(Arc::clone(&self.writer))
     }
 
     /// Decides before the work is done.
     pub fn quota_enforcer(&self) -> QuotaEnforcer {
-        todo!()
+        self.enforcer.clone()
     }
 
     /// Administers tenants and plans.
     pub fn tenants(&self) -> Tenants {
-        todo!()
+        Tenants::new(Arc::clone(&self.writer))
     }
 
     /// The server's time.
     pub fn now(&self) -> Timestamp {
-        todo!()
+        self.writer.shared().clock.now()
     }
 
     /// A key of this store for authenticating cursors.
     pub fn cursor_key(&self) -> [u8; 16] {
-        todo!()
+        let mut key = [0; 16];
+        // The first half keys the journal's nonces.
+        key.copy_from_slice(&self.writer.shared().store.secret()[16..]);
+        key
     }
 
     /// Whether writes are possible; `Err` says why not.
     pub fn is_ready(&self) -> Result<(), String> {
-        todo!()
+        self.writer.failure().map_or(Ok(()), Err)
     }
 
     /// Commits what was queued, saves the live state and stops the threads. Later writes answer unavailable.
     pub fn close(&self) {
-        todo!()
+        if let Some((stop, thread)) = self.housekeeping.lock().take() {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("the housekeeping had panicked");
+            }
+        }
+        self.writer.stop();
+    }
+
+    /// Folds ended hours, and more when memory fills up; forgets lapsed holds. Correctness does not depend on it.
+    fn start_housekeeping(&self) -> Result<(), OpenError> {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let writer = Arc::clone(&self.writer);
+        let run = move || {
+            let tracker = UsageTracker::new(Arc::clone(&writer));
+            let mut rounds = 0u64;
+            while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let shared = writer.shared();
+                let now = shared.clock.now();
+                rounds += 1;
+                if rounds.is_multiple_of(60) {
+                    shared.counters.tidy(now);
+                }
+                let due = {
+                    let live = shared.live.read();
+                    // Ten minutes after its end an hour has most of what comes late.
+                    let settled = now.plus_micros(-10 * crate::domain::time::MICROS_PER_MINUTE).hour();
+                    live.filed_deltas() > UNFOLDED_MAX || live.first_moving_hour().is_some_and(|hour| hour < settled)
+                };
+                if due && writer.failure().is_none() {
+                    if let Err(error) = tracker.aggregate_usage_metrics(None) {
+                        tracing::error!(%error, "the aggregation failed; it is tried again");
+                    }
+                }
+            }
+        };
+        let spawned = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(run);
+        let thread = spawned.map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
+        *self.housekeeping.lock() = Some((stop, thread));
+        Ok(())
+    }
+}
+
+impl Drop for Metergate {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn initial_plans(settings: &EngineSettings) -> Result<Vec<Plan>, OpenError> {
+    let (text, name) = match &settings.plans_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| OpenError::Setting {
+                field: "plans_file",
+                reason: format!("{} cannot be read: {error}", path.display()),
+            })?;
+            (text, path.display().to_string())
+        }
+        None => (SHIPPED_PLANS.to_owned(), "the shipped plans".to_owned()),
+    };
+    parse_plans(&text)
+        .map_err(|error| OpenError::Setting { field: "plans_file", reason: format!("{name}: {error}") })
+}
+
+/// Makes the folder with mode 0700 and finds out at once whether it can be written.
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let unusable = |reason: String| OpenError::Folder { path: path.display().to_string(), reason };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .map_err(|error| unusable(format!("{error}: choose another with --data-dir or mend its permissions")))
+}
+
+fn open_error(path: &Path, error: StoreError) -> OpenError {
+    let folder = path.display().to_string();
+    match error {
+        StoreError::InUse => OpenError::InUse(folder),
+        StoreError::NewerFormat { found } => {
+            OpenError::NewerFormat { found, known: crate::store::FORMAT_VERSION }
+        }
+        error => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            OpenError::Storage(format!("{folder}: {error}{cause}"))
+        }
     }
 }

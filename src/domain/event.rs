@@ -80,6 +80,39 @@ impl fmt::Display for EventId {
     }
 }
 
+/// The part of an id that is hashed: a text, a UUID's bits, or the 74 random bits of a UUIDv7.
+///
+/// Different ids have different keys, but for two UUIDv7 that differ in nothing except their clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdKey<'a> {
+    /// Of a text.
+    Text(&'a str),
+    /// Of a UUID.
+    Bits(u128),
+}
+
+impl EventId {
+    /// The part by which the store finds it.
+    pub fn key(&self) -> IdKey<'_> {
+        match self {
+            Self::Text(text) => IdKey::Text(text),
+            Self::Uuid(uuid) if is_v7(uuid) => IdKey::Bits(v7_random(uuid)),
+            Self::Uuid(uuid) => IdKey::Bits(uuid.as_u128()),
+        }
+    }
+}
+
+/// Whether a UUID is of version 7 and the RFC 9562 variant.
+pub fn is_v7(uuid: &Uuid) -> bool {
+    uuid.as_u128() >> 76 & 0xf == 7 && uuid.as_u128() >> 62 & 3 == 2
+}
+
+/// The 74 bits of a UUIDv7 that are neither clock nor version nor variant.
+pub fn v7_random(uuid: &Uuid) -> u128 {
+    let bits = uuid.as_u128();
+    (bits >> 64 & 0xfff) << 62 | bits & ((1 << 62) - 1)
+}
+
 /// One usage event as its caller gave it: only `tenant_id` and `event_type` are required.
 ///
 /// Fields hold what was given, before defaults, so that a retry can be compared with it.

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod event;
+mod hold;
 pub mod metrics;
 pub mod money;
 pub mod quota;

@@ -8,6 +8,8 @@ use super::money::{MONEY_PLACES, Money};
 use super::tenant::{TenantId, TenantStatus};
 use super::time::Timestamp;
 
+pub use super::hold::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
+
 /// The largest limit or amount: 10^15 of anything counted, [`Money::MAX`] of cost.
 pub const MAX_COUNT: u128 = 1_000_000_000_000_000;
 /// How long a reservation lives unless told otherwise, in seconds.
@@ -336,4 +338,19 @@ impl QuotaStatus {
     pub fn any_exceeded(&self) -> bool {
         self.limits.iter().any(LimitState::is_exceeded)
     }
+}
+
+/// A denial by one limit, as it is kept for `quota explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The id the caller was given; `None` where one record stands for many.
+    pub decision_id: Option<uuid::Uuid>,
+    /// When.
+    pub at: Timestamp,
+    /// The caller's request id, if it sent one.
+    pub request_id: Option<String>,
+    /// The limit that said no, and its state then.
+    pub denied_by: DeniedBy,
+    /// How many denials it stands for.
+    pub count: u64,
 }

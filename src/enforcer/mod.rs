@@ -1,185 +1,115 @@
 //! QuotaEnforcer: decides before the work is done.
+//!
+//! A decision is made in memory, in one step under the tenant's lock; what it grants is on disk before the caller hears
+//! of it. Every operation has an async form and one for threads.
 
-use crate::domain::event::{EventOutcome, UsageEvent};
-use crate::domain::quota::{Decision, Item, QuotaCheckResult, QuotaStatus, QuotaType, Reservation};
+mod check_tenant_quota;
+mod enforce_quota;
+mod reserve;
+mod set_custom_quota;
+mod settle;
+mod types;
+
+pub use types::*;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::counters::TenantSlot;
+use crate::domain::quota::{Decision, Denial, Item, MAX_ITEMS};
 use crate::domain::tenant::{TenantId, TenantStatus};
-use crate::writer::{Receipt, WriteError};
+use crate::domain::time::Timestamp;
+use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused};
+use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, Writer};
 
-/// Why the gate could not answer, or must not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnforceError {
-    /// `unknown_tenants = "deny"`, or the tenant is deleted.
-    #[error("the tenant `{0}` is unknown")]
-    UnknownTenant(TenantId),
-    /// The tenant may reserve nothing: expired, suspended or cancelled.
-    #[error("the tenant `{tenant_id}` is {}", status.name())]
-    Blocked {
-        /// Who.
-        tenant_id: TenantId,
-        /// In which state.
-        status: TenantStatus,
-    },
-    /// The request itself is wrong.
-    #[error("{field} {reason}")]
-    InvalidRequest {
-        /// The field at fault.
-        field: &'static str,
-        /// The rest of the sentence.
-        reason: String,
-    },
-    /// This reservation id was used with other items.
-    #[error("the reservation `{0}` exists with other items")]
-    ReservationConflict(String),
-    /// No such reservation.
-    #[error("the reservation `{0}` is unknown, or older than 24 hours")]
-    UnknownReservation(String),
-    /// Several tenants have a reservation of this id.
-    #[error("more than one tenant has a reservation `{0}`: name the tenant")]
-    AmbiguousReservation(String),
-    /// `tenants_max` is reached.
-    #[error("there are {0} tenants already, as many as tenants_max allows")]
-    TooManyTenants(u64),
-    /// Not durable.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-/// A request to reserve.
-#[derive(Clone, Debug)]
-pub struct ReserveRequest {
-    /// Who.
-    pub tenant_id: TenantId,
-    /// What; the same type twice is summed.
-    pub items: Vec<Item>,
-    /// Time to live, 1 to 3,600 seconds; default 60.
-    pub ttl_seconds: Option<u32>,
-    /// The tenant's own idempotency key; default: one is made.
-    pub reservation_id: Option<String>,
-}
-
-/// The answer to a request to reserve.
-#[derive(Clone, Debug)]
-pub struct ReserveOutcome {
-    /// The decision.
-    pub decision: Decision,
-    /// What is held; `None` when denied.
-    pub reservation: Option<Reservation>,
-    /// The id of a denial, for `quota explain`.
-    pub decision_id: Option<uuid::Uuid>,
-}
-
-/// What settling did.
-#[derive(Clone, Debug)]
-pub struct SettleOutcome {
-    /// Of each event.
-    pub outcomes: Vec<EventOutcome>,
-    /// Whether more was recorded than was reserved, or the reservation was released before.
-    pub overage: bool,
-    /// Whether the reservation had lapsed.
-    pub lapsed: bool,
-}
-
-/// A stub for the shape; see the real one.
+/// Decides over quotas and holds what it grants. Cheap to clone; clones share one engine.
 #[derive(Clone)]
-pub struct QuotaEnforcer {}
+pub struct QuotaEnforcer {
+    writer: Arc<Writer>,
+    /// Numbers the holds of `enforce`, which have no handle. Starts at the time in microseconds, so that a number is not
+    /// used again after a restart.
+    next_anonymous: Arc<AtomicU64>,
+}
 
 impl QuotaEnforcer {
-    /// Whether `items` would fit now. Changes nothing and registers nobody: an unknown tenant is looked at as a new one.
-    pub fn check(&self, tenant_id: &TenantId, items: &[Item]) -> Result<Decision, EnforceError> {
-        let _ = (tenant_id, items);
-        todo!()
+    pub(crate) fn new(writer: Arc<Writer>) -> Self {
+        let start = writer.shared().clock.now().micros() as u64;
+        Self { writer, next_anonymous: Arc::new(AtomicU64::new(start)) }
     }
 
-    /// Whether `tokens` more tokens fit in the tenant's quota of today. Changes nothing.
-    pub fn check_tenant_quota(&self, tenant_id: &TenantId, tokens: u64) -> Result<bool, EnforceError> {
-        let _ = (tenant_id, tokens);
-        todo!()
+    fn now(&self) -> Timestamp {
+        self.writer.shared().clock.now()
     }
 
-    /// Takes an anonymous hold of 60 s, which the tenant's next recorded event closes. Async form: see [`Self::enforce`].
-    pub fn enforce_quota(
+    fn anonymous_number(&self) -> u64 {
+        self.next_anonymous.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The tenant, if it is known and not deleted.
+    fn known(&self, tenant_id: &TenantId) -> Result<Option<Arc<TenantSlot>>, EnforceError> {
+        let Some(slot) = self.writer.shared().counters.get(tenant_id) else { return Ok(None) };
+        if slot.lock().tenant().status == TenantStatus::Deleted {
+            return Err(EnforceError::UnknownTenant(tenant_id.clone()));
+        }
+        Ok(Some(slot))
+    }
+
+    /// Asks the writer to register an unknown tenant; `Ok(Ok(slot))` when it is known already.
+    fn known_or_registering(
         &self,
         tenant_id: &TenantId,
-        quota_type: QuotaType,
-        amount: u128,
-    ) -> Result<QuotaCheckResult, EnforceError> {
-        let _ = (tenant_id, quota_type, amount);
-        todo!()
+    ) -> Result<Result<Arc<TenantSlot>, Receipt<ChangeOutcome>>, EnforceError> {
+        if let Some(slot) = self.known(tenant_id)? {
+            return Ok(Ok(slot));
+        }
+        if !self.writer.shared().policies.create_unknown_tenants {
+            return Err(EnforceError::UnknownTenant(tenant_id.clone()));
+        }
+        Ok(Err(self.writer.change(tenant_id.clone(), None, ACTOR_SYSTEM)?))
     }
 
-    /// All or nothing over several types; blocking.
-    pub fn enforce_multiple_quotas(&self, tenant_id: &TenantId, items: &[Item]) -> Result<Decision, EnforceError> {
-        let _ = (tenant_id, items);
-        todo!()
+    fn registered(&self, tenant_id: &TenantId, outcome: ChangeOutcome) -> Result<Arc<TenantSlot>, EnforceError> {
+        match outcome {
+            Ok((slot, _)) => Ok(slot),
+            Err(ChangeFailed::TooManyTenants) => {
+                Err(EnforceError::TooManyTenants(self.writer.shared().policies.tenants_max))
+            }
+            Err(ChangeFailed::Refused(ChangeRefused::Invalid { field, reason })) => {
+                Err(EnforceError::InvalidRequest { field, reason })
+            }
+            Err(ChangeFailed::Refused(_)) => Err(EnforceError::UnknownTenant(tenant_id.clone())),
+        }
     }
 
-    /// Enforces without blocking the thread on the disk.
-    pub async fn enforce(&self, tenant_id: &TenantId, items: &[Item]) -> Result<ReserveOutcome, EnforceError> {
-        let _ = (tenant_id, items);
-        todo!()
+    /// Notes a denial for the metrics, the audit trail and `quota explain`. Gives its decision id.
+    fn note_denial(&self, slot: &TenantSlot, decision: &Decision) -> uuid::Uuid {
+        let decision_id = crate::ids::new_uuid_v7(decision.decided_at);
+        // A denied request is one denial, whatever the number of limits that said no: the first stands for it.
+        let denials = decision.denied_by.iter().take(1).map(|denied_by| Denial {
+            decision_id: Some(decision_id),
+            at: decision.decided_at,
+            request_id: None,
+            denied_by: *denied_by,
+            count: 1,
+        });
+        self.writer.shared().denials.note(slot.no, &slot.id, denials.collect());
+        decision_id
     }
+}
 
-    /// Reserves several types in one step, all or nothing; durable when it returns.
-    pub async fn reserve(&self, request: ReserveRequest) -> Result<ReserveOutcome, EnforceError> {
-        let _ = request;
-        todo!()
+/// Refuses items that no decision can be made about.
+fn check_items(items: &[Item]) -> Result<(), EnforceError> {
+    if items.is_empty() {
+        return Err(EnforceError::invalid("items", "must name at least one quota type and amount"));
     }
-
-    /// [`Self::reserve`] for threads.
-    pub fn reserve_blocking(&self, request: ReserveRequest) -> Result<ReserveOutcome, EnforceError> {
-        let _ = request;
-        todo!()
+    if items.len() > MAX_ITEMS {
+        return Err(EnforceError::invalid("items", format!("holds more than {MAX_ITEMS} items")));
     }
-
-    /// Records what really happened and gives back the rest, in one commit; safe to repeat.
-    /// `tenant_id` may be left out when the events name it or the id is unique.
-    pub async fn settle(
-        &self,
-        tenant_id: Option<&TenantId>,
-        reservation_id: &str,
-        events: Vec<UsageEvent>,
-    ) -> Result<SettleOutcome, EnforceError> {
-        let _ = (tenant_id, reservation_id, events);
-        todo!()
-    }
-
-    /// [`Self::settle`] for threads.
-    pub fn settle_blocking(
-        &self,
-        tenant_id: Option<&TenantId>,
-        reservation_id: &str,
-        events: Vec<UsageEvent>,
-    ) -> Result<SettleOutcome, EnforceError> {
-        let _ = (tenant_id, reservation_id, events);
-        todo!()
-    }
-
-    /// Gives all of it back. True when something was held.
-    pub async fn release(&self, tenant_id: Option<&TenantId>, reservation_id: &str) -> Result<bool, EnforceError> {
-        let _ = (tenant_id, reservation_id);
-        todo!()
-    }
-
-    /// [`Self::release`] for threads.
-    pub fn release_blocking(&self, tenant_id: Option<&TenantId>, reservation_id: &str) -> Result<bool, EnforceError> {
-        let _ = (tenant_id, reservation_id);
-        todo!()
-    }
-
-    /// Sets the tenant's own limit in the type's documented window; `None` is unlimited. Registers the tenant if need be.
-    pub fn set_custom_quota(
-        &self,
-        tenant_id: &TenantId,
-        quota_type: QuotaType,
-        limit: Option<u128>,
-    ) -> Result<Receipt<()>, EnforceError> {
-        let _ = (tenant_id, quota_type, limit);
-        todo!()
-    }
-
-    /// Everything about the tenant's quotas now.
-    pub fn get_quota_status(&self, tenant_id: &TenantId) -> Result<QuotaStatus, EnforceError> {
-        let _ = tenant_id;
-        todo!()
+    match items.iter().find(|item| item.amount > item.quota_type.max()) {
+        Some(item) => {
+            let most = item.quota_type.show(item.quota_type.max());
+            Err(EnforceError::invalid("amount", format!("of {} is above {most}", item.quota_type)))
+        }
+        None => Ok(()),
     }
 }

@@ -1,1 +1,9 @@
 //! Pure decisions: `now` is always an argument, and the same input gives the same answer.
+
+pub mod administration;
+pub mod charges;
+pub mod content;
+pub mod plans;
+pub mod retention;
+pub mod rollup;
+pub mod window;

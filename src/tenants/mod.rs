@@ -1,8 +1,11 @@
 //! Tenants and plans, as administered: each change is one transaction with its audit record.
 
+use std::sync::Arc;
+
 use crate::domain::quota::Plan;
-use crate::domain::tenant::{Tenant, TenantChange, TenantId};
-use crate::writer::{Receipt, WriteError};
+use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
+use crate::rules::administration::ChangeRefused;
+use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, WriteError, Writer};
 
 /// Who asks for a change, for the audit record.
 #[derive(Clone, Debug)]
@@ -38,41 +41,86 @@ pub enum AdminError {
     Write(#[from] WriteError),
 }
 
-/// A stub for the shape; see the real one.
+/// Administers tenants and plans. Cheap to clone; clones share one engine.
 #[derive(Clone)]
-pub struct Tenants {}
+pub struct Tenants {
+    writer: Arc<Writer>,
+}
 
 impl Tenants {
+    pub(crate) const fn new(writer: Arc<Writer>) -> Self {
+        Self { writer }
+    }
+
     /// One tenant; deleted ones are unknown.
     pub fn get(&self, tenant_id: &TenantId) -> Result<Tenant, AdminError> {
-        let _ = tenant_id;
-        todo!()
+        let slot = self.writer.shared().counters.get(tenant_id);
+        let tenant = slot.map(|slot| (**slot.lock().tenant()).clone());
+        tenant
+            .filter(|tenant| tenant.status != TenantStatus::Deleted)
+            .ok_or_else(|| AdminError::UnknownTenant(tenant_id.clone()))
     }
 
     /// Tenants in order of their ids, after `after`, at most `limit`; deleted ones left out.
     pub fn list(&self, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
-        let _ = (after, limit);
-        todo!()
+        let mut slots = self.writer.shared().counters.all();
+        slots.retain(|slot| after.is_none_or(|after| slot.id > *after));
+        slots.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let tenants = slots.into_iter().map(|slot| (**slot.lock().tenant()).clone());
+        tenants.filter(|tenant| tenant.status != TenantStatus::Deleted).take(limit).collect()
     }
 
     /// How many there are, deleted ones left out.
     pub fn count(&self) -> u64 {
-        todo!()
+        let slots = self.writer.shared().counters.all();
+        slots.iter().filter(|slot| slot.lock().tenant().status != TenantStatus::Deleted).count() as u64
     }
 
     /// Applies one change in one transaction with its audit record; gives the tenant after it.
-    pub fn change(
+    pub async fn change(
         &self,
         tenant_id: &TenantId,
         change: TenantChange,
         actor: &Actor,
-    ) -> Result<Receipt<Result<Tenant, AdminError>>, AdminError> {
-        let _ = (tenant_id, change, actor);
-        todo!()
+    ) -> Result<Tenant, AdminError> {
+        let changed = self.begin_change(tenant_id, change, actor)?.await?;
+        self.changed(tenant_id, changed)
+    }
+
+    /// [`Self::change`] for threads.
+    pub fn change_blocking(
+        &self,
+        tenant_id: &TenantId,
+        change: TenantChange,
+        actor: &Actor,
+    ) -> Result<Tenant, AdminError> {
+        let changed = self.begin_change(tenant_id, change, actor)?.wait()?;
+        self.changed(tenant_id, changed)
+    }
+
+    fn begin_change(
+        &self,
+        tenant_id: &TenantId,
+        change: TenantChange,
+        actor: &Actor,
+    ) -> Result<Receipt<ChangeOutcome>, WriteError> {
+        self.writer.change(tenant_id.clone(), Some(change), &actor.0)
+    }
+
+    fn changed(&self, tenant_id: &TenantId, outcome: ChangeOutcome) -> Result<Tenant, AdminError> {
+        outcome.map(|(_, tenant)| tenant).map_err(|failed| match failed {
+            ChangeFailed::TooManyTenants => AdminError::TooManyTenants(self.writer.shared().policies.tenants_max),
+            ChangeFailed::Refused(ChangeRefused::UnknownTenant) => AdminError::UnknownTenant(tenant_id.clone()),
+            ChangeFailed::Refused(ChangeRefused::Invalid { field, reason }) => AdminError::Invalid { field, reason },
+            ChangeFailed::Refused(ChangeRefused::UnknownPlan(plan)) => {
+                let known: Vec<String> = self.plans().into_iter().map(|plan| plan.name).collect();
+                AdminError::UnknownPlan { plan, known: known.join(", ") }
+            }
+        })
     }
 
     /// The plans in force, by name.
     pub fn plans(&self) -> Vec<Plan> {
-        todo!()
+        self.writer.shared().plans.load().all()
     }
 }

@@ -1,5 +1,223 @@
 //! One thread, one transaction, one fsync, many receipts.
+//!
+//! - [`Writer`] is the handle: it takes commands and hands out receipts.
+//! - `thread` commits what is waiting; `stage` decides what a commit holds; `apply` does to the counters what it says.
+//! - `filer` moves closed generations from the journal into segments, in the background.
+//! - `start` rebuilds memory from the disk.
 
+mod apply;
+mod command;
+mod denials;
+mod filer;
 mod receipt;
+mod shared;
+mod stage;
+mod start;
+mod thread;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::{Sender, TrySendError};
+use parking_lot::{Mutex, MutexGuard};
+
+pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded, SettleTarget};
 pub use receipt::{Receipt, WriteError};
+pub use shared::{Incoming, PlanBook, Policies, Shared};
+pub(crate) use start::{Started, start};
+
+use crate::counters::{Released, TenantSlot};
+use crate::domain::quota::Hold;
+use crate::domain::tenant::{TenantChange, TenantId};
+use filer::Filer;
+use thread::WriterThread;
+
+/// Events that may wait for the writer.
+const QUEUED_EVENTS_MAX: usize = 100_000;
+/// Commands that may wait for the writer.
+const QUEUED_COMMANDS_MAX: usize = 16_384;
+
+/// The handle of the writer; clones share it through an `Arc`.
+pub struct Writer {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    queued_events: Arc<AtomicUsize>,
+    failed: Arc<ArcSwapOption<String>>,
+    /// Held by whoever moves things between memory and disk in the background: the filer, a fold, a clean-up.
+    maintenance: Arc<Mutex<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the writer's and the filer's thread over what [`start`] rebuilt.
+    pub(crate) fn spawn(started: Started) -> std::io::Result<Arc<Self>> {
+        let (sender, commands) = crossbeam_channel::bounded(QUEUED_COMMANDS_MAX);
+        let (closed, closed_generations) = crossbeam_channel::bounded(1);
+        let shared = Arc::new(started.shared);
+        let writer = Arc::new(Self {
+            shared: Arc::clone(&shared),
+            commands: sender,
+            queued_events: Arc::default(),
+            failed: Arc::default(),
+            maintenance: Arc::default(),
+            threads: Mutex::default(),
+        });
+        let thread = WriterThread {
+            shared,
+            commands,
+            queued_events: Arc::clone(&writer.queued_events),
+            failed: Arc::clone(&writer.failed),
+            numbers: started.numbers,
+            last_commit: started.last_commit,
+            closed,
+        };
+        let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
+        let poison = Arc::clone(&writer.failed);
+        let run_writer = move || {
+            let guard = PoisonOnPanic(poison);
+            thread.run();
+            drop(guard);
+        };
+        let mut threads = vec![std::thread::Builder::new().name("writer".to_owned()).spawn(run_writer)?];
+        threads.push(std::thread::Builder::new().name("filer".to_owned()).spawn(move || filer.run())?);
+        *writer.threads.lock() = threads;
+        Ok(writer)
+    }
+
+    /// What every part shares.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.load().as_ref().map(|reason| reason.to_string())
+    }
+
+    /// Keeps the background from moving anything between memory and disk while the guard lives.
+    pub(crate) fn maintenance(&self) -> MutexGuard<'_, ()> {
+        self.maintenance.lock()
+    }
+
+    /// Queues events for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
+    pub(crate) fn record(
+        &self,
+        events: Vec<Incoming>,
+        settles: Option<SettleTarget>,
+        wait: bool,
+    ) -> Result<Receipt<Recorded>, WriteError> {
+        let count = events.len();
+        let queued = self.queued_events.fetch_add(count, Ordering::Relaxed);
+        if !wait && queued > 0 && queued + count > QUEUED_EVENTS_MAX {
+            self.queued_events.fetch_sub(count, Ordering::Relaxed);
+            return Err(WriteError::QueueFull);
+        }
+        let submitted = self.submit(wait, |promise| Command::Record { events, settles, promise });
+        if submitted.is_err() {
+            self.queued_events.fetch_sub(count, Ordering::Relaxed);
+        }
+        submitted
+    }
+
+    /// Journals a grant.
+    pub(crate) fn hold(&self, slot: Arc<TenantSlot>, hold: Hold) -> Result<Receipt<()>, WriteError> {
+        self.submit(false, |promise| Command::Hold { slot, hold, promise })
+    }
+
+    /// Gives a reservation back.
+    pub(crate) fn release(
+        &self,
+        slot: Arc<TenantSlot>,
+        reservation_id: String,
+    ) -> Result<Receipt<Released>, WriteError> {
+        self.submit(false, |promise| Command::Release { slot, reservation_id, promise })
+    }
+
+    /// Changes a tenant; for `None`, registers it if it is unknown.
+    pub(crate) fn change(
+        &self,
+        tenant_id: TenantId,
+        change: Option<TenantChange>,
+        actor: &str,
+    ) -> Result<Receipt<ChangeOutcome>, WriteError> {
+        let actor = actor.to_owned();
+        self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
+    }
+
+    /// Applies a prepared write; blocks until it is on disk and in memory.
+    pub(crate) fn publish(&self, publication: Publication) -> Result<(), WriteError> {
+        let publication = Box::new(publication);
+        self.submit(true, |promise| Command::Publish { publication, promise })?.wait()
+    }
+
+    /// Files everything that is committed by now; blocks until it is done.
+    pub(crate) fn file_everything(&self) -> Result<(), WriteError> {
+        self.submit(true, |promise| Command::CloseGeneration { promise })?.wait()?;
+        while self.shared.live.read().oldest_closed().is_some() {
+            if let Some(reason) = self.failure() {
+                return Err(WriteError::Unavailable(reason));
+            }
+            if self.threads.lock().iter().all(JoinHandle::is_finished) {
+                return Err(WriteError::Unavailable("the filer has stopped".to_owned()));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Commits what was queued, files it, saves the counters, and ends the threads.
+    pub fn stop(&self) {
+        if self.threads.lock().is_empty() {
+            return;
+        }
+        if let Err(error) = self.file_everything() {
+            tracing::warn!(%error, "the journal could not be filed at the stop: it is replayed at the next start");
+        }
+        // The writer goes first: what it refuses from here on, callers are told.
+        let _already_gone = self.commands.send(Command::Stop);
+        self.failed.store(Some(Arc::new("metergate is closed".to_owned())));
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a background thread had panicked");
+            }
+        }
+    }
+
+    fn submit<T>(
+        &self,
+        wait: bool,
+        command: impl FnOnce(receipt::Promise<T>) -> Command,
+    ) -> Result<Receipt<T>, WriteError> {
+        if let Some(reason) = self.failure() {
+            return Err(WriteError::Unavailable(reason));
+        }
+        let (promise, receipt) = Receipt::new();
+        let command = command(promise);
+        let sent = if wait {
+            self.commands.send(command).map_err(|_| TrySendError::Disconnected(()))
+        } else {
+            self.commands.try_send(command).map_err(|error| match error {
+                TrySendError::Full(_) => TrySendError::Full(()),
+                TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
+            })
+        };
+        match sent {
+            Ok(()) => Ok(receipt),
+            Err(TrySendError::Full(())) => Err(WriteError::QueueFull),
+            Err(TrySendError::Disconnected(())) => Err(WriteError::Unavailable("the writer has stopped".to_owned())),
+        }
+    }
+}
+
+/// Marks the store as failed when the writer's thread ends by a panic, so that nobody waits for it.
+struct PoisonOnPanic(Arc<ArcSwapOption<String>>);
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(Some(Arc::new("the writer has panicked: restart metergate".to_owned())));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Counters: every tenant's quotas in memory, decided and taken in one step.
+//!
+//! A [`TenantState`] is a deterministic state machine of one tenant. It lives twice: behind the lock of its
+//! [`TenantSlot`], where requests are decided, and as a shadow that is replayed from the journal and saved.
+
+mod amounts;
+mod calendar;
+mod decide;
+mod holds;
+mod minute;
+mod registry;
+mod saved;
+mod settle;
+mod tenant_state;
+
+#[cfg(test)]
+mod facts_tests;
+#[cfg(test)]
+mod model_tests;
+
+pub use amounts::Amounts;
+pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
+pub use registry::{Counters, TenantSlot};
+pub use settle::{Found, Released, Settled};
+pub use tenant_state::{HoldRequest, Taken, TenantState};

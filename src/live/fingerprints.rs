@@ -1,0 +1,198 @@
+//! Which event ids were filed, for as long as their events are kept: a few bytes an id, and a day to look in on a hit.
+//!
+//! 256 partitions of 64-byte lines; a line holds 16 entries of 32 bits: a 6-bit day slot and the low 26 bits of the id's
+//! 43-bit hash. The line's place gives the other bits back, so a partition grows without its ids being read again. A hit
+//! is only a hint (about 1 in 4 million is wrong): the id itself is looked up in the segments of the slot's day.
+//! Seven slot values more than the 60 + 2 days that can be in use keep neighbouring days apart.
+
+use parking_lot::RwLock;
+
+const PARTITIONS: usize = 256;
+const LINE: usize = 16;
+const SLOT_BITS: u32 = 6;
+const LOW_BITS: u32 = 32 - SLOT_BITS;
+/// Bits of the hash inside a partition.
+const HASH_BITS: u32 = 35;
+/// From here on the line and the low bits together give the whole hash back: 2^35 / 2^26 lines.
+const MIN_LINES: usize = 1 << (HASH_BITS - LOW_BITS);
+/// An entry of zero is empty, so a slot is kept as itself + 1 in 6 bits: 63 slots.
+const SLOTS: u32 = (1 << SLOT_BITS) - 1;
+
+/// The table; probes and inserts lock one partition each.
+pub struct Fingerprints {
+    partitions: Box<[RwLock<Partition>]>,
+}
+
+struct Partition {
+    lines: Vec<[u32; LINE]>,
+    /// Entries whose line was full: (hash, slot + 1).
+    spill: Vec<(u64, u32)>,
+    entries: usize,
+}
+
+impl Default for Fingerprints {
+    fn default() -> Self {
+        Self { partitions: (0..PARTITIONS).map(|_| RwLock::new(Partition::new(MIN_LINES))).collect() }
+    }
+}
+
+/// The slot of a UTC day.
+const fn slot_of(day: u32) -> u32 {
+    day % SLOTS + 1
+}
+
+const fn parts(hash: u64) -> (usize, u64) {
+    ((hash >> 56) as usize, hash >> (56 - HASH_BITS) & ((1 << HASH_BITS) - 1))
+}
+
+impl Fingerprints {
+    /// Notes an id of `day` by its 64-bit keyed hash.
+    pub fn insert(&self, hash: u64, day: u32) {
+        let (partition, hash) = parts(hash);
+        self.partitions[partition].write().insert(hash, slot_of(day));
+    }
+
+    /// The days in `days` on which an id of this hash may have been filed; usually none.
+    pub fn days_of(&self, hash: u64, days: std::ops::RangeInclusive<u32>) -> Vec<u32> {
+        let (partition, hash) = parts(hash);
+        let slots = self.partitions[partition].read().slots_of(hash);
+        if slots == 0 {
+            return Vec::new();
+        }
+        days.filter(|&day| slots >> slot_of(day) & 1 == 1).collect()
+    }
+
+    /// Forgets a day's ids, partition by partition.
+    pub fn forget(&self, day: u32) {
+        for partition in &self.partitions {
+            partition.write().forget(slot_of(day));
+        }
+    }
+
+    /// Ids known.
+    pub fn len(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.read().entries).sum()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes used by the lines.
+    pub fn bytes(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.read().lines.capacity() * LINE * 4).sum()
+    }
+}
+
+impl Partition {
+    fn new(lines: usize) -> Self {
+        Self { lines: vec![[0; LINE]; lines], spill: Vec::new(), entries: 0 }
+    }
+
+    fn line_of(&self, hash: u64) -> usize {
+        (u128::from(hash) * self.lines.len() as u128 >> HASH_BITS) as usize
+    }
+
+    /// The hash of an entry, from the line it stands in.
+    fn hash_of(&self, line: usize, entry: u32) -> u64 {
+        // The lowest hash of the line; the entry's low bits say how far above it, in less than 2^26 steps.
+        let lowest = ((line as u128) << HASH_BITS).div_ceil(self.lines.len() as u128) as u64;
+        let low_mask = (1u64 << LOW_BITS) - 1;
+        let low = u64::from(entry) & low_mask;
+        lowest + (low.wrapping_sub(lowest) & low_mask)
+    }
+
+    fn insert(&mut self, hash: u64, slot: u32) {
+        if (self.entries + 1) * 100 > self.lines.len() * LINE * 80 {
+            self.grow();
+        }
+        self.entries += 1;
+        self.place(hash, slot);
+    }
+
+    fn place(&mut self, hash: u64, slot: u32) {
+        let line = self.line_of(hash);
+        let entry = slot << LOW_BITS | (hash as u32 & ((1 << LOW_BITS) - 1));
+        match self.lines[line].iter_mut().find(|entry| **entry == 0) {
+            Some(free) => *free = entry,
+            None => self.spill.push((hash, slot)),
+        }
+    }
+
+    fn grow(&mut self) {
+        let lines = self.lines.len() * 5 / 4;
+        let mut larger = Self::new(lines);
+        larger.entries = self.entries;
+        for line in 0..self.lines.len() {
+            for entry in self.lines[line].into_iter().filter(|&entry| entry != 0) {
+                larger.place(self.hash_of(line, entry), entry >> LOW_BITS);
+            }
+        }
+        for (hash, slot) in std::mem::take(&mut self.spill) {
+            larger.place(hash, slot);
+        }
+        *self = larger;
+    }
+
+    /// A bit for each slot that an entry of this hash stands in.
+    fn slots_of(&self, hash: u64) -> u64 {
+        let low = hash as u32 & ((1 << LOW_BITS) - 1);
+        let mut slots = 0;
+        for entry in self.lines[self.line_of(hash)] {
+            if entry != 0 && entry & ((1 << LOW_BITS) - 1) == low {
+                slots |= 1 << (entry >> LOW_BITS);
+            }
+        }
+        for &(spilled, slot) in &self.spill {
+            if spilled == hash {
+                slots |= 1 << slot;
+            }
+        }
+        slots
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let mut gone = 0;
+        for entry in self.lines.iter_mut().flatten() {
+            if *entry >> LOW_BITS == slot && *entry != 0 {
+                *entry = 0;
+                gone += 1;
+            }
+        }
+        let before = self.spill.len();
+        self.spill.retain(|(_, spilled)| *spilled != slot);
+        self.entries -= gone + before - self.spill.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u64) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn every_id_is_found_on_its_day_through_growth_and_forgetting() {
+        let table = Fingerprints::default();
+        let count = 3_000_000u64;
+        for n in 0..count {
+            table.insert(hash(n), 20_000 + (n % 5) as u32);
+        }
+        assert_eq!(table.len(), count as usize);
+        for n in 0..count {
+            assert!(table.days_of(hash(n), 19_990..=20_010).contains(&(20_000 + (n % 5) as u32)), "{n}");
+        }
+        let wrong = (count..count + 1_000_000).filter(|&n| !table.days_of(hash(n), 19_990..=20_010).is_empty()).count();
+        assert!(wrong < 50, "{wrong} wrong hits in a million");
+        assert!(table.bytes() < count as usize * 9, "{} bytes", table.bytes());
+
+        table.forget(20_002);
+        assert_eq!(table.len(), (count - count / 5) as usize);
+        let left = (0..count).filter(|&n| n % 5 == 2 && table.days_of(hash(n), 20_002..=20_002) == [20_002]).count();
+        assert_eq!(left, 0);
+        assert!(table.days_of(hash(3), 20_000..=20_004).contains(&20_003));
+    }
+}

@@ -1,0 +1,245 @@
+//! What memory knows beyond the folded rows: the hours still moving, and the ids already seen.
+//!
+//! Events pass through in generations. The open one takes commits; a closed one is filed to disk as a whole, and then its
+//! hours join the filed layer, where they stay until their rows are folded. Stored row + filed layer + generations is the
+//! exact usage at any instant. The writer alone changes this, under the write lock; a publication that moves something
+//! from here to the disk commits under the same lock, so that a reader (lock, then snapshot) sees it once and not twice.
+
+mod fingerprints;
+mod hour_delta;
+mod identity;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+pub use fingerprints::Fingerprints;
+pub use hour_delta::HourDelta;
+pub use identity::{IdHash, Identity};
+
+use crate::domain::event::UsageEvent;
+use crate::domain::time::Timestamp;
+
+/// The hours still moving, behind the lock that orders readers and publications.
+pub type Live = RwLock<LiveState>;
+
+/// One tenant's hour: (hour, tenant number).
+type HourKey = (u32, u32);
+
+/// Commits that are filed together.
+#[derive(Debug, Default)]
+pub struct Generation {
+    /// Its last commit.
+    pub last_seq: u64,
+    /// Events in it.
+    pub events: usize,
+    hours: HashMap<HourKey, HourDelta>,
+    ids: HashMap<IdHash, u64>,
+}
+
+impl Generation {
+    /// The hours and tenants it touches.
+    pub fn hours(&self) -> impl Iterator<Item = (HourKey, &HourDelta)> {
+        self.hours.iter().map(|(key, delta)| (*key, delta))
+    }
+}
+
+/// An hour's deltas that are filed but not folded.
+#[derive(Clone, Debug, Default)]
+pub struct HourLayer {
+    /// By tenant number.
+    pub tenants: HashMap<u32, HourDelta>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LiveState {
+    generations: VecDeque<Generation>,
+    filed: BTreeMap<u32, HourLayer>,
+    session_key: u64,
+}
+
+impl LiveState {
+    /// Nothing yet; `session_key` keys the hashes of chat sessions.
+    pub fn new(session_key: u64) -> Self {
+        Self { generations: VecDeque::from([Generation::default()]), filed: BTreeMap::new(), session_key }
+    }
+
+    fn open(&mut self) -> &mut Generation {
+        if self.generations.is_empty() {
+            self.generations.push_back(Generation::default());
+        }
+        let last = self.generations.len() - 1;
+        &mut self.generations[last]
+    }
+
+    /// Counts one committed event that happened `at` and was committed at `created_at`.
+    pub fn add_event(
+        &mut self,
+        tenant_no: u32,
+        event: &UsageEvent,
+        at: Timestamp,
+        created_at: Timestamp,
+        id: Option<(IdHash, u64)>,
+    ) {
+        let session_key = self.session_key;
+        let open = self.open();
+        open.events += 1;
+        open.hours.entry((at.hour(), tenant_no)).or_default().add(event, at, created_at, session_key);
+        if let Some((hash, content)) = id {
+            open.ids.insert(hash, content);
+        }
+    }
+
+    /// Counts committed denials.
+    pub fn add_denials(&mut self, tenant_no: u32, at: Timestamp, count: u64) {
+        self.open().hours.entry((at.hour(), tenant_no)).or_default().add_denials(count, at);
+    }
+
+    /// Notes that commit `seq` is in.
+    pub fn end_commit(&mut self, seq: u64) {
+        self.open().last_seq = seq;
+    }
+
+    /// The content digest of an unfiled id.
+    pub fn content_of(&self, hash: &IdHash) -> Option<u64> {
+        self.generations.iter().rev().find_map(|generation| generation.ids.get(hash).copied())
+    }
+
+    /// Events in the open generation.
+    pub fn open_events(&self) -> usize {
+        self.generations.back().map_or(0, |open| open.events)
+    }
+
+    /// Closes the open generation if it has a commit, so that it can be filed.
+    pub fn close_generation(&mut self) {
+        if self.open().last_seq != 0 {
+            self.generations.push_back(Generation::default());
+        }
+    }
+
+    /// The last commit of the oldest closed generation.
+    pub fn oldest_closed(&self) -> Option<u64> {
+        if self.generations.len() < 2 { None } else { self.generations.front().map(|oldest| oldest.last_seq) }
+    }
+
+    /// The oldest closed generation is on disk: its hours join the filed layer. Gives its ids for the fingerprints.
+    pub fn publish_filing(&mut self) {
+        if self.generations.len() < 2 {
+            return;
+        }
+        let Some(filed) = self.generations.pop_front() else { return };
+        for ((hour, tenant_no), delta) in filed.hours {
+            self.add_filed(hour, tenant_no, delta);
+        }
+    }
+
+    /// Adds to the filed layer; at start, from the segments.
+    pub fn add_filed(&mut self, hour: u32, tenant_no: u32, delta: HourDelta) {
+        let tenants = &mut self.filed.entry(hour).or_default().tenants;
+        match tenants.get_mut(&tenant_no) {
+            Some(known) => known.merge(&delta),
+            None => {
+                tenants.insert(tenant_no, delta);
+            }
+        }
+    }
+
+    /// Counts one filed event into the filed layer; at start, from the segments.
+    pub fn add_filed_event(&mut self, tenant_no: u32, event: &UsageEvent, at: Timestamp, created_at: Timestamp) {
+        let session_key = self.session_key;
+        let tenants = &mut self.filed.entry(at.hour()).or_default().tenants;
+        tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);
+    }
+
+    /// The filed layer's hours, oldest first.
+    pub fn filed_layers(&self) -> impl Iterator<Item = (u32, &HourLayer)> {
+        self.filed.iter().map(|(hour, layer)| (*hour, layer))
+    }
+
+    /// Tenant hours in the filed layer.
+    pub fn filed_deltas(&self) -> usize {
+        self.filed.values().map(|layer| layer.tenants.len()).sum()
+    }
+
+    /// These hours' rows are folded: their filed layer is in the rows.
+    pub fn publish_fold(&mut self, hours: &[u32]) {
+        for hour in hours {
+            self.filed.remove(hour);
+        }
+    }
+
+    /// The key of chat session hashes.
+    pub const fn session_key(&self) -> u64 {
+        self.session_key
+    }
+
+    /// What `tenant_no` has in `hour` beyond the stored row.
+    pub fn delta(&self, hour: u32, tenant_no: u32) -> Option<HourDelta> {
+        let mut sum: Option<HourDelta> = None;
+        let filed = self.filed.get(&hour).and_then(|layer| layer.tenants.get(&tenant_no));
+        let unfiled = self.generations.iter().filter_map(|generation| generation.hours.get(&(hour, tenant_no)));
+        for delta in filed.into_iter().chain(unfiled) {
+            match &mut sum {
+                Some(sum) => sum.merge(delta),
+                None => sum = Some(delta.clone()),
+            }
+        }
+        sum
+    }
+
+    /// The part of it that is not filed.
+    pub fn unfiled_delta(&self, hour: u32, tenant_no: u32) -> HourDelta {
+        let mut sum = HourDelta::default();
+        let unfiled = self.generations.iter().filter_map(|generation| generation.hours.get(&(hour, tenant_no)));
+        unfiled.for_each(|delta| sum.merge(delta));
+        sum
+    }
+
+    /// The first hour that has anything unfolded.
+    pub fn first_moving_hour(&self) -> Option<u32> {
+        let filed = self.filed.keys().next().copied();
+        let unfiled = self.generations.iter().flat_map(|generation| generation.hours.keys().map(|(hour, _)| *hour));
+        filed.into_iter().chain(unfiled).min()
+    }
+
+    /// The hours in `hours` for which `tenant_no` has a delta, sorted.
+    pub fn hours_of(&self, tenant_no: u32, hours: std::ops::Range<u32>) -> Vec<u32> {
+        let mut found: Vec<u32> = self
+            .filed
+            .range(hours.clone())
+            .filter(|(_, layer)| layer.tenants.contains_key(&tenant_no))
+            .map(|(hour, _)| *hour)
+            .collect();
+        for generation in &self.generations {
+            // A generation touches few hours in live traffic and few tenants in an import: look up the shorter way.
+            if generation.hours.len() < hours.len() {
+                let of_tenant = generation.hours.keys().filter(|(hour, no)| *no == tenant_no && hours.contains(hour));
+                found.extend(of_tenant.map(|(hour, _)| *hour));
+            } else {
+                found.extend(hours.clone().filter(|hour| generation.hours.contains_key(&(*hour, tenant_no))));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Every delta in `hours`, as (hour, tenant number, sums); a tenant's hour may come more than once.
+    pub fn deltas(&self, hours: std::ops::Range<u32>) -> impl Iterator<Item = (u32, u32, &HourDelta)> {
+        let filed = self
+            .filed
+            .range(hours.clone())
+            .flat_map(|(hour, layer)| layer.tenants.iter().map(|(tenant_no, delta)| (*hour, *tenant_no, delta)));
+        let unfiled = self.generations.iter().flat_map(move |generation| {
+            let hours = hours.clone();
+            generation
+                .hours
+                .iter()
+                .filter(move |((hour, _), _)| hours.contains(hour))
+                .map(|((hour, tenant_no), delta)| (*hour, *tenant_no, delta))
+        });
+        filed.chain(unfiled)
+    }
+}

@@ -1,0 +1,163 @@
+//! Segment blocks: the events of many tenants, sorted by tenant and time, in a little under 32 KiB.
+//!
+//! ```text
+//! version · checksum of all that follows
+//! tenants: (number, events)... · first and last event time
+//! ids, packed                                  found without inflating anything
+//! zstd: clocks of UUIDv7 ids, event columns
+//! ```
+
+use super::StoreError;
+use super::bytes::{Reader, put_varint, unzigzag, zigzag};
+use super::columns::{MAX_EVENTS_IN_BLOCK, StoredEvent, put_events, read_events};
+use super::id_column::{IdColumn, put_ids};
+use crate::domain::event::{EventId, IdKey};
+use crate::domain::tenant::TenantId;
+
+/// redb rounds a value up to 4 KiB x 2^k; a block plus its page's overhead stays just below one of 32 KiB.
+pub(super) const BLOCK_BYTES: usize = 32 * 1024 - 96;
+const VERSION: u8 = 1;
+const HEADER: usize = 9;
+/// A block inflates to at most this.
+const MAX_INFLATED: usize = 64 << 20;
+
+/// Events in key order, cut into blocks that fit.
+///
+/// `events` must be sorted by (tenant number, event time, entry id). Gives (first tenant number, block bytes).
+pub(super) fn cut_into_blocks(events: &[&StoredEvent]) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+    let mut blocks = Vec::new();
+    let mut rest = events;
+    // A guess that follows what the last block needed.
+    let mut guess = 1_024usize;
+    while !rest.is_empty() {
+        let mut take = guess.min(rest.len());
+        let mut block = encode(&rest[..take])?;
+        while block.len() > BLOCK_BYTES && take > 1 {
+            take = (take * BLOCK_BYTES / block.len() * 98 / 100).clamp(1, take - 1);
+            block = encode(&rest[..take])?;
+        }
+        // Fill a block that came out small, as long as there is more to put in.
+        if take < rest.len() && block.len() < BLOCK_BYTES * 9 / 10 {
+            let more = (take * BLOCK_BYTES * 97 / 100 / block.len().max(1)).clamp(take, rest.len());
+            let fuller = encode(&rest[..more])?;
+            if fuller.len() <= BLOCK_BYTES {
+                (take, block) = (more, fuller);
+            }
+        }
+        guess = take.max(64);
+        blocks.push((rest[0].tenant_no, block));
+        rest = &rest[take..];
+    }
+    Ok(blocks)
+}
+
+fn encode(events: &[&StoredEvent]) -> Result<Vec<u8>, StoreError> {
+    let mut out = vec![VERSION, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut tenants: Vec<(u32, u64)> = Vec::new();
+    for stored in events {
+        match tenants.last_mut() {
+            Some((tenant, count)) if *tenant == stored.tenant_no => *count += 1,
+            _ => tenants.push((stored.tenant_no, 1)),
+        }
+    }
+    put_varint(&mut out, tenants.len() as u64);
+    let mut last = 0;
+    for (tenant, count) in tenants {
+        put_varint(&mut out, u64::from(tenant - last));
+        put_varint(&mut out, count);
+        last = tenant;
+    }
+    let times = || events.iter().map(|stored| stored.event_timestamp.micros());
+    let (first, last) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    put_varint(&mut out, zigzag(first));
+    put_varint(&mut out, zigzag(last - first));
+
+    let mut columns = Vec::with_capacity(events.len() * 40);
+    put_ids(&mut out, &mut columns, events.iter().copied(), true)?;
+    put_events(&mut columns, events.iter().copied(), true);
+    put_varint(&mut out, columns.len() as u64);
+    out.extend(zstd::bulk::compress(&columns, 1).map_err(|_| StoreError::Damaged("a block cannot be compressed"))?);
+
+    let checksum = xxhash_rust::xxh3::xxh3_64(&out[HEADER..]);
+    out[1..HEADER].copy_from_slice(&checksum.to_le_bytes());
+    Ok(out)
+}
+
+/// A block whose checksum holds and whose directory is read; nothing is inflated yet.
+pub(super) struct Block<'a> {
+    tenants: Vec<(u32, usize)>,
+    /// Event times, first and last, in microseconds.
+    pub(super) span: (i64, i64),
+    ids: IdColumn,
+    inflated: usize,
+    columns: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Fails when the version is unknown or the bytes are not those that were written.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != VERSION {
+            return Err(StoreError::Damaged("a segment block has an unknown version"));
+        }
+        if reader.u64_le()? != xxhash_rust::xxh3::xxh3_64(reader.rest()) {
+            return Err(StoreError::Damaged("a segment block fails its checksum"));
+        }
+        let count = reader.count(MAX_EVENTS_IN_BLOCK)?;
+        let mut tenants = Vec::with_capacity(count);
+        let (mut tenant, mut events) = (0u32, 0usize);
+        for _ in 0..count {
+            tenant = tenant.wrapping_add(reader.varint()? as u32);
+            let of_tenant = reader.count(MAX_EVENTS_IN_BLOCK)?;
+            events += of_tenant;
+            tenants.push((tenant, of_tenant));
+        }
+        if events > MAX_EVENTS_IN_BLOCK {
+            return Err(StoreError::Damaged("a block claims too many events"));
+        }
+        let first = unzigzag(reader.varint()?);
+        let span = (first, first.wrapping_add(unzigzag(reader.varint()?)));
+        let ids = IdColumn::read(&mut reader, events)?;
+        let inflated = reader.count(MAX_INFLATED)?;
+        Ok(Self { tenants, span, ids, inflated, columns: reader.rest() })
+    }
+
+    /// The places of a tenant's events, empty when it has none here.
+    pub(super) fn places_of(&self, tenant_no: u32) -> std::ops::Range<usize> {
+        let mut start = 0;
+        for &(tenant, count) in &self.tenants {
+            if tenant == tenant_no {
+                return start..start + count;
+            }
+            start += count;
+        }
+        0..0
+    }
+
+    /// Whether the tenant may have an event of this id here; `false` is sure.
+    pub(super) fn may_hold(&self, tenant_no: u32, id: &EventId) -> bool {
+        self.ids.may_hold(self.places_of(tenant_no), id)
+    }
+
+    /// Each id's tenant number and the part of it that is known without inflating.
+    pub(super) fn id_keys(&self) -> impl Iterator<Item = (u32, IdKey<'_>)> {
+        let tenants = self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count));
+        tenants.zip(self.ids.keys())
+    }
+
+    /// Inflates every event. `name` gives the id of a tenant number.
+    pub(super) fn events(self, name: &dyn Fn(u32) -> Option<TenantId>) -> Result<Vec<StoredEvent>, StoreError> {
+        let columns = zstd::bulk::decompress(self.columns, self.inflated)
+            .map_err(|_| StoreError::Damaged("a segment block cannot be inflated"))?;
+        let mut tenants = Vec::new();
+        for &(tenant, count) in &self.tenants {
+            let id = name(tenant).ok_or(StoreError::Damaged("a block names a tenant that does not exist"))?;
+            tenants.extend(std::iter::repeat_n((tenant, id), count));
+        }
+        // The clocks of the ids stand before the columns, whose times they need: find their end first.
+        let mut clocks = Reader::new(&columns);
+        let mut reader = Reader::new(&columns);
+        self.ids.skip_clocks(&mut reader)?;
+        read_events(&mut reader, &tenants, None, |times| self.ids.finish(times, &mut clocks))
+    }
+}

@@ -1,0 +1,306 @@
+//! Events as columns: the part that journal blocks and segment blocks share.
+//!
+//! A set of events becomes byte planes, one column behind the other, ready for a general compressor. Texts that repeat
+//! (types, methods, endpoints, models, sessions) are numbered in a dictionary of the block's own, so that a block can be
+//! read without anything else. Optional fields cost one bit in `flags` and nothing more when absent, and what was
+//! absent reads back as absent: a retry is compared with what its caller gave.
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+
+use super::StoreError;
+use super::bytes::{Reader, put_planes, put_text, put_varint, put_varint_u128, unzigzag, zigzag};
+use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::money::Money;
+use crate::domain::tenant::TenantId;
+use crate::domain::time::Timestamp;
+
+/// An event as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// The tenant's number in this store.
+    pub tenant_no: u32,
+    /// Its place in the log.
+    pub entry_id: u64,
+    /// When its commit was made.
+    pub created_at: Timestamp,
+    /// When it happened, after defaults.
+    pub event_timestamp: Timestamp,
+    /// The caller's id, or the server's.
+    pub event_id: EventId,
+    /// Whether the caller gave the id.
+    pub event_id_given: bool,
+    /// What the caller gave; its own `event_id` is left empty here and put back when read.
+    pub event: UsageEvent,
+}
+
+/// The most events one block may claim to hold.
+pub(super) const MAX_EVENTS_IN_BLOCK: usize = 1 << 20;
+
+// Bits of `flags`, in the order of the columns.
+const ID_GIVEN: u64 = 1;
+const TIME_GIVEN: u64 = 1 << 1;
+const METHOD: u64 = 1 << 2;
+const ENDPOINT: u64 = 1 << 3;
+const SESSION: u64 = 1 << 4;
+const MODEL: u64 = 1 << 5;
+const COST: u64 = 1 << 6;
+const METADATA: u64 = 1 << 7;
+const FIRST_NUMBER: u32 = 8;
+
+/// The optional numbers of an event, in column order.
+const NUMBERS: usize = 10;
+
+fn numbers(event: &UsageEvent) -> [Option<u64>; NUMBERS] {
+    [
+        event.api_status_code.map(u64::from),
+        event.api_response_time_ms.map(u64::from),
+        event.embedding_tokens,
+        event.search_query_tokens,
+        event.search_result_count,
+        event.tokens_consumed,
+        event.input_tokens,
+        event.cached_input_tokens,
+        event.output_tokens,
+        event.reasoning_tokens,
+    ]
+}
+
+/// Appends the columns of `events` in the order given. `with_entry` adds entry ids and commit times, which the journal
+/// keeps once for a whole commit instead.
+pub(super) fn put_events<'a>(
+    out: &mut Vec<u8>,
+    events: impl Iterator<Item = &'a StoredEvent> + Clone,
+    with_entry: bool,
+) {
+    let count = events.clone().count();
+    let mut values: Vec<u64> = Vec::with_capacity(count);
+
+    values.extend(events.clone().map(|stored| flags_of(stored)));
+    put_planes(out, &values);
+
+    put_times(out, events.clone().map(|stored| stored.event_timestamp.micros()), &mut values);
+    if with_entry {
+        put_times(out, events.clone().map(|stored| stored.created_at.micros()), &mut values);
+        put_deltas(out, events.clone().map(|stored| stored.entry_id as i64), &mut values);
+    }
+
+    put_dictionary(out, events.clone().map(|stored| stored.event.event_type.as_str()), &mut values);
+    put_dictionary(out, events.clone().filter_map(|stored| stored.event.api_method.as_deref()), &mut values);
+    put_dictionary(out, events.clone().filter_map(|stored| stored.event.api_endpoint.as_deref()), &mut values);
+    put_dictionary(out, events.clone().filter_map(|stored| stored.event.chat_session_id.as_deref()), &mut values);
+    put_dictionary(out, events.clone().filter_map(|stored| stored.event.model.as_deref()), &mut values);
+
+    for number in 0..NUMBERS {
+        values.clear();
+        values.extend(events.clone().filter_map(|stored| numbers(&stored.event)[number]));
+        put_planes(out, &values);
+    }
+    put_costs(out, events.clone().filter_map(|stored| stored.event.cost_usd), &mut values);
+    put_dictionary(out, events.filter_map(|stored| stored.event.metadata.as_deref()), &mut values);
+}
+
+/// Reads what [`put_events`] wrote. `tenants` gives the number and id of each event's tenant, `entries` the entry id and
+/// commit time where the columns do not hold them, `ids` the event ids.
+pub(super) fn read_events(
+    reader: &mut Reader<'_>,
+    tenants: &[(u32, TenantId)],
+    entries: Option<(u64, Timestamp)>,
+    ids: impl FnOnce(&[i64]) -> Result<Vec<EventId>, StoreError>,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let count = tenants.len();
+    let flags = reader.planes(count)?;
+    let with = |bit: u64| flags.iter().filter(|&&all| all & bit != 0).count();
+
+    let times = read_times(reader, count)?;
+    let (created, entry_ids) = match entries {
+        Some((first, created_at)) => {
+            (vec![created_at.micros(); count], (0..count as i64).map(|place| first as i64 + place).collect())
+        }
+        None => (read_times(reader, count)?, read_deltas(reader, count)?),
+    };
+    let event_types = read_dictionary(reader, count)?;
+    let mut methods = read_dictionary(reader, with(METHOD))?.into_iter();
+    let mut endpoints = read_dictionary(reader, with(ENDPOINT))?.into_iter();
+    let mut sessions = read_dictionary(reader, with(SESSION))?.into_iter();
+    let mut models = read_dictionary(reader, with(MODEL))?.into_iter();
+    let mut columns = Vec::with_capacity(NUMBERS);
+    for number in 0..NUMBERS {
+        columns.push(reader.planes(with(1 << (FIRST_NUMBER + number as u32)))?.into_iter());
+    }
+    let mut costs = read_costs(reader, with(COST))?.into_iter();
+    let mut metadata = read_dictionary(reader, with(METADATA))?.into_iter();
+    let ids = ids(&times)?;
+    if ids.len() != count {
+        return Err(StoreError::Damaged("a block has another number of ids than of events"));
+    }
+
+    let mut events = Vec::with_capacity(count);
+    for (place, (event_id, event_type)) in ids.into_iter().zip(event_types).enumerate() {
+        let flags = flags[place];
+        let has = |bit: u64| flags & bit != 0;
+        let (tenant_no, tenant_id) = &tenants[place];
+        let mut number = |column: usize| {
+            if has(1 << (FIRST_NUMBER + column as u32)) { columns[column].next() } else { None }
+        };
+        let event_timestamp = Timestamp::from_micros(times[place]);
+        let event = UsageEvent {
+            tenant_id: tenant_id.clone(),
+            event_type,
+            event_id: None,
+            event_timestamp: has(TIME_GIVEN).then_some(event_timestamp),
+            api_method: if has(METHOD) { methods.next() } else { None },
+            api_endpoint: if has(ENDPOINT) { endpoints.next() } else { None },
+            chat_session_id: if has(SESSION) { sessions.next() } else { None },
+            model: if has(MODEL) { models.next() } else { None },
+            // Wider than its type only in a damaged block that passed its checksum.
+            api_status_code: number(0).map(|value| value as u16),
+            api_response_time_ms: number(1).map(|value| value as u32),
+            embedding_tokens: number(2),
+            search_query_tokens: number(3),
+            search_result_count: number(4),
+            tokens_consumed: number(5),
+            input_tokens: number(6),
+            cached_input_tokens: number(7),
+            output_tokens: number(8),
+            reasoning_tokens: number(9),
+            cost_usd: if has(COST) { costs.next() } else { None },
+            metadata: if has(METADATA) { metadata.next().map(|json| json.as_str().into()) } else { None },
+        };
+        events.push(StoredEvent {
+            tenant_no: *tenant_no,
+            entry_id: entry_ids[place] as u64,
+            created_at: Timestamp::from_micros(created[place]),
+            event_timestamp,
+            event_id,
+            event_id_given: has(ID_GIVEN),
+            event,
+        });
+    }
+    Ok(events)
+}
+
+fn flags_of(stored: &StoredEvent) -> u64 {
+    let event = &stored.event;
+    let bit = |present: bool, bit: u64| if present { bit } else { 0 };
+    let mut flags = bit(stored.event_id_given, ID_GIVEN)
+        | bit(event.event_timestamp.is_some(), TIME_GIVEN)
+        | bit(event.api_method.is_some(), METHOD)
+        | bit(event.api_endpoint.is_some(), ENDPOINT)
+        | bit(event.chat_session_id.is_some(), SESSION)
+        | bit(event.model.is_some(), MODEL)
+        | bit(event.cost_usd.is_some(), COST)
+        | bit(event.metadata.is_some(), METADATA);
+    for (column, number) in numbers(event).iter().enumerate() {
+        flags |= bit(number.is_some(), 1 << (FIRST_NUMBER + column as u32));
+    }
+    flags
+}
+
+/// Instants as differences in the largest of microsecond, millisecond and second that loses nothing.
+fn put_times(out: &mut Vec<u8>, times: impl Iterator<Item = i64> + Clone, values: &mut Vec<u64>) {
+    let unit = [1_000_000, 1_000].into_iter().find(|&unit| times.clone().all(|time| time % unit == 0)).unwrap_or(1);
+    put_varint(out, unit as u64);
+    put_deltas(out, times.map(|time| time / unit), values);
+}
+
+fn read_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
+    let unit = reader.varint()?;
+    if ![1, 1_000, 1_000_000].contains(&unit) {
+        return Err(StoreError::Damaged("a time column has no known unit"));
+    }
+    let mut times = read_deltas(reader, count)?;
+    times.iter_mut().for_each(|time| *time = time.wrapping_mul(unit as i64));
+    Ok(times)
+}
+
+fn put_deltas(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>, values: &mut Vec<u64>) {
+    values.clear();
+    let mut numbers = numbers.peekable();
+    let mut last = numbers.peek().copied().unwrap_or(0);
+    put_varint(out, zigzag(last));
+    values.extend(numbers.map(|number| {
+        let delta = number.wrapping_sub(last);
+        last = number;
+        zigzag(delta)
+    }));
+    put_planes(out, values);
+}
+
+fn read_deltas(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
+    let mut last = unzigzag(reader.varint()?);
+    let deltas = reader.planes(count)?;
+    Ok(deltas
+        .into_iter()
+        .map(|delta| {
+            last = last.wrapping_add(unzigzag(delta));
+            last
+        })
+        .collect())
+}
+
+/// Texts, each distinct one once, then their numbers.
+fn put_dictionary<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>, values: &mut Vec<u64>) {
+    values.clear();
+    let mut known: HashMap<&'a str, u64> = HashMap::new();
+    let mut distinct: Vec<&'a str> = Vec::new();
+    let mut last: Option<(&'a str, u64)> = None;
+    for text in texts {
+        let number = match last {
+            Some((same, number)) if same == text => number,
+            _ => *known.entry(text).or_insert_with(|| {
+                distinct.push(text);
+                distinct.len() as u64 - 1
+            }),
+        };
+        last = Some((text, number));
+        values.push(number);
+    }
+    put_varint(out, distinct.len() as u64);
+    distinct.iter().for_each(|text| put_text(out, text));
+    put_planes(out, values);
+}
+
+fn read_dictionary(reader: &mut Reader<'_>, count: usize) -> Result<Vec<CompactString>, StoreError> {
+    let distinct = reader.count(count)?;
+    let mut texts = Vec::with_capacity(distinct);
+    for _ in 0..distinct {
+        texts.push(CompactString::from(reader.text()?));
+    }
+    reader
+        .planes(count)?
+        .into_iter()
+        .map(|number| texts.get(number as usize).cloned().ok_or(StoreError::Damaged("a text has no dictionary entry")))
+        .collect()
+}
+
+/// Amounts in the largest power of ten femto-dollars that loses nothing.
+fn put_costs(out: &mut Vec<u8>, costs: impl Iterator<Item = Money> + Clone, values: &mut Vec<u64>) {
+    let mut zeros = 15;
+    for cost in costs.clone() {
+        while zeros > 0 && cost.femtos() % 10u128.pow(zeros) != 0 {
+            zeros -= 1;
+        }
+    }
+    let unit = 10u128.pow(zeros);
+    let fits = costs.clone().all(|cost| cost.femtos() / unit <= u128::from(u64::MAX));
+    out.push(if fits { zeros as u8 } else { u8::MAX });
+    if fits {
+        values.clear();
+        values.extend(costs.map(|cost| (cost.femtos() / unit) as u64));
+        put_planes(out, values);
+    } else {
+        costs.for_each(|cost| put_varint_u128(out, cost.femtos()));
+    }
+}
+
+fn read_costs(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Money>, StoreError> {
+    match reader.byte()? {
+        u8::MAX => (0..count).map(|_| reader.varint_u128().map(Money::from_femtos)).collect(),
+        zeros @ 0..=15 => {
+            let unit = 10u128.pow(u32::from(zeros));
+            Ok(reader.planes(count)?.into_iter().map(|value| Money::from_femtos(u128::from(value) * unit)).collect())
+        }
+        _ => Err(StoreError::Damaged("a cost column has no known unit")),
+    }
+}

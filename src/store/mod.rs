@@ -1,0 +1,176 @@
+//! The disk: one redb file, and the formats of what is in it. Nothing outside this module knows redb or bincode.
+//!
+//! - [`Commit`] blocks form the journal: appended, never changed, deleted once filed.
+//! - Events are filed from there into packed segment blocks, one table for each UTC day.
+//! - Metrics rows are packed by period; control-plane records are rows of their own.
+//! - [`Snapshot`] reads one consistent state; [`Transaction`] writes one.
+
+mod block;
+mod bytes;
+mod columns;
+mod id_column;
+mod journal;
+mod metrics_rows;
+mod records;
+mod segments;
+mod snapshot;
+mod tables;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+
+pub use columns::StoredEvent;
+pub use journal::{Commit, Operation, PlacedOperation};
+pub use metrics_rows::{MetricsRow, RowTotals};
+pub use records::{Checkpoint, HourMark, RealtimeCut, RunInfo};
+pub use segments::{PreparedRun, prepare_runs};
+pub use snapshot::{Snapshot, TenantEvents};
+pub use tables::FORMAT_VERSION;
+pub use transaction::Transaction;
+
+use crate::domain::tenant::TenantId;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Bytes that this code did not write, or a disk that changed them.
+    #[error("the store is damaged: {0}")]
+    Damaged(&'static str),
+    /// The file or the disk under it.
+    #[error("the storage fails")]
+    Storage(#[source] Box<redb::Error>),
+    /// Another process has the file open.
+    #[error("the store is open in another process")]
+    InUse,
+    /// Written by a newer version.
+    #[error("the store has format {found}, known are formats up to {FORMAT_VERSION}")]
+    NewerFormat {
+        /// The version found.
+        found: u32,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            error => Self::Storage(Box::new(error)),
+        }
+    }
+}
+
+/// Tenant ids by their numbers; numbers are given once and never reused.
+pub type TenantNames = Arc<RwLock<Vec<TenantId>>>;
+
+/// The open store.
+pub struct Store {
+    db: Database,
+    names: TenantNames,
+    secret: [u8; 32],
+    store_id: uuid::Uuid,
+}
+
+/// The file's name in the data folder.
+pub const FILE_NAME: &str = "metergate.redb";
+
+impl Store {
+    /// Opens or makes the store in `folder`, which must exist. `secret` and `store_id` are used for a new store only.
+    pub fn open(folder: &Path, cache_bytes: usize, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
+        let db = Database::builder().set_cache_size(cache_bytes).create(folder.join(FILE_NAME))?;
+        // A new file is durable only once its folder is.
+        std::fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| StoreError::Storage(Box::new(redb::Error::Io(error))))?;
+        Self::over(db, secret, store_id)
+    }
+
+    /// A store in memory, for tests and benches.
+    pub fn in_memory(secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
+        let db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
+        Self::over(db, secret, store_id)
+    }
+
+    fn over(db: Database, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
+        let known = {
+            let read = db.begin_read()?;
+            match read.open_table(tables::META) {
+                Ok(meta) => Some(records::read_identity(&meta)?),
+                Err(redb::TableError::TableDoesNotExist(_)) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let (secret, store_id) = match known {
+            Some(identity) => identity,
+            None => {
+                let mut write = db.begin_write()?;
+                write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+                {
+                    let mut meta = write.open_table(tables::META)?;
+                    records::write_identity(&mut meta, &secret, store_id)?;
+                    write.open_table(tables::JOURNAL)?;
+                    write.open_table(tables::RUNS)?;
+                    write.open_table(tables::DENIALS)?;
+                    write.open_table(tables::HOURS)?;
+                    write.open_table(tables::METRICS)?;
+                    write.open_table(tables::TENANTS)?;
+                    write.open_table(tables::PLANS)?;
+                    write.open_table(tables::QUOTA_STATE)?;
+                    write.open_table(tables::AUDIT)?;
+                }
+                write.commit()?;
+                (secret, store_id)
+            }
+        };
+        let store = Self { db, names: TenantNames::default(), secret, store_id };
+        store.load_names()?;
+        Ok(store)
+    }
+
+    fn load_names(&self) -> Result<(), StoreError> {
+        let read = self.db.begin_read()?;
+        let tenants = read.open_table(tables::TENANTS)?;
+        let mut names = self.names.write();
+        for row in tenants.iter()? {
+            let (number, bytes) = row?;
+            if number.value() as usize != names.len() {
+                return Err(StoreError::Damaged("tenant numbers have a gap"));
+            }
+            names.push(records::decode_tenant(bytes.value())?.tenant_id);
+        }
+        Ok(())
+    }
+
+    /// Tenant ids by number; a commit that registers tenants extends it.
+    pub fn names(&self) -> &TenantNames {
+        &self.names
+    }
+
+    /// A secret of this store: keys for hashes, cursors and nonces are derived from it.
+    pub const fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// The store's own id.
+    pub const fn store_id(&self) -> uuid::Uuid {
+        self.store_id
+    }
+
+    /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot::new(self.db.begin_read()?, Arc::clone(&self.names)))
+    }
+
+    /// Starts the one write transaction; waits while another is open.
+    pub fn begin(&self) -> Result<Transaction, StoreError> {
+        let mut write = self.db.begin_write()?;
+        write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+        Ok(Transaction::new(write, Arc::clone(&self.names), self.secret))
+    }
+}

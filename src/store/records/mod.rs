@@ -1,0 +1,167 @@
+//! Records: the disk's own shapes, encoded by bincode behind a version byte. Nothing outside this folder names bincode.
+//!
+//! Each record is `version · bincode`. A new shape is a new version beside the old one, which is read for ever.
+
+mod audit;
+mod quota;
+mod tenant;
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, Table};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::StoreError;
+use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
+use crate::domain::time::{PeriodType, Timestamp};
+
+pub(super) use audit::{decode_audit, encode_audit};
+pub(super) use quota::{
+    STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
+    merge_quota_states,
+};
+pub(super) use tenant::{decode_plan, decode_tenant, encode_plan, encode_tenant};
+
+const VERSION: u8 = 1;
+
+/// Bounds what a damaged record may make us allocate.
+const MAX_RECORD: usize = 256 << 20;
+
+fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
+    let mut out = vec![VERSION];
+    bincode::serde::encode_into_std_write(record, &mut out, bincode::config::standard())
+        .map_err(|_| StoreError::Damaged("a record cannot be encoded"))?;
+    Ok(out)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    let Some((&VERSION, body)) = bytes.split_first() else {
+        return Err(StoreError::Damaged("a record has an unknown version"));
+    };
+    match bincode::serde::decode_from_slice(body, bincode::config::standard().with_limit::<MAX_RECORD>()) {
+        Ok((record, used)) if used == body.len() => Ok(record),
+        _ => Err(StoreError::Damaged("a record cannot be read")),
+    }
+}
+
+fn micros(time: Timestamp) -> i64 {
+    time.micros()
+}
+
+fn instant(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+/// The number of a period type in keys.
+pub(super) const fn period_code(period_type: PeriodType) -> u8 {
+    match period_type {
+        PeriodType::Hourly => 0,
+        PeriodType::Daily => 1,
+        PeriodType::Monthly => 2,
+    }
+}
+
+/// What a run of segment blocks holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Events in it.
+    pub events: u64,
+    /// The lowest entry id in it.
+    pub first_entry_id: u64,
+    /// The highest entry id in it.
+    pub last_entry_id: u64,
+    /// The earliest event time, in microseconds.
+    pub first_time: i64,
+    /// The latest event time, in microseconds.
+    pub last_time: i64,
+}
+
+pub(super) fn encode_run(info: &RunInfo) -> Result<Vec<u8>, StoreError> {
+    encode(info)
+}
+
+pub(super) fn decode_run(bytes: &[u8]) -> Result<RunInfo, StoreError> {
+    decode(bytes)
+}
+
+/// How far the journal is filed, and what has to be known to go on from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Commits up to this one are filed into segments.
+    pub filed_seq: u64,
+    /// The entry id after the last filed one.
+    pub filed_next_entry_id: u64,
+    /// Commits up to this one are in the saved quota counters.
+    pub state_seq: u64,
+    /// The server's time when it was written; the clock never starts before it.
+    pub saved_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointV1(u64, u64, u64, i64);
+
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, StoreError> {
+    let Checkpoint { filed_seq, filed_next_entry_id, state_seq, saved_at } = checkpoint;
+    encode(&CheckpointV1(*filed_seq, *filed_next_entry_id, *state_seq, micros(*saved_at)))
+}
+
+pub(super) fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, StoreError> {
+    let CheckpointV1(filed_seq, filed_next_entry_id, state_seq, saved_at) = decode(bytes)?;
+    Ok(Checkpoint { filed_seq, filed_next_entry_id, state_seq, saved_at: instant(saved_at) })
+}
+
+/// What retention has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RealtimeCut {
+    /// Events strictly before this instant are gone from sight.
+    pub cut: Timestamp,
+    /// Events removed so far, ever.
+    pub removed: u64,
+}
+
+pub(super) fn encode_cut(cut: &RealtimeCut) -> Result<Vec<u8>, StoreError> {
+    encode(&(micros(cut.cut), cut.removed))
+}
+
+pub(super) fn decode_cut(bytes: &[u8]) -> Result<RealtimeCut, StoreError> {
+    let (cut, removed) = decode(bytes)?;
+    Ok(RealtimeCut { cut: instant(cut), removed })
+}
+
+/// How far an hour's events are filed and folded, as entry ids; an hour is dirty while the first is above the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HourMark {
+    /// The highest entry id filed into the hour.
+    pub filed_through: u64,
+    /// Every entry id up to this one is in the hour's row.
+    pub folded_through: u64,
+}
+
+/// The store's own secret and id.
+pub(super) type Identity = ([u8; 32], uuid::Uuid);
+
+pub(super) fn read_identity(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity, StoreError> {
+    let missing = StoreError::Damaged("the store has no identity");
+    let version: u32 = match meta.get(META_FORMAT)? {
+        Some(bytes) => decode(bytes.value())?,
+        None => return Err(missing),
+    };
+    if version > FORMAT_VERSION {
+        return Err(StoreError::NewerFormat { found: version });
+    }
+    let (Some(secret), Some(id)) = (meta.get(META_SECRET)?, meta.get(META_STORE_ID)?) else { return Err(missing) };
+    Ok((decode(secret.value())?, uuid::Uuid::from_u128(decode(id.value())?)))
+}
+
+pub(super) fn write_identity(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    secret: &[u8; 32],
+    store_id: uuid::Uuid,
+) -> Result<(), StoreError> {
+    meta.insert(META_FORMAT, encode(&FORMAT_VERSION)?.as_slice())?;
+    meta.insert(META_SECRET, encode(secret)?.as_slice())?;
+    meta.insert(META_STORE_ID, encode(&store_id.as_u128())?.as_slice())?;
+    Ok(())
+}
+
+type Labels = BTreeMap<String, String>;

@@ -1,0 +1,155 @@
+//! Tenants and plans on disk.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Labels, decode, encode, instant, micros};
+use crate::domain::quota::{Limit, Plan, QuotaType, Window};
+use crate::domain::tenant::{Override, Tenant, TenantStatus, TokenLimits};
+use crate::store::StoreError;
+
+#[derive(Serialize, Deserialize)]
+struct TenantV1 {
+    tenant_id: String,
+    name: Option<String>,
+    labels: Labels,
+    plan: String,
+    plan_expires_at: Option<i64>,
+    zone: String,
+    status: String,
+    overrides: Vec<OverrideV1>,
+    token_limits: Vec<(i64, Option<u64>, Option<u64>)>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OverrideV1 {
+    quota_type: String,
+    window: String,
+    limit: Option<u128>,
+    reason: Option<String>,
+    until: Option<i64>,
+    set_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LimitV1 {
+    quota_type: String,
+    window: String,
+    limit: u128,
+    observe: bool,
+}
+
+pub(in crate::store) fn encode_tenant(tenant: &Tenant) -> Result<Vec<u8>, StoreError> {
+    encode(&to_record(tenant))
+}
+
+fn to_record(tenant: &Tenant) -> TenantV1 {
+    TenantV1 {
+        tenant_id: tenant.tenant_id.to_string(),
+        name: tenant.name.clone(),
+        labels: tenant.labels.clone(),
+        plan: tenant.plan.clone(),
+        plan_expires_at: tenant.plan_expires_at.map(micros),
+        zone: tenant.zone.name().to_owned(),
+        status: tenant.status.name().to_owned(),
+        overrides: tenant
+            .overrides
+            .iter()
+            .map(|((quota_type, window), own)| OverrideV1 {
+                quota_type: quota_type.name().to_owned(),
+                window: window.name().to_owned(),
+                limit: own.limit,
+                reason: own.reason.clone(),
+                until: own.until.map(micros),
+                set_at: micros(own.set_at),
+            })
+            .collect(),
+        token_limits: tenant.token_limits.iter().map(|past| (micros(past.since), past.day, past.month)).collect(),
+        created_at: micros(tenant.created_at),
+        updated_at: micros(tenant.updated_at),
+    }
+}
+
+pub(in crate::store) fn decode_tenant(bytes: &[u8]) -> Result<Tenant, StoreError> {
+    let record: TenantV1 = decode(bytes)?;
+    let unknown = |_| StoreError::Damaged("a tenant holds a word that is not known");
+    let mut overrides = std::collections::BTreeMap::new();
+    for own in record.overrides {
+        let key = (quota_type(&own.quota_type)?, window(&own.window)?);
+        let value = Override {
+            limit: own.limit,
+            reason: own.reason,
+            until: own.until.map(instant),
+            set_at: instant(own.set_at),
+        };
+        overrides.insert(key, value);
+    }
+    Ok(Tenant {
+        tenant_id: record.tenant_id.parse().map_err(|_| StoreError::Damaged("a tenant has no valid id"))?,
+        name: record.name,
+        labels: record.labels,
+        plan: record.plan,
+        plan_expires_at: record.plan_expires_at.map(instant),
+        zone: record.zone.parse().map_err(|_| StoreError::Damaged("a tenant has an unknown zone"))?,
+        status: record.status.parse::<TenantStatus>().map_err(unknown)?,
+        overrides,
+        token_limits: record
+            .token_limits
+            .into_iter()
+            .map(|(since, day, month)| TokenLimits { since: instant(since), day, month })
+            .collect(),
+        created_at: instant(record.created_at),
+        updated_at: instant(record.updated_at),
+    })
+}
+
+pub(in crate::store) fn encode_plan(plan: &Plan) -> Result<Vec<u8>, StoreError> {
+    let limits: Vec<LimitV1> = plan
+        .limits
+        .iter()
+        .map(|limit| LimitV1 {
+            quota_type: limit.quota_type.name().to_owned(),
+            window: limit.window.name().to_owned(),
+            limit: limit.limit,
+            observe: limit.observe,
+        })
+        .collect();
+    encode(&(&plan.name, limits))
+}
+
+pub(in crate::store) fn decode_plan(bytes: &[u8]) -> Result<Plan, StoreError> {
+    let (name, records): (String, Vec<LimitV1>) = decode(bytes)?;
+    let mut limits = Vec::with_capacity(records.len());
+    for record in records {
+        limits.push(Limit {
+            quota_type: quota_type(&record.quota_type)?,
+            window: window(&record.window)?,
+            limit: record.limit,
+            observe: record.observe,
+        });
+    }
+    Ok(Plan { name, limits })
+}
+
+fn quota_type(name: &str) -> Result<QuotaType, StoreError> {
+    name.parse().map_err(|_| StoreError::Damaged("a limit has an unknown type"))
+}
+
+fn window(name: &str) -> Result<Window, StoreError> {
+    name.parse().map_err(|_| StoreError::Damaged("a limit has an unknown window"))
+}
+
+/// A tenant inside a larger record.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NestedTenant(TenantV1);
+
+impl NestedTenant {
+    pub(super) fn new(tenant: &Tenant) -> Self {
+        Self(to_record(tenant))
+    }
+
+    pub(super) fn read(self) -> Result<Tenant, StoreError> {
+        decode_tenant(&encode(&self.0)?)
+    }
+}

@@ -1,0 +1,43 @@
+//! Filing: journal events, sorted into runs of packed blocks, one run for each UTC day they touch.
+
+use std::collections::BTreeMap;
+
+use super::StoreError;
+use super::block::cut_into_blocks;
+use super::columns::StoredEvent;
+use super::records::RunInfo;
+
+/// A run that is ready to be written.
+#[derive(Debug)]
+pub struct PreparedRun {
+    /// The UTC day it belongs to.
+    pub day: u32,
+    /// What it holds.
+    pub info: RunInfo,
+    /// (first tenant number, block), in key order.
+    pub(super) blocks: Vec<(u32, Vec<u8>)>,
+}
+
+/// Sorts `events` by day, tenant and time, and packs them. Pure work for a background thread.
+pub fn prepare_runs(events: &[StoredEvent]) -> Result<Vec<PreparedRun>, StoreError> {
+    let mut by_day: BTreeMap<u32, Vec<&StoredEvent>> = BTreeMap::new();
+    for stored in events {
+        by_day.entry(stored.event_timestamp.day()).or_default().push(stored);
+    }
+    by_day
+        .into_iter()
+        .map(|(day, mut events)| {
+            events.sort_unstable_by_key(|stored| (stored.tenant_no, stored.event_timestamp, stored.entry_id));
+            let entry_ids = || events.iter().map(|stored| stored.entry_id);
+            let times = || events.iter().map(|stored| stored.event_timestamp.micros());
+            let info = RunInfo {
+                events: events.len() as u64,
+                first_entry_id: entry_ids().min().unwrap_or(0),
+                last_entry_id: entry_ids().max().unwrap_or(0),
+                first_time: times().min().unwrap_or(0),
+                last_time: times().max().unwrap_or(0),
+            };
+            Ok(PreparedRun { day, info, blocks: cut_into_blocks(&events)? })
+        })
+        .collect()
+}

@@ -1,0 +1,310 @@
+//! Reading: one consistent state of the disk.
+
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, RangeInclusive};
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
+
+use super::block::Block;
+use super::columns::StoredEvent;
+use super::journal::{self, Commit};
+use super::metrics_rows::{MetricsRow, RowTotals, RowsBlock};
+use super::records::{self, Checkpoint, HourMark, RealtimeCut, RunInfo};
+use super::tables;
+use super::{StoreError, TenantNames};
+use crate::domain::audit::AuditRecord;
+use crate::domain::event::{EventId, IdKey};
+use crate::domain::quota::QuotaSnapshot;
+use crate::domain::quota::{Denial, Plan};
+use crate::domain::tenant::{Tenant, TenantId};
+use crate::domain::time::{Period, PeriodType, Timestamp};
+
+type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
+
+/// A read transaction with the product's words.
+pub struct Snapshot {
+    read: ReadTransaction,
+    names: TenantNames,
+}
+
+/// A tenant's filed events of one day, in no particular order.
+pub type TenantEvents = Vec<StoredEvent>;
+
+impl Snapshot {
+    pub(super) const fn new(read: ReadTransaction, names: TenantNames) -> Self {
+        Self { read, names }
+    }
+
+    fn name(&self, number: u32) -> Option<TenantId> {
+        self.names.read().get(number as usize).cloned()
+    }
+
+    /// How far the journal is filed.
+    pub fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        let meta = self.read.open_table(tables::META)?;
+        let bytes = meta.get(tables::META_CHECKPOINT)?;
+        bytes.map_or(Ok(Checkpoint::default()), |bytes| records::decode_checkpoint(bytes.value()))
+    }
+
+    /// What retention has taken.
+    pub fn cut(&self) -> Result<RealtimeCut, StoreError> {
+        let meta = self.read.open_table(tables::META)?;
+        let bytes = meta.get(tables::META_CUT)?;
+        bytes.map_or(Ok(RealtimeCut::default()), |bytes| records::decode_cut(bytes.value()))
+    }
+
+    /// The commits after `seq`, oldest first, until `see` breaks.
+    pub fn commits_after(&self, seq: u64, mut see: impl FnMut(Commit) -> ControlFlow<()>) -> Result<(), StoreError> {
+        let name = |number| self.name(number);
+        for row in self.read.open_table(tables::JOURNAL)?.range(seq + 1..)? {
+            let (seq, bytes) = row?;
+            if see(journal::decode(seq.value(), bytes.value(), &name)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every tenant by its number.
+    pub fn tenants(&self) -> Result<Vec<(u32, Tenant)>, StoreError> {
+        let table = self.read.open_table(tables::TENANTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (number, bytes) = row?;
+                Ok((number.value(), records::decode_tenant(bytes.value())?))
+            })
+            .collect()
+    }
+
+    /// Every plan, by name.
+    pub fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        let table = self.read.open_table(tables::PLANS)?;
+        table.iter()?.map(|row| records::decode_plan(row?.1.value())).collect()
+    }
+
+    /// Saved quota counters by tenant number.
+    pub fn quota_states(&self) -> Result<Vec<(u32, QuotaSnapshot)>, StoreError> {
+        let table = self.read.open_table(tables::QUOTA_STATE)?;
+        let mut states = Vec::new();
+        for row in table.iter()? {
+            states.extend(records::decode_quota_states(row?.1.value())?);
+        }
+        Ok(states)
+    }
+
+    /// The next free index of the audit log.
+    pub fn next_audit_index(&self) -> Result<u64, StoreError> {
+        let table = self.read.open_table(tables::AUDIT)?;
+        Ok(table.last()?.map_or(0, |(index, _)| index.value() + 1))
+    }
+
+    /// Audit records from index `from` on, at most `limit`.
+    pub fn audit_records(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        let table = self.read.open_table(tables::AUDIT)?;
+        table.range(from..)?.take(limit).map(|row| records::decode_audit(row?.1.value())).collect()
+    }
+
+    /// Hours that have events, and how far each is filed and folded.
+    pub fn hour_marks(&self, hours: std::ops::Range<u32>) -> Result<Vec<(u32, HourMark)>, StoreError> {
+        let table = self.read.open_table(tables::HOURS)?;
+        table
+            .range(hours)?
+            .map(|row| {
+                let (hour, mark) = row?;
+                let (filed_through, folded_through) = mark.value();
+                Ok((hour.value(), HourMark { filed_through, folded_through }))
+            })
+            .collect()
+    }
+
+    /// The runs of the days in `days`, as (day, run, what it holds).
+    pub fn runs(&self, days: RangeInclusive<u32>) -> Result<Vec<(u32, u64, RunInfo)>, StoreError> {
+        let table = self.read.open_table(tables::RUNS)?;
+        table
+            .range((*days.start(), 0)..=(*days.end(), u64::MAX))?
+            .map(|row| {
+                let (key, bytes) = row?;
+                let (day, run) = key.value();
+                Ok((day, run, records::decode_run(bytes.value())?))
+            })
+            .collect()
+    }
+
+    /// The days that have filed events.
+    pub fn days(&self) -> Result<BTreeSet<u32>, StoreError> {
+        Ok(self.runs(0..=u32::MAX)?.into_iter().map(|(day, ..)| day).collect())
+    }
+
+    fn day_table(&self, day: u32) -> Result<Option<DayTable>, StoreError> {
+        match self.read.open_table(tables::day_table(&tables::day_table_name(day))) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Calls `see` with the bytes of each block of a run that may hold events of the tenant.
+    fn blocks_of(
+        table: &DayTable,
+        run: u64,
+        tenant_no: u32,
+        mut see: impl FnMut(Block<'_>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        // A block is keyed by its first tenant: the tenant may begin inside the last block that starts before it.
+        let before = table.range((run, 0, 0)..(run, tenant_no, 0))?.next_back();
+        for row in before.into_iter().chain(table.range((run, tenant_no, 0)..=(run, tenant_no, u32::MAX))?) {
+            if see(Block::read(row?.1.value())?)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A tenant's filed events whose time is in `from..to`, all within UTC day `day`.
+    pub fn tenant_events(
+        &self,
+        day: u32,
+        tenant_no: u32,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<TenantEvents, StoreError> {
+        let mut events = Vec::new();
+        let Some(table) = self.day_table(day)? else { return Ok(events) };
+        let name = |number| self.name(number);
+        for (_, run, info) in self.runs(day..=day)? {
+            if info.last_time < from.micros() || info.first_time >= to.micros() {
+                continue;
+            }
+            let _all = Self::blocks_of(&table, run, tenant_no, |block| {
+                let places = block.places_of(tenant_no);
+                if !places.is_empty() && block.span.1 >= from.micros() && block.span.0 < to.micros() {
+                    let wanted = block.events(&name)?.into_iter().skip(places.start).take(places.len());
+                    events.extend(wanted.filter(|event| (from..to).contains(&event.event_timestamp)));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(events)
+    }
+
+    /// The tenant's filed event with this id, on one of `days`.
+    pub fn find_event(
+        &self,
+        days: impl IntoIterator<Item = u32>,
+        tenant_no: u32,
+        id: &EventId,
+    ) -> Result<Option<StoredEvent>, StoreError> {
+        let name = |number| self.name(number);
+        for day in days {
+            let Some(table) = self.day_table(day)? else { continue };
+            for (_, run, _) in self.runs(day..=day)? {
+                let mut found = None;
+                let _stopped = Self::blocks_of(&table, run, tenant_no, |block| {
+                    if block.may_hold(tenant_no, id) {
+                        let places = block.places_of(tenant_no);
+                        let mut of_tenant = block.events(&name)?.into_iter().skip(places.start).take(places.len());
+                        found = of_tenant.find(|event| event.event_id == *id);
+                    }
+                    Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every filed event of a day with `first_entry <= entry id` and a time in `from..to`, block by block.
+    pub fn day_events(
+        &self,
+        day: u32,
+        first_entry: u64,
+        from: Timestamp,
+        to: Timestamp,
+        mut see: impl FnMut(StoredEvent),
+    ) -> Result<(), StoreError> {
+        let Some(table) = self.day_table(day)? else { return Ok(()) };
+        let name = |number| self.name(number);
+        for (_, run, info) in self.runs(day..=day)? {
+            if info.last_entry_id < first_entry || info.last_time < from.micros() || info.first_time >= to.micros() {
+                continue;
+            }
+            for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
+                let (_, bytes) = row?;
+                let block = Block::read(bytes.value())?;
+                if block.span.1 < from.micros() || block.span.0 >= to.micros() {
+                    continue;
+                }
+                let events = block.events(&name)?.into_iter();
+                events
+                    .filter(|event| event.entry_id >= first_entry && (from..to).contains(&event.event_timestamp))
+                    .for_each(&mut see);
+            }
+        }
+        Ok(())
+    }
+
+    /// The hashed part of every id of a day, with its tenant number; nothing is inflated.
+    pub fn day_ids(&self, day: u32, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
+        let Some(table) = self.day_table(day)? else { return Ok(()) };
+        for row in table.iter()? {
+            let (_, bytes) = row?;
+            Block::read(bytes.value())?.id_keys().for_each(|(tenant, key)| see(tenant, key));
+        }
+        Ok(())
+    }
+
+    /// The filed denials of a day, as (tenant number, entry id, denial).
+    pub fn day_denials(&self, day: u32) -> Result<Vec<(u32, u64, Denial)>, StoreError> {
+        let table = self.read.open_table(tables::DENIALS)?;
+        let mut denials = Vec::new();
+        for row in table.range((day, 0)..=(day, u64::MAX))? {
+            denials.extend(records::decode_denials(row?.1.value())?);
+        }
+        Ok(denials)
+    }
+
+    /// One tenant's stored row of a period.
+    pub fn row(&self, period: Period, tenant_no: u32) -> Result<Option<MetricsRow>, StoreError> {
+        let table = self.read.open_table(tables::METRICS)?;
+        let kind = records::period_code(period.period_type);
+        let block = table.range((kind, period.index, 0)..=(kind, period.index, tenant_no))?.next_back().transpose()?;
+        block.map_or(Ok(None), |(_, bytes)| RowsBlock::read(bytes.value())?.row(tenant_no))
+    }
+
+    /// Every stored row of a period, by tenant number.
+    pub fn rows(&self, period: Period) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
+        let table = self.read.open_table(tables::METRICS)?;
+        let kind = records::period_code(period.period_type);
+        let mut rows = Vec::new();
+        for block in table.range((kind, period.index, 0)..=(kind, period.index, u32::MAX))? {
+            rows.extend(RowsBlock::read(block?.1.value())?.rows()?);
+        }
+        Ok(rows)
+    }
+
+    /// The totals of every stored row of a period.
+    pub fn totals(&self, period: Period, mut see: impl FnMut(u32, RowTotals)) -> Result<(), StoreError> {
+        let table = self.read.open_table(tables::METRICS)?;
+        let kind = records::period_code(period.period_type);
+        for block in table.range((kind, period.index, 0)..=(kind, period.index, u32::MAX))? {
+            RowsBlock::read(block?.1.value())?.totals(&mut see)?;
+        }
+        Ok(())
+    }
+
+    /// The first period at or after `from` (before `to`) that has stored rows.
+    pub fn next_period_with_rows(
+        &self,
+        period_type: PeriodType,
+        from: u32,
+        to: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        let table = self.read.open_table(tables::METRICS)?;
+        let kind = records::period_code(period_type);
+        let first = table.range((kind, from, 0)..(kind, to, 0))?.next().transpose()?;
+        Ok(first.map(|(key, _)| key.value().1))
+    }
+}

@@ -1,0 +1,44 @@
+//! The tables of the one redb file, and the version of their formats.
+
+use redb::TableDefinition;
+
+/// The format this version writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Single values: see the `META_*` keys.
+pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+/// Commit sequence -> one block with everything of that commit, in order.
+pub(super) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
+/// (UTC day, run) -> what the run holds. The run's blocks stand in the day's own table.
+pub(super) const RUNS: TableDefinition<'static, (u32, u64), &[u8]> = TableDefinition::new("runs");
+/// (UTC day, run) -> the quota denials that this filing brought.
+pub(super) const DENIALS: TableDefinition<'static, (u32, u64), &[u8]> = TableDefinition::new("denials");
+/// UTC hour -> how far its events were filed, and how far its rows are folded.
+pub(super) const HOURS: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("hours");
+/// (period type, period, first tenant number) -> packed rows.
+pub(super) const METRICS: TableDefinition<'static, (u8, u32, u32), &[u8]> =
+    TableDefinition::new("tenant_usage_metrics");
+/// Tenant number -> tenant.
+pub(super) const TENANTS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("tenants");
+/// Plan name -> plan.
+pub(super) const PLANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("plans");
+/// Block of 256 tenant numbers -> their quota counters and holds at the checkpoint.
+pub(super) const QUOTA_STATE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("quota_state");
+/// Index -> audit record.
+pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_events");
+
+pub(super) const META_FORMAT: &str = "format_version";
+pub(super) const META_STORE_ID: &str = "store_id";
+pub(super) const META_SECRET: &str = "secret";
+pub(super) const META_CHECKPOINT: &str = "checkpoint";
+pub(super) const META_CUT: &str = "realtime_cut";
+
+/// The name of the table of one UTC day's events; key: (run, first tenant number, block).
+pub(super) fn day_table_name(day: u32) -> String {
+    format!("tenant_usage_realtime_{day:06}")
+}
+
+/// A day's table by its name.
+pub(super) fn day_table(name: &str) -> TableDefinition<'_, (u64, u32, u32), &'static [u8]> {
+    TableDefinition::new(name)
+}

@@ -1,0 +1,211 @@
+//! What is written reads back: blocks, journal and the whole store, with any mix of fields.
+
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+
+use super::block::{BLOCK_BYTES, Block, cut_into_blocks};
+use super::*;
+use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
+
+fn tenant(number: u32) -> TenantId {
+    format!("tenant-{number}").parse().unwrap()
+}
+
+fn any_id() -> impl Strategy<Value = EventId> {
+    prop_oneof![
+        any::<u128>().prop_map(|bits| EventId::Uuid(uuid::Uuid::from_u128(bits))),
+        (0u64..1 << 48, any::<[u8; 10]>()).prop_map(|(ms, random)| {
+            EventId::Uuid(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
+        }),
+        "[a-zA-Z0-9 :/é]{1,40}".prop_map(|text| EventId::Text(text.into())),
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = StoredEvent> {
+    let texts = (
+        prop_oneof![Just("api_call"), Just("chat_message"), Just("eigen")],
+        prop::option::of("[A-Z]{1,10}"),
+        prop::option::of("/[a-z/]{0,60}"),
+        prop::option::of("s-[0-9]{1,8}"),
+        prop::option::of(prop_oneof![Just("gpt"), Just("claude")]),
+        prop::option::of(r#"\{"a":[0-9]{1,3}\}"#),
+    );
+    let numbers = prop::collection::vec(prop::option::of(prop_oneof![0u64..100, 0u64..1_000_000_000_000]), 8);
+    let small = (prop::option::of(100u16..600), prop::option::of(any::<u32>()), any::<bool>(), any::<bool>());
+    let cost =
+        prop::option::of(prop_oneof![(0u128..1_000_000).prop_map(|n| n * 1_000_000_000), 0u128..Money::MAX.femtos(),]);
+    (0u32..5, 0i64..200_000_000_000_000_000, any_id(), texts, numbers, small, cost).prop_map(
+        |(number, time, event_id, texts, numbers, small, cost)| {
+            let (event_type, method, endpoint, session, model, metadata) = texts;
+            let event_timestamp = Timestamp::from_micros(time / 1_000 * 1_000);
+            StoredEvent {
+                tenant_no: number,
+                entry_id: 0,
+                created_at: Timestamp::from_micros(1_800_000_000_000_000),
+                event_timestamp,
+                event_id,
+                event_id_given: small.2,
+                event: UsageEvent {
+                    event_timestamp: small.3.then_some(event_timestamp),
+                    api_method: method.map(Into::into),
+                    api_endpoint: endpoint.map(Into::into),
+                    api_status_code: small.0,
+                    api_response_time_ms: small.1,
+                    chat_session_id: session.map(Into::into),
+                    model: model.map(Into::into),
+                    embedding_tokens: numbers[0],
+                    search_query_tokens: numbers[1],
+                    search_result_count: numbers[2],
+                    tokens_consumed: numbers[3],
+                    input_tokens: numbers[4],
+                    cached_input_tokens: numbers[5],
+                    output_tokens: numbers[6],
+                    reasoning_tokens: numbers[7],
+                    cost_usd: cost.map(Money::from_femtos),
+                    metadata: metadata.map(Into::into),
+                    ..UsageEvent::new(tenant(number), event_type)
+                },
+            }
+        },
+    )
+}
+
+fn numbered(mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
+    events.iter_mut().enumerate().for_each(|(place, event)| event.entry_id = 100 + place as u64);
+    events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn events_read_back_from_blocks(events in prop::collection::vec(any_event(), 1..120)) {
+        let events = numbered(events);
+        let mut sorted: Vec<&StoredEvent> = events.iter().collect();
+        sorted.sort_by_key(|event| (event.tenant_no, event.event_timestamp, event.entry_id));
+        let blocks = cut_into_blocks(&sorted).unwrap();
+        let mut read = Vec::new();
+        for (first, bytes) in &blocks {
+            prop_assert!(bytes.len() <= BLOCK_BYTES);
+            let block = Block::read(bytes).unwrap();
+            prop_assert_eq!(block.places_of(*first).start, 0);
+            let places = block.places_of(2);
+            let events = Block::read(bytes).unwrap().events(&|number| Some(tenant(number))).unwrap();
+            for (place, event) in events.iter().enumerate() {
+                prop_assert_eq!(places.contains(&place), event.tenant_no == 2);
+                prop_assert!(block.may_hold(event.tenant_no, &event.event_id));
+            }
+            read.extend(events);
+        }
+        prop_assert_eq!(read, sorted.into_iter().cloned().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_commit_reads_back_from_the_journal(events in prop::collection::vec(any_event(), 0..80), seq in 1u64..1_000) {
+        let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
+        let events = numbered(events);
+        let committed_at = Timestamp::from_micros(1_800_000_000_000_000);
+        let commit = Commit { seq, committed_at, first_entry_id: 100, entries: events.len() as u64, events, operations: Vec::new() };
+        let mut write = store.begin().unwrap();
+        for number in 0..5 {
+            let tenant = crate::domain::tenant::Tenant::new(tenant(number), "trial", chrono_tz::UTC, committed_at);
+            write.put_tenant(number, &tenant).unwrap();
+        }
+        write.put_commit(&commit).unwrap();
+        write.commit().unwrap();
+        let mut read = Vec::new();
+        store.snapshot().unwrap().commits_after(seq - 1, |commit| { read.push(commit); ControlFlow::Continue(()) }).unwrap();
+        prop_assert_eq!(read.len(), 1);
+        prop_assert_eq!((read[0].seq, read[0].committed_at, read[0].first_entry_id), (seq, committed_at, 100));
+        prop_assert_eq!(&read[0].events, &commit.events);
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_a_block_is_found_before_anything_is_believed() {
+    let event = StoredEvent {
+        tenant_no: 1,
+        entry_id: 1,
+        created_at: Timestamp::from_seconds(5),
+        event_timestamp: Timestamp::from_seconds(4),
+        event_id: "an-id".parse().unwrap(),
+        event_id_given: true,
+        event: UsageEvent::new(tenant(1), "api_call"),
+    };
+    let (_, bytes) = cut_into_blocks(&[&event]).unwrap().remove(0);
+    for place in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 0x10;
+        assert!(Block::read(&flipped).is_err(), "byte {place}");
+    }
+}
+
+#[test]
+fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
+    let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
+    let day = 20_000;
+    let start = Timestamp::of_day(day);
+    let mut write = store.begin().unwrap();
+    for number in 0..400 {
+        let tenant = crate::domain::tenant::Tenant::new(tenant(number), "trial", chrono_tz::UTC, start);
+        write.put_tenant(number, &tenant).unwrap();
+    }
+    let make = |run: u64, place: u64| {
+        let number = (place * 7 % 400) as u32;
+        let mut event = UsageEvent::new(tenant(number), "api_call");
+        event.input_tokens = Some(place * place % 9_973);
+        StoredEvent {
+            tenant_no: number,
+            entry_id: run * 100_000 + place,
+            created_at: start,
+            event_timestamp: start.plus_micros((place * 977_123 % 86_400_000_000) as i64),
+            event_id: format!("run{run}-{}", place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).parse().unwrap(),
+            event_id_given: true,
+            event,
+        }
+    };
+    let mut all = Vec::new();
+    for run in [3, 9] {
+        let events: Vec<StoredEvent> = (0..6_000).map(|place| make(run, place)).collect();
+        for prepared in prepare_runs(&events).unwrap() {
+            assert!(prepared.blocks.len() > 2, "several blocks, or the test tests nothing");
+            write.put_run(run, &prepared).unwrap();
+        }
+        all.extend(events);
+    }
+    write.commit().unwrap();
+
+    let snapshot = store.snapshot().unwrap();
+    let mut seen = 0;
+    for number in 0..400 {
+        let mut read = snapshot.tenant_events(day, number, start, Timestamp::of_day(day + 1)).unwrap();
+        let mut expected: Vec<StoredEvent> = all.iter().filter(|event| event.tenant_no == number).cloned().collect();
+        read.sort_by_key(|event| event.entry_id);
+        expected.sort_by_key(|event| event.entry_id);
+        assert_eq!(read, expected);
+        seen += read.len();
+    }
+    assert_eq!(seen, all.len());
+    for event in all.iter().step_by(131) {
+        assert_eq!(snapshot.find_event([day], event.tenant_no, &event.event_id).unwrap().as_ref(), Some(event));
+        assert_eq!(snapshot.find_event([day], event.tenant_no + 1, &event.event_id).unwrap(), None);
+    }
+    assert_eq!(snapshot.find_event([day, day + 1], 7, &"unheard-of".parse().unwrap()).unwrap(), None);
+    let mut ids = 0;
+    snapshot.day_ids(day, |_, _| ids += 1).unwrap();
+    assert_eq!(ids, all.len());
+
+    // A merge into one run changes nothing that can be read.
+    drop(snapshot);
+    let merged = prepare_runs(&all).unwrap().remove(0);
+    let mut write = store.begin().unwrap();
+    write.replace_runs(&[3, 9], 9, &merged).unwrap();
+    write.commit().unwrap();
+    let snapshot = store.snapshot().unwrap();
+    assert_eq!(snapshot.runs(day..=day).unwrap().len(), 1);
+    let read = snapshot.tenant_events(day, 11, start, Timestamp::of_day(day + 1)).unwrap();
+    assert_eq!(read.len(), all.iter().filter(|event| event.tenant_no == 11).count());
+}

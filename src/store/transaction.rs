@@ -1,0 +1,202 @@
+//! One write transaction: what is put into it reaches the disk whole, with one fsync, or not at all.
+
+use std::hash::Hasher;
+
+use redb::{ReadableTable, WriteTransaction};
+use siphasher::sip::SipHasher13;
+
+use super::journal::{self, Commit};
+use super::metrics_rows::{MetricsRow, merge_blocks};
+use super::records::{self, Checkpoint, HourMark, RealtimeCut};
+use super::segments::PreparedRun;
+use super::tables;
+use super::{StoreError, TenantNames};
+use crate::domain::audit::AuditRecord;
+use crate::domain::quota::QuotaSnapshot;
+use crate::domain::quota::{Denial, Plan};
+use crate::domain::tenant::Tenant;
+use crate::domain::time::Period;
+
+/// The open write transaction. Dropped without [`Transaction::commit`], it leaves nothing behind.
+pub struct Transaction {
+    write: WriteTransaction,
+    names: TenantNames,
+    secret: [u8; 32],
+    new_names: Vec<(u32, crate::domain::tenant::TenantId)>,
+}
+
+impl Transaction {
+    pub(super) const fn new(write: WriteTransaction, names: TenantNames, secret: [u8; 32]) -> Self {
+        Self { write, names, secret, new_names: Vec::new() }
+    }
+
+    /// Appends a commit to the journal.
+    pub fn put_commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        let mut nonce = SipHasher13::new_with_key(&first_half(&self.secret));
+        nonce.write_u64(commit.seq);
+        nonce.write_u64(commit.committed_at.micros() as u64);
+        let block = journal::encode(commit, nonce.finish())?;
+        self.write.open_table(tables::JOURNAL)?.insert(commit.seq, block.as_slice())?;
+        Ok(())
+    }
+
+    /// Deletes the journal up to and with commit `seq`.
+    pub fn delete_journal_through(&mut self, seq: u64) -> Result<(), StoreError> {
+        self.write.open_table(tables::JOURNAL)?.retain_in(..=seq, |_, _| false)?;
+        Ok(())
+    }
+
+    /// Writes a tenant under its number; a new number must be the next one.
+    pub fn put_tenant(&mut self, tenant_no: u32, tenant: &Tenant) -> Result<(), StoreError> {
+        let bytes = records::encode_tenant(tenant)?;
+        self.write.open_table(tables::TENANTS)?.insert(tenant_no, bytes.as_slice())?;
+        self.new_names.push((tenant_no, tenant.tenant_id.clone()));
+        Ok(())
+    }
+
+    /// Writes a plan.
+    pub fn put_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let bytes = records::encode_plan(plan)?;
+        self.write.open_table(tables::PLANS)?.insert(plan.name.as_str(), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Appends an audit record.
+    pub fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        let bytes = records::encode_audit(record)?;
+        self.write.open_table(tables::AUDIT)?.insert(record.index, bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Adds a run to its day.
+    pub fn put_run(&mut self, run: u64, prepared: &PreparedRun) -> Result<(), StoreError> {
+        let info = records::encode_run(&prepared.info)?;
+        self.write.open_table(tables::RUNS)?.insert((prepared.day, run), info.as_slice())?;
+        let name = tables::day_table_name(prepared.day);
+        let mut table = self.write.open_table(tables::day_table(&name))?;
+        for (block, (first_tenant, bytes)) in prepared.blocks.iter().enumerate() {
+            table.insert((run, *first_tenant, block as u32), bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Adds the denials a filing brought, as (tenant number, entry id, denial).
+    pub fn put_denials(&mut self, day: u32, run: u64, denials: &[(u32, u64, Denial)]) -> Result<(), StoreError> {
+        let bytes = records::encode_denials(denials)?;
+        self.write.open_table(tables::DENIALS)?.insert((day, run), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a whole day: its events, runs and denials.
+    pub fn drop_day(&mut self, day: u32) -> Result<(), StoreError> {
+        self.write.delete_table(tables::day_table(&tables::day_table_name(day)))?;
+        let whole_day = (day, 0)..=(day, u64::MAX);
+        self.write.open_table(tables::RUNS)?.retain_in(whole_day.clone(), |_, _| false)?;
+        self.write.open_table(tables::DENIALS)?.retain_in(whole_day, |_, _| false)?;
+        self.write.open_table(tables::HOURS)?.retain_in(day * 24..(day + 1) * 24, |_, _| false)?;
+        Ok(())
+    }
+
+    /// Replaces the runs of a day by one merged run.
+    pub fn replace_runs(&mut self, old: &[u64], run: u64, merged: &PreparedRun) -> Result<(), StoreError> {
+        let name = tables::day_table_name(merged.day);
+        {
+            let mut runs = self.write.open_table(tables::RUNS)?;
+            let mut table = self.write.open_table(tables::day_table(&name))?;
+            for &run in old {
+                runs.remove((merged.day, run))?;
+                table.retain_in((run, 0, 0)..=(run, u32::MAX, u32::MAX), |_, _| false)?;
+            }
+        }
+        self.put_run(run, merged)
+    }
+
+    /// Sets how far an hour is filed and folded.
+    pub fn put_hour(&mut self, hour: u32, mark: HourMark) -> Result<(), StoreError> {
+        let mut hours = self.write.open_table(tables::HOURS)?;
+        hours.insert(hour, (mark.filed_through, mark.folded_through))?;
+        Ok(())
+    }
+
+    /// Writes rows of one period, sorted by tenant number; each replaces the tenant's old row.
+    pub fn put_rows(&mut self, period: Period, rows: &[(u32, &MetricsRow)]) -> Result<(), StoreError> {
+        let mut table = self.write.open_table(tables::METRICS)?;
+        let kind = records::period_code(period.period_type);
+        let mut rest = rows;
+        while let Some(&(tenant, _)) = rest.first() {
+            // The block that the tenant belongs to, and the first tenant of the one behind it.
+            let here = table
+                .range((kind, period.index, 0)..=(kind, period.index, tenant))?
+                .next_back()
+                .transpose()?
+                .map(|(key, bytes)| (key.value().2, bytes.value().to_vec()));
+            let next = table
+                .range((kind, period.index, tenant.saturating_add(1))..=(kind, period.index, u32::MAX))?
+                .next()
+                .transpose()?
+                .map_or(u32::MAX, |(key, _)| key.value().2);
+            let of_block = rest.iter().take_while(|(tenant, _)| *tenant < next).count().max(1);
+            let blocks = merge_blocks(here.as_ref().map(|(_, bytes)| bytes.as_slice()), &rest[..of_block])?;
+            if let Some((first, _)) = here {
+                table.remove((kind, period.index, first))?;
+            }
+            for (first, bytes) in blocks {
+                table.insert((kind, period.index, first), bytes.as_slice())?;
+            }
+            rest = &rest[of_block..];
+        }
+        Ok(())
+    }
+
+    /// Removes all rows of one period type before period `before`.
+    pub fn delete_rows_before(&mut self, before: Period) -> Result<(), StoreError> {
+        let kind = records::period_code(before.period_type);
+        self.write.open_table(tables::METRICS)?.retain_in((kind, 0, 0)..(kind, before.index, 0), |_, _| false)?;
+        Ok(())
+    }
+
+    /// Saves quota counters: (tenant number, snapshot), sorted; other tenants keep theirs.
+    pub fn put_quota_state(&mut self, changed: &[(u32, QuotaSnapshot)]) -> Result<(), StoreError> {
+        let mut table = self.write.open_table(tables::QUOTA_STATE)?;
+        for group in changed.chunk_by(|a, b| a.0 / records::STATES_PER_BLOCK == b.0 / records::STATES_PER_BLOCK) {
+            let block = group[0].0 / records::STATES_PER_BLOCK;
+            let old = table.get(block)?.map(|bytes| bytes.value().to_vec());
+            let bytes = records::merge_quota_states(old.as_deref(), group)?;
+            table.insert(block, bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint.
+    pub fn put_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let bytes = records::encode_checkpoint(checkpoint)?;
+        self.write.open_table(tables::META)?.insert(tables::META_CHECKPOINT, bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Moves the retention cut.
+    pub fn put_cut(&mut self, cut: &RealtimeCut) -> Result<(), StoreError> {
+        let bytes = records::encode_cut(cut)?;
+        self.write.open_table(tables::META)?.insert(tables::META_CUT, bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Commits with one fsync. An error leaves open whether it is on disk.
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        self.write.commit()?;
+        self.new_names.sort_unstable_by_key(|(number, _)| *number);
+        let mut names = self.names.write();
+        for (number, name) in self.new_names {
+            if number as usize == names.len() {
+                names.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_half(secret: &[u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&secret[..16]);
+    half
+}

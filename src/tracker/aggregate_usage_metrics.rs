@@ -1,0 +1,261 @@
+//! aggregate_usage_metrics: folds events into hourly, daily and monthly rows.
+//!
+//! Without a range it folds what has moved since the last time: a moving hour's delta is added to its stored rows, which
+//! is exact because deltas and rows hold disjoint events. With a range it recomputes whole hours from their events, days
+//! from their hours and months from their days. Either way the same events give the same rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashMap;
+
+use super::rows::with_delta;
+use super::{Aggregation, MaintainError, ReadError, UsageTracker};
+use crate::domain::time::{Period, PeriodType, Timestamp};
+use crate::live::HourDelta;
+use crate::store::{HourMark, MetricsRow, Snapshot, StoreError};
+use crate::writer::Publication;
+
+/// Tenant hours folded in one transaction, so that the writer is never held up for long.
+const DELTAS_PER_PUBLICATION: usize = 5_000;
+
+/// One period's rows by tenant number.
+type Rows = BTreeMap<u32, MetricsRow>;
+
+impl UsageTracker {
+    /// Folds events into hourly, daily and monthly rows: what is not yet folded, or a range again from its events.
+    ///
+    /// A range is widened to whole hours; hours not wholly above the retention cut stand untouched and are counted as
+    /// skipped. Rows that come out as they were are not written: running it twice changes nothing. Blocks its thread.
+    pub fn aggregate_usage_metrics(&self, range: Option<(Timestamp, Timestamp)>) -> Result<Aggregation, MaintainError> {
+        if let Some((from, to)) = range
+            && to < from
+        {
+            let reason = "is before the start of the range".to_owned();
+            return Err(MaintainError::Read(ReadError::InvalidRange { field: "to", reason }));
+        }
+        self.writer.file_everything()?;
+        let _alone = self.writer.maintenance();
+        match range {
+            None => self.fold_moving_hours(),
+            Some((from, to)) => self.recompute(from, to),
+        }
+    }
+
+    fn fold_moving_hours(&self) -> Result<Aggregation, MaintainError> {
+        let mut rows_written = 0;
+        loop {
+            let (publication, more) = self.prepare_fold()?;
+            rows_written += publication.rows.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+            if !publication.folds_hours.is_empty() {
+                self.writer.publish(publication)?;
+            }
+            if !more {
+                return Ok(Aggregation { rows_written, hours_skipped: 0 });
+            }
+        }
+    }
+
+    /// Folds the oldest moving hours, a bounded number; and whether there are more.
+    fn prepare_fold(&self) -> Result<(Publication, bool), StoreError> {
+        let shared = self.writer.shared();
+        let mut hours: Vec<(u32, HashMap<u32, HourDelta>)> = Vec::new();
+        let mut deltas = 0;
+        let mut more = false;
+        {
+            let live = shared.live.read();
+            for (hour, layer) in live.filed_layers() {
+                if deltas > 0 && deltas + layer.tenants.len() > DELTAS_PER_PUBLICATION {
+                    more = true;
+                    break;
+                }
+                deltas += layer.tenants.len();
+                hours.push((hour, layer.tenants.clone()));
+            }
+        }
+        let snapshot = shared.store.snapshot()?;
+        let mut rows: BTreeMap<Period, Rows> = BTreeMap::new();
+        let mut marks = Vec::new();
+        for (hour, tenants) in &hours {
+            let peaks = peaks_with_folded(&snapshot, *hour, tenants)?;
+            let start = Period::hour(*hour).start();
+            for period in PeriodType::ALL.map(|kind| kind.containing(start)) {
+                let of_period = rows.entry(period).or_default();
+                for (tenant_no, delta) in tenants {
+                    let before = match of_period.remove(tenant_no) {
+                        Some(row) => Some(row),
+                        None => snapshot.row(period, *tenant_no)?,
+                    };
+                    let peak = peaks.get(tenant_no).copied().unwrap_or_else(|| delta.peak());
+                    of_period.insert(*tenant_no, with_delta(before, delta, peak));
+                }
+            }
+            marks.extend(snapshot.hour_marks(*hour..*hour + 1)?.into_iter().map(|(hour, mark)| {
+                // Nothing is filed meanwhile: what is filed is what was folded here.
+                (hour, HourMark { folded_through: mark.filed_through, ..mark })
+            }));
+        }
+        let publication = Publication {
+            rows: rows.into_iter().map(|(period, rows)| (period, rows.into_iter().collect())).collect(),
+            hours: marks,
+            folds_hours: hours.into_iter().map(|(hour, _)| hour).collect(),
+            ..Publication::default()
+        };
+        Ok((publication, more))
+    }
+
+    fn recompute(&self, from: Timestamp, to: Timestamp) -> Result<Aggregation, MaintainError> {
+        let shared = self.writer.shared();
+        let snapshot = shared.store.snapshot()?;
+        let session_key = shared.live.read().session_key();
+        let cut = snapshot.cut()?.cut;
+        let end = if to.plus_micros(-1) < from { from } else { to.plus_micros(-1) };
+        let (first, last) = (from.hour(), end.hour());
+        let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
+        let mut done = Aggregation {
+            rows_written: 0,
+            hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)),
+        };
+        let days: BTreeSet<u32> = snapshot.runs(first / 24..=last / 24)?.into_iter().map(|(day, ..)| day).collect();
+        for day in days {
+            let hours = (day * 24).max(first).max(first_kept)..(day * 24 + 24).min(last + 1);
+            if hours.is_empty() {
+                continue;
+            }
+            let publication = recompute_day(&snapshot, day, hours, session_key)?;
+            done.rows_written += publication.rows.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+            self.writer.publish(publication)?;
+        }
+        done.rows_written += self.refold_months(first, last)?;
+        Ok(done)
+    }
+
+    /// Months again from their days.
+    fn refold_months(&self, first_hour: u32, last_hour: u32) -> Result<u64, MaintainError> {
+        let mut written = 0;
+        let mut month = PeriodType::Monthly.containing(Period::hour(first_hour).start());
+        while month.start() <= Period::hour(last_hour).start() {
+            let snapshot = self.writer.shared().store.snapshot()?;
+            let days = (month.start().day()..month.end().day()).map(Period::day);
+            let rows = changed_rows(&snapshot, month, fold(&snapshot, days)?)?;
+            written += rows.len() as u64;
+            if !rows.is_empty() {
+                self.writer.publish(Publication { rows: vec![(month, rows)], ..Publication::default() })?;
+            }
+            month = month.next();
+        }
+        Ok(written)
+    }
+}
+
+/// Hours of one day again from their events and denials, and the day again from its hours.
+fn recompute_day(
+    snapshot: &Snapshot,
+    day: u32,
+    hours: std::ops::Range<u32>,
+    session_key: u64,
+) -> Result<Publication, StoreError> {
+    let deltas = deltas_from_events(snapshot, day, hours.clone(), session_key)?;
+    let mut fresh: BTreeMap<Period, Rows> = hours.clone().map(|hour| (Period::hour(hour), Rows::new())).collect();
+    for ((hour, tenant_no), delta) in &deltas {
+        let row = with_delta(None, delta, delta.peak());
+        fresh.entry(Period::hour(*hour)).or_default().insert(*tenant_no, row);
+    }
+
+    let mut of_day = Rows::new();
+    for hour in day * 24..day * 24 + 24 {
+        let period = Period::hour(hour);
+        match fresh.get(&period) {
+            Some(rows) => rows.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
+            None => snapshot.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
+        }
+    }
+    fresh.insert(Period::day(day), of_day);
+
+    let mut publication = Publication { folds_hours: hours.clone().collect(), ..Publication::default() };
+    for (period, rows) in fresh {
+        let changed = changed_rows(snapshot, period, rows)?;
+        if !changed.is_empty() {
+            publication.rows.push((period, changed));
+        }
+    }
+    publication.hours = snapshot
+        .hour_marks(hours)?
+        .into_iter()
+        .map(|(hour, mark)| (hour, HourMark { folded_through: mark.filed_through, ..mark }))
+        .collect();
+    Ok(publication)
+}
+
+/// What the events and denials of a day's hours add up to, by (hour, tenant number).
+pub(super) fn deltas_from_events(
+    snapshot: &Snapshot,
+    day: u32,
+    hours: std::ops::Range<u32>,
+    session_key: u64,
+) -> Result<BTreeMap<(u32, u32), HourDelta>, StoreError> {
+    let mut deltas: BTreeMap<(u32, u32), HourDelta> = BTreeMap::new();
+    let (from, to) = (Period::hour(hours.start).start(), Period::hour(hours.end).start());
+    snapshot.day_events(day, 0, from, to, |stored| {
+        let delta = deltas.entry((stored.event_timestamp.hour(), stored.tenant_no)).or_default();
+        delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
+    })?;
+    for (tenant_no, _, denial) in snapshot.day_denials(day)? {
+        if hours.contains(&denial.at.hour()) {
+            let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
+            delta.add_denials(denial.count, denial.at);
+        }
+    }
+    Ok(deltas)
+}
+
+/// The sums of the stored rows of `periods`, by tenant number.
+pub(super) fn fold(snapshot: &Snapshot, periods: impl Iterator<Item = Period>) -> Result<Rows, StoreError> {
+    let mut sums = Rows::new();
+    for period in periods {
+        snapshot.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut sums, *tenant_no, row));
+    }
+    Ok(sums)
+}
+
+fn add_row(sums: &mut Rows, tenant_no: u32, row: &MetricsRow) {
+    match sums.get_mut(&tenant_no) {
+        None => {
+            sums.insert(tenant_no, row.clone());
+        }
+        Some(sum) => {
+            sum.rollup.merge(&row.rollup);
+            sum.created_at = sum.created_at.min(row.created_at);
+            sum.updated_at = sum.updated_at.max(row.updated_at);
+        }
+    }
+}
+
+/// The rows that differ from the stored ones.
+fn changed_rows(snapshot: &Snapshot, period: Period, rows: Rows) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
+    let stored: HashMap<u32, MetricsRow> = snapshot.rows(period)?.into_iter().collect();
+    Ok(rows.into_iter().filter(|(tenant_no, row)| stored.get(tenant_no) != Some(row)).collect())
+}
+
+/// The peaks of tenants that have both a stored row and a delta in the hour: their busiest second needs all events.
+fn peaks_with_folded(
+    snapshot: &Snapshot,
+    hour: u32,
+    tenants: &HashMap<u32, HourDelta>,
+) -> Result<HashMap<u32, u64>, StoreError> {
+    let period = Period::hour(hour);
+    let mut seconds: HashMap<u32, HourDelta> = HashMap::new();
+    for (tenant_no, delta) in tenants {
+        let folded = snapshot.row(period, *tenant_no)?.is_some_and(|row| row.rollup.api_calls_total > 0);
+        if folded && delta.events() > 0 {
+            seconds.insert(*tenant_no, HourDelta::default());
+        }
+    }
+    if !seconds.is_empty() {
+        snapshot.day_events(hour / 24, 0, period.start(), period.end(), |stored| {
+            if let Some(seconds) = seconds.get_mut(&stored.tenant_no) {
+                seconds.add_second((stored.event_timestamp.seconds() % 3_600) as u16, 1);
+            }
+        })?;
+    }
+    Ok(seconds.into_iter().map(|(tenant_no, seconds)| (tenant_no, seconds.peak())).collect())
+}

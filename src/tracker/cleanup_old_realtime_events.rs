@@ -1,0 +1,57 @@
+//! cleanup_old_realtime_events: retention of raw events, a bounded step at a time.
+
+use super::{Cleanup, MaintainError, UsageTracker};
+use crate::domain::time::{MICROS_PER_DAY, Period, Timestamp};
+use crate::rules::retention::{HOURLY_ROWS_DAYS, next_cut};
+use crate::store::{RealtimeCut, Snapshot, StoreError};
+use crate::writer::Publication;
+
+impl UsageTracker {
+    /// Removes events strictly older than the retention, never one that is not aggregated.
+    ///
+    /// One run moves the cut by at most a day, however far the clock has come. Reads stop showing what is older at once;
+    /// a day's storage is freed when the whole day lies below the cut. Blocks its thread.
+    pub fn cleanup_old_realtime_events(&self) -> Result<Cleanup, MaintainError> {
+        self.writer.file_everything()?;
+        let _alone = self.writer.maintenance();
+        let shared = self.writer.shared();
+        let snapshot = shared.store.snapshot()?;
+        let before = snapshot.cut()?;
+        let runs = snapshot.runs(0..=u32::MAX)?;
+        let oldest = runs.iter().map(|(_, _, info)| Timestamp::from_micros(info.first_time)).min();
+        let unfolded = shared.live.read().first_moving_hour().map(|hour| Period::hour(hour).start());
+        let target = shared.oldest_kept(shared.clock.now());
+        let cut = next_cut(before.cut, target, oldest, unfolded);
+        if cut <= before.cut {
+            return Ok(Cleanup { rows_removed: 0, cut: before.cut });
+        }
+
+        let days: std::collections::BTreeSet<u32> = runs.iter().map(|(day, ..)| *day).collect();
+        let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
+        let dropped_days: Vec<u32> = days.into_iter().filter(|day| Period::day(*day).end() <= cut).collect();
+        let hourly_rows_days = i64::from(HOURLY_ROWS_DAYS - shared.policies.realtime_days.min(HOURLY_ROWS_DAYS));
+        let hourly_from = Period::hour(cut.plus_micros(-hourly_rows_days * MICROS_PER_DAY).hour());
+        drop(snapshot);
+        self.writer.publish(Publication {
+            dropped_days: dropped_days.clone(),
+            cut: Some(RealtimeCut { cut, removed: before.removed + rows_removed }),
+            rows_before: vec![hourly_from],
+            ..Publication::default()
+        })?;
+        dropped_days.into_iter().for_each(|day| shared.fingerprints.forget(day));
+        Ok(Cleanup { rows_removed, cut })
+    }
+}
+
+fn events_between(
+    snapshot: &Snapshot,
+    days: &std::collections::BTreeSet<u32>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut events = 0;
+    for day in days.range(from.day()..=to.day()) {
+        snapshot.day_events(*day, 0, from, to, |_| events += 1)?;
+    }
+    Ok(events)
+}

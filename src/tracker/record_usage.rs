@@ -1,0 +1,80 @@
+//! Recording: events in, receipts out.
+
+use super::UsageTracker;
+use crate::domain::event::{EventOutcome, Rejection, UsageEvent};
+use crate::writer::{Incoming, Receipt, Recorded, WriteError};
+
+/// The most events of one submission, which is one commit.
+pub const MAX_EVENTS_PER_SUBMISSION: usize = 10_000;
+
+impl UsageTracker {
+    /// Records events in one commit; outcomes stand in the order given. Never waits: a full queue is an error at once.
+    ///
+    /// Dropping the receipt records all the same. At most 10,000 events; what goes beyond is rejected, event by event.
+    pub fn record(&self, events: Vec<UsageEvent>) -> Result<PendingOutcomes, WriteError> {
+        self.submit(events, false)
+    }
+
+    /// Like [`UsageTracker::record`], waiting for room and for the commit; for threads, not for async tasks.
+    pub fn record_blocking(&self, events: Vec<UsageEvent>) -> Result<Vec<EventOutcome>, WriteError> {
+        self.submit(events, true)?.wait()
+    }
+
+    fn submit(&self, events: Vec<UsageEvent>, wait: bool) -> Result<PendingOutcomes, WriteError> {
+        let shared = self.writer.shared();
+        let mut invalid = Vec::new();
+        let mut incoming: Vec<Incoming> = Vec::with_capacity(events.len());
+        for (place, event) in events.into_iter().enumerate() {
+            if place >= MAX_EVENTS_PER_SUBMISSION {
+                let message = "a submission holds at most 10,000 events: send the rest in another".to_owned();
+                invalid.push((place, Rejection { code: "batch_too_large", message }));
+            } else if let Err(error) = event.validate() {
+                invalid.push((place, Rejection { code: "invalid_event", message: error.to_string() }));
+            } else {
+                incoming.push(shared.prepare(event));
+            }
+        }
+        let recorded = if incoming.is_empty() {
+            Receipt::ready(Ok(Recorded { outcomes: Vec::new(), settled: None }))
+        } else {
+            self.writer.record(incoming, None, wait)?
+        };
+        Ok(PendingOutcomes { recorded, invalid })
+    }
+}
+
+/// Outcomes that are known once the commit is on disk: await it, or wait for it in a thread.
+#[must_use = "it tells whether the events reached the disk; drop it on purpose with `drop`"]
+#[derive(Debug)]
+pub struct PendingOutcomes {
+    recorded: Receipt<Recorded>,
+    invalid: Vec<(usize, Rejection)>,
+}
+
+impl PendingOutcomes {
+    /// Blocks this thread. Panics inside an async task: use [`PendingOutcomes::outcomes`] there.
+    pub fn wait(self) -> Result<Vec<EventOutcome>, WriteError> {
+        Ok(weave(self.recorded.wait()?.outcomes, self.invalid))
+    }
+
+    /// Waits without blocking the thread.
+    pub async fn outcomes(self) -> Result<Vec<EventOutcome>, WriteError> {
+        Ok(weave(self.recorded.await?.outcomes, self.invalid))
+    }
+}
+
+/// Puts the rejected back to their places, which are in ascending order.
+fn weave(mut outcomes: Vec<EventOutcome>, invalid: Vec<(usize, Rejection)>) -> Vec<EventOutcome> {
+    if invalid.is_empty() {
+        return outcomes;
+    }
+    let total = outcomes.len() + invalid.len();
+    let mut recorded = outcomes.drain(..);
+    let mut invalid = invalid.into_iter().peekable();
+    (0..total)
+        .filter_map(|place| match invalid.next_if(|(rejected, _)| *rejected == place) {
+            Some((_, rejection)) => Some(EventOutcome::Rejected(rejection)),
+            None => recorded.next(),
+        })
+        .collect()
+}

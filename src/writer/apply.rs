@@ -1,0 +1,165 @@
+//! What a commit does to the counters: the same code for the live ones, for the shadow, and for the replay at start.
+
+use std::sync::Arc;
+
+use crate::counters::{Counters, Released, Settled, TenantState};
+use crate::domain::quota::{Charges, Hold, HoldId, Limit};
+use crate::domain::tenant::Tenant;
+use crate::rules::charges::charges_of;
+use crate::store::{Commit, Operation};
+
+/// Where the states live that a commit is applied to.
+pub(super) trait States {
+    /// Calls `act` on a tenant's state, if it has one.
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R>;
+    /// Holds what was granted, if it is not held yet.
+    fn hold(&mut self, tenant_no: u32, hold: &Hold) {
+        self.with(tenant_no, |state| state.insert_hold(hold));
+    }
+    /// A tenant as it is from now on; new if it has no state.
+    fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit);
+}
+
+/// How a settlement or a release in the commit ended, in order.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Settled(Settled),
+    Released(Released),
+}
+
+/// Applies `commit` in its order. Gives how settlements and releases ended.
+pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
+    let mut ended = Vec::new();
+    let mut operations = commit.operations.iter().peekable();
+    let mut place = 0;
+    loop {
+        while let Some(placed) = operations.next_if(|placed| placed.before_event as usize <= place) {
+            match &placed.operation {
+                Operation::Hold { tenant_no, hold } => {
+                    states.hold(*tenant_no, hold);
+                }
+                Operation::Settle { tenant_no, reservation_id, events } => {
+                    let settled_events = &commit.events[place..(place + *events as usize).min(commit.events.len())];
+                    let sum = settled_events.iter().fold(Charges::default(), |mut sum, stored| {
+                        for (sum, charge) in sum.iter_mut().zip(charges_of(&stored.event)) {
+                            *sum += charge;
+                        }
+                        sum
+                    });
+                    let settled =
+                        states.with(*tenant_no, |state| state.settle(commit.committed_at, reservation_id, &sum));
+                    ended.extend(settled.map(Ended::Settled));
+                    place += settled_events.len();
+                }
+                Operation::Release { tenant_no, reservation_id } => {
+                    let released = states.with(*tenant_no, |state| state.release(commit.committed_at, reservation_id));
+                    ended.extend(released.map(Ended::Released));
+                }
+                Operation::Tenant { tenant_no, tenant } => {
+                    states.put(*tenant_no, Arc::new((**tenant).clone()), commit);
+                }
+                Operation::Denied { .. } => {}
+            }
+        }
+        let Some(stored) = commit.events.get(place) else { break };
+        let charges = charges_of(&stored.event);
+        states.with(stored.tenant_no, |state| {
+            state.charge(commit.committed_at, stored.event_timestamp, &charges, stored.event.is_rate_limited());
+        });
+        place += 1;
+    }
+    ended
+}
+
+/// The live counters.
+pub(super) struct LiveStates<'a> {
+    pub(super) counters: &'a Counters,
+    /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
+    /// running could bring back a hold that has been closed meanwhile.
+    pub(super) replaying: bool,
+    pub(super) plan_limits: &'a dyn Fn(&str) -> Arc<[Limit]>,
+}
+
+impl States for LiveStates<'_> {
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R> {
+        self.counters.by_no(tenant_no).map(|slot| act(&mut slot.lock()))
+    }
+
+    fn hold(&mut self, tenant_no: u32, hold: &Hold) {
+        let Some(slot) = self.counters.by_no(tenant_no) else { return };
+        if self.replaying {
+            slot.lock().insert_hold(hold);
+        }
+        if let HoldId::Named(id) = &hold.id {
+            self.counters.index_reservation(id, &slot);
+        }
+    }
+
+    fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
+        let limits = (self.plan_limits)(&tenant.plan);
+        match self.counters.by_no(tenant_no) {
+            Some(slot) => slot.lock().set_tenant(tenant, limits, commit.committed_at),
+            None => {
+                self.counters.insert(tenant_no, TenantState::new(tenant, limits));
+            }
+        }
+    }
+}
+
+/// States that only the journal moves: what is saved at the checkpoint.
+#[derive(Default)]
+pub(super) struct Shadow {
+    states: Vec<Option<TenantState>>,
+    /// A bit for each tenant whose state moved since it was last saved.
+    changed: Vec<bool>,
+}
+
+impl Shadow {
+    pub(super) fn insert(&mut self, tenant_no: u32, state: TenantState) {
+        let place = tenant_no as usize;
+        if self.states.len() <= place {
+            self.states.resize(place + 1, None);
+            self.changed.resize(place + 1, false);
+        }
+        self.states[place] = Some(state);
+    }
+
+    /// The states that moved since the last call, tidied, by tenant number.
+    pub(super) fn take_changed(
+        &mut self,
+        now: crate::domain::time::Timestamp,
+    ) -> Vec<(u32, crate::domain::quota::QuotaSnapshot)> {
+        let mut snapshots = Vec::new();
+        for (place, (state, changed)) in self.states.iter_mut().zip(&mut self.changed).enumerate() {
+            if let (Some(state), true) = (state, std::mem::take(changed)) {
+                state.tidy(now);
+                snapshots.push((place as u32, state.snapshot()));
+            }
+        }
+        snapshots
+    }
+
+    /// Every state, by tenant number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &TenantState)> {
+        self.states.iter().enumerate().filter_map(|(place, state)| state.as_ref().map(|state| (place as u32, state)))
+    }
+}
+
+impl States for Shadow {
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R> {
+        let state = self.states.get_mut(tenant_no as usize)?.as_mut()?;
+        self.changed[tenant_no as usize] = true;
+        Some(act(state))
+    }
+
+    fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
+        // Limits decide grants, and the shadow grants nothing.
+        match self.with(tenant_no, |state| state.set_tenant(Arc::clone(&tenant), Arc::default(), commit.committed_at)) {
+            Some(()) => {}
+            None => {
+                self.insert(tenant_no, TenantState::new(tenant, Arc::default()));
+                self.changed[tenant_no as usize] = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the writer is asked to do.
+
+use std::sync::Arc;
+
+use super::receipt::Promise;
+use super::shared::Incoming;
+use crate::counters::{Released, Settled, TenantSlot};
+use crate::domain::event::EventOutcome;
+use crate::domain::quota::{Denial, Hold, QuotaSnapshot};
+use crate::domain::tenant::{Tenant, TenantChange, TenantId};
+use crate::domain::time::Period;
+use crate::rules::administration::ChangeRefused;
+use crate::store::{Checkpoint, HourMark, MetricsRow, PreparedRun, RealtimeCut};
+
+/// One request to the writer's thread, with the promise it fulfils after the commit.
+pub(crate) enum Command {
+    /// Record events; all in one commit, in order.
+    Record { events: Vec<Incoming>, settles: Option<SettleTarget>, promise: Promise<Recorded> },
+    /// Journal a grant that memory has made.
+    Hold { slot: Arc<TenantSlot>, hold: Hold, promise: Promise<()> },
+    /// Give a reservation back.
+    Release { slot: Arc<TenantSlot>, reservation_id: String, promise: Promise<Released> },
+    /// Change a tenant, with its audit records; for `None`, register it if it is unknown.
+    Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
+    /// Close the open generation, so that it is filed.
+    CloseGeneration { promise: Promise<()> },
+    /// A prepared write of the background: filing, folding, cleaning.
+    Publish { publication: Box<Publication>, promise: Promise<()> },
+    /// Commit what came before, then end the thread.
+    Stop,
+}
+
+/// The reservation that events settle.
+pub(crate) struct SettleTarget {
+    pub(crate) slot: Arc<TenantSlot>,
+    pub(crate) reservation_id: String,
+}
+
+/// What became of recorded events.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) outcomes: Vec<EventOutcome>,
+    pub(crate) settled: Option<Settled>,
+}
+
+/// A changed tenant.
+pub(crate) type ChangeOutcome = Result<(Arc<TenantSlot>, Tenant), ChangeFailed>;
+
+/// Why a tenant was not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeFailed {
+    Refused(ChangeRefused),
+    TooManyTenants,
+}
+
+/// A write prepared in the background, applied in one short transaction.
+#[derive(Default)]
+pub struct Publication {
+    /// New runs of segments, and the sequence number that names them.
+    pub runs: Vec<PreparedRun>,
+    /// The number of the new runs.
+    pub run: u64,
+    /// Denials of each day, as (tenant number, entry id, denial).
+    pub denials: Vec<(u32, Vec<(u32, u64, Denial)>)>,
+    /// A day whose old runs (given by number) are replaced by one.
+    pub merged: Option<(Vec<u64>, PreparedRun)>,
+    /// How far hours are filed and folded.
+    pub hours: Vec<(u32, HourMark)>,
+    /// Rows, sorted by tenant number, by period.
+    pub rows: Vec<(Period, Vec<(u32, MetricsRow)>)>,
+    /// Quota counters at the checkpoint, sorted by tenant number.
+    pub quota_states: Vec<(u32, QuotaSnapshot)>,
+    /// The checkpoint after this.
+    pub checkpoint: Option<Checkpoint>,
+    /// The journal may be deleted up to here.
+    pub journal_through: Option<u64>,
+    /// Whole days to drop.
+    pub dropped_days: Vec<u32>,
+    /// The retention cut after this.
+    pub cut: Option<RealtimeCut>,
+    /// Rows of periods before these are dropped.
+    pub rows_before: Vec<Period>,
+    /// The oldest closed generation is filed by this.
+    pub files_generation: bool,
+    /// These hours' filed layers are in the rows of this.
+    pub folds_hours: Vec<u32>,
+}

@@ -1,0 +1,189 @@
+//! The filer's thread: moves closed generations from the journal into segments.
+//!
+//! It decodes, sorts and packs outside any write transaction and hands the writer one short publication. It also moves
+//! the shadow: counters that only the journal drives, saved now and then so that a start replays little.
+
+use std::ops::ControlFlow;
+use std::sync::Weak;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use hashbrown::HashMap;
+
+use super::apply::{Shadow, apply};
+use super::command::{Command, Publication};
+use super::receipt::WriteError;
+use super::{Writer, thread};
+use crate::domain::quota::Denial;
+use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
+use crate::store::{Checkpoint, Commit, HourMark, Operation, StoreError, prepare_runs};
+
+/// Commits never stay in the journal longer than this, however few they are.
+const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
+/// The counters are saved after so many filed events, or so much time.
+const EVENTS_PER_SAVE: u64 = 500_000;
+const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
+/// A day with more runs than this is merged into one.
+const RUNS_PER_DAY: usize = 8;
+
+pub(super) struct Filer {
+    writer: Weak<Writer>,
+    closed: Receiver<()>,
+    shadow: Shadow,
+    checkpoint: Checkpoint,
+    events_since_save: u64,
+}
+
+/// Why a filing did not happen.
+#[derive(Debug, thiserror::Error)]
+enum FilingError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl Filer {
+    pub(super) const fn new(
+        writer: Weak<Writer>,
+        closed: Receiver<()>,
+        shadow: Shadow,
+        checkpoint: Checkpoint,
+    ) -> Self {
+        Self { writer, closed, shadow, checkpoint, events_since_save: 0 }
+    }
+
+    /// Runs until the writer's thread is gone.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.closed.recv_timeout(UNFILED_AT_MOST) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let Some(writer) = self.writer.upgrade() else { return };
+                    // Its closing wakes us up again.
+                    drop(writer.submit(true, |promise| Command::CloseGeneration { promise }));
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let Some(writer) = self.writer.upgrade() else { return };
+            if let Err(error) = self.file_closed(&writer) {
+                // The journal still holds everything; after a failure of the store nothing more is filed.
+                tracing::error!(error = %thread::chain(&error), "filing failed");
+                if writer.failure().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn file_closed(&mut self, writer: &Writer) -> Result<(), FilingError> {
+        loop {
+            let oldest = writer.shared.live.read().oldest_closed();
+            let Some(last_seq) = oldest else { break };
+            let _alone = writer.maintenance();
+            self.file_through(writer, last_seq)?;
+        }
+        let _alone = writer.maintenance();
+        self.merge_one_day(writer)
+    }
+
+    /// Files the commits up to `last_seq`, which end a generation.
+    fn file_through(&mut self, writer: &Writer, last_seq: u64) -> Result<(), FilingError> {
+        let shared = &*writer.shared;
+        let snapshot = shared.store.snapshot()?;
+        let mut commits: Vec<Commit> = Vec::new();
+        snapshot.commits_after(self.checkpoint.filed_seq, |commit| {
+            if commit.seq > last_seq {
+                return ControlFlow::Break(());
+            }
+            commits.push(commit);
+            ControlFlow::Continue(())
+        })?;
+
+        let mut hours: HashMap<u32, u64> = HashMap::new();
+        let mut touch = |at: Timestamp, entry_id: u64| {
+            let through = hours.entry(at.hour()).or_default();
+            *through = (*through).max(entry_id);
+        };
+        let mut denials: HashMap<u32, Vec<(u32, u64, Denial)>> = HashMap::new();
+        for commit in &commits {
+            apply(commit, &mut self.shadow);
+            commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
+            for placed in &commit.operations {
+                if let Operation::Denied { tenant_no, entry_id, denial } = &placed.operation {
+                    touch(denial.at, *entry_id);
+                    denials.entry(denial.at.day()).or_default().push((*tenant_no, *entry_id, denial.clone()));
+                }
+            }
+        }
+        let now = shared.clock.now();
+        let mut checkpoint = Checkpoint { filed_seq: last_seq, saved_at: now, ..self.checkpoint.clone() };
+        if let Some(last) = commits.last() {
+            checkpoint.filed_next_entry_id = last.first_entry_id + last.entries;
+        }
+        let events: Vec<_> = commits.into_iter().flat_map(|commit| commit.events).collect();
+        // Into the table before the ids leave the generation: an id is always in at least one of the two.
+        for stored in events.iter().filter(|stored| stored.event_id_given) {
+            let hash = shared.identity.hash(&stored.event.tenant_id, stored.event_id.key());
+            shared.fingerprints.insert(hash.fingerprint(), stored.event_timestamp.day());
+        }
+
+        self.events_since_save += events.len() as u64;
+        let save = self.events_since_save >= EVENTS_PER_SAVE
+            || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
+            || self.checkpoint.state_seq == 0
+            || events.is_empty();
+        let quota_states = if save { self.shadow.take_changed(now) } else { Vec::new() };
+        if save {
+            checkpoint.state_seq = last_seq;
+            self.events_since_save = 0;
+        } else {
+            checkpoint.saved_at = self.checkpoint.saved_at;
+        }
+
+        let marks: HashMap<u32, HourMark> = snapshot.hour_marks(0..u32::MAX)?.into_iter().collect();
+        let publication = Publication {
+            runs: prepare_runs(&events)?,
+            run: last_seq,
+            denials: denials.into_iter().collect(),
+            hours: hours
+                .into_iter()
+                .map(|(hour, filed_through)| {
+                    let mark = marks.get(&hour).copied().unwrap_or_default();
+                    (hour, HourMark { filed_through: mark.filed_through.max(filed_through), ..mark })
+                })
+                .collect(),
+            quota_states,
+            journal_through: Some(checkpoint.filed_seq.min(checkpoint.state_seq)),
+            checkpoint: Some(checkpoint.clone()),
+            files_generation: true,
+            ..Publication::default()
+        };
+        drop(snapshot);
+        writer.publish(publication)?;
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    /// Merges the runs of the fullest day that has many, so that reads stay short.
+    fn merge_one_day(&self, writer: &Writer) -> Result<(), FilingError> {
+        let shared = &*writer.shared;
+        let snapshot = shared.store.snapshot()?;
+        let mut runs_of_day: HashMap<u32, Vec<u64>> = HashMap::new();
+        for (day, run, _) in snapshot.runs(0..=u32::MAX)? {
+            runs_of_day.entry(day).or_default().push(run);
+        }
+        let Some((day, runs)) = runs_of_day.into_iter().max_by_key(|(_, runs)| runs.len()) else { return Ok(()) };
+        if runs.len() <= RUNS_PER_DAY {
+            return Ok(());
+        }
+        let mut events = Vec::new();
+        snapshot.day_events(day, 0, Timestamp::default(), Timestamp::MAX, |stored| events.push(stored))?;
+        let run = runs.iter().max().copied().unwrap_or(0);
+        let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
+        drop(snapshot);
+        writer.publish(Publication { run, merged: Some((runs, merged)), ..Publication::default() })?;
+        Ok(())
+    }
+}

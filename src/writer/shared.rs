@@ -1,0 +1,131 @@
+//! What every part of the engine shares: the disk, the memory, the clock and the policies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use chrono_tz::Tz;
+
+use super::denials::DenialBook;
+use crate::clock::Clock;
+use crate::counters::{Counters, TenantSlot};
+use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::quota::{Limit, Plan};
+use crate::domain::tenant::TenantId;
+use crate::domain::time::{MICROS_PER_DAY, Timestamp};
+use crate::live::{Fingerprints, IdHash, Identity, Live};
+use crate::rules::content::content_digest;
+use crate::store::Store;
+
+/// What the engine does with tenants and old events.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// Whether unknown tenants register themselves.
+    pub create_unknown_tenants: bool,
+    /// The most tenants that are registered.
+    pub tenants_max: u64,
+    /// The plan of a tenant that registers itself.
+    pub default_plan: String,
+    /// Its zone.
+    pub default_zone: Tz,
+    /// Days that realtime events are kept.
+    pub realtime_days: u32,
+}
+
+/// The plans in force.
+#[derive(Debug, Default)]
+pub struct PlanBook {
+    plans: BTreeMap<String, (Plan, Arc<[Limit]>)>,
+}
+
+impl PlanBook {
+    /// Of these plans.
+    pub fn new(plans: Vec<Plan>) -> Self {
+        let entry = |plan: Plan| (plan.name.clone(), (plan.clone(), Arc::from(plan.limits)));
+        Self { plans: plans.into_iter().map(entry).collect() }
+    }
+
+    /// Whether there is a plan of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.plans.contains_key(name)
+    }
+
+    /// The limits of a plan; `None` for an unknown one.
+    pub fn limits(&self, name: &str) -> Option<Arc<[Limit]>> {
+        self.plans.get(name).map(|(_, limits)| Arc::clone(limits))
+    }
+
+    /// Every plan, by name.
+    pub fn all(&self) -> Vec<Plan> {
+        self.plans.values().map(|(plan, _)| plan.clone()).collect()
+    }
+}
+
+/// See the module. Readers use it as it is; only the writer's thread changes store and live state.
+pub struct Shared {
+    /// The disk.
+    pub store: Store,
+    /// The quotas.
+    pub counters: Counters,
+    /// The hours still moving.
+    pub live: Live,
+    /// The filed ids.
+    pub fingerprints: Fingerprints,
+    /// The plans.
+    pub plans: ArcSwap<PlanBook>,
+    /// The server's time.
+    pub clock: Clock,
+    /// What to do with tenants and old events.
+    pub policies: Policies,
+    /// Denials on their way to the disk.
+    pub denials: DenialBook,
+    /// Hashes ids.
+    pub identity: Identity,
+    /// Keys content digests.
+    pub content_key: u64,
+}
+
+impl Shared {
+    /// The limits of a plan. Every tenant's plan exists: it is checked when it is set.
+    pub fn plan_limits(&self, plan: &str) -> Arc<[Limit]> {
+        self.plans.load().limits(plan).unwrap_or_default()
+    }
+
+    /// The earliest event time that is still accepted and shown.
+    pub fn oldest_kept(&self, now: Timestamp) -> Timestamp {
+        now.plus_micros(-i64::from(self.policies.realtime_days) * MICROS_PER_DAY)
+    }
+
+    /// Makes an event ready for the writer: what can be done on the caller's thread is done here.
+    pub fn prepare(&self, mut event: UsageEvent) -> Incoming {
+        let slot = self.counters.get(&event.tenant_id);
+        let content = content_digest(&event, self.content_key);
+        let (id, given) = match event.event_id.take() {
+            Some(id) => (id, Some(())),
+            None => (EventId::Uuid(crate::ids::new_uuid_v7(self.clock.now())), None),
+        };
+        let hash = given.map(|()| self.identity.hash(&event.tenant_id, id.key()));
+        Incoming { slot, event, id, hash, content }
+    }
+}
+
+/// An event on its way to the writer.
+pub struct Incoming {
+    /// The tenant, if it is known already.
+    pub slot: Option<Arc<TenantSlot>>,
+    /// What the caller gave, its id taken out.
+    pub event: UsageEvent,
+    /// The caller's id, or one just made.
+    pub id: EventId,
+    /// The hash of the caller's id; `None` for one just made, which nobody can repeat.
+    pub hash: Option<IdHash>,
+    /// The digest of the caller's fields.
+    pub content: u64,
+}
+
+impl Incoming {
+    /// Whose it is.
+    pub const fn tenant_id(&self) -> &TenantId {
+        &self.event.tenant_id
+    }
+}

@@ -1,0 +1,334 @@
+//! Staging: many commands become one commit. Everything is decided here; nothing has happened yet.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::command::{ChangeFailed, ChangeOutcome, SettleTarget};
+use super::shared::{Incoming, Shared};
+use crate::counters::TenantSlot;
+use crate::domain::audit::{AuditEntry, AuditRecord};
+use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
+use crate::domain::quota::{Denial, Hold};
+use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
+use crate::domain::time::Timestamp;
+use crate::live::IdHash;
+use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
+use crate::rules::content::content_digest;
+use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredEvent};
+
+/// The numbers that go on from commit to commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    pub(super) next_seq: u64,
+    pub(super) next_entry_id: u64,
+    pub(super) next_audit_index: u64,
+    pub(super) next_tenant_no: u32,
+}
+
+/// One commit in the making.
+pub(super) struct Stage<'a> {
+    shared: &'a Shared,
+    pub(super) commit: Commit,
+    /// (hash, content) of each staged event that has one, by its place.
+    pub(super) ids: Vec<Option<(IdHash, u64)>>,
+    staged_ids: HashMap<IdHash, u64>,
+    /// Tenants new or changed in this commit, by id.
+    tenants: HashMap<TenantId, (u32, Tenant)>,
+    pub(super) audit: Vec<AuditRecord>,
+    numbers: Numbers,
+    /// Opened for the first id that may have been filed.
+    snapshot: Option<Snapshot>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(shared: &'a Shared, numbers: Numbers, committed_at: Timestamp) -> Self {
+        let commit = Commit {
+            seq: numbers.next_seq,
+            committed_at,
+            first_entry_id: numbers.next_entry_id,
+            entries: 0,
+            events: Vec::new(),
+            operations: Vec::new(),
+        };
+        Self {
+            shared,
+            commit,
+            ids: Vec::new(),
+            staged_ids: HashMap::new(),
+            tenants: HashMap::new(),
+            audit: Vec::new(),
+            numbers,
+            snapshot: None,
+        }
+    }
+
+    /// Whether there is anything that has to reach the disk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commit.events.is_empty() && self.commit.operations.is_empty() && self.audit.is_empty()
+    }
+
+    /// Changed tenants, for their table.
+    pub(super) fn changed_tenants(&self) -> impl Iterator<Item = &(u32, Tenant)> {
+        self.tenants.values()
+    }
+
+    /// The numbers after this commit.
+    pub(super) fn numbers_after(&self) -> Numbers {
+        Numbers {
+            next_seq: self.commit.seq + 1,
+            next_entry_id: self.commit.first_entry_id + self.commit.entries,
+            ..self.numbers
+        }
+    }
+
+    /// Stages events in order; gives what becomes of each.
+    pub(super) fn record(
+        &mut self,
+        events: Vec<Incoming>,
+        settles: Option<&SettleTarget>,
+    ) -> Result<Vec<EventOutcome>, StoreError> {
+        let settlement = settles.map(|target| {
+            self.operation(Operation::Settle {
+                tenant_no: target.slot.no,
+                reservation_id: target.reservation_id.clone(),
+                events: 0,
+            });
+            self.commit.operations.len() - 1
+        });
+        self.commit.events.reserve(events.len());
+        self.ids.reserve(events.len());
+        let mut outcomes = Vec::with_capacity(events.len());
+        let before = self.commit.events.len();
+        for incoming in events {
+            outcomes.push(self.record_one(incoming)?);
+        }
+        if let Some(place) = settlement {
+            let accepted = (self.commit.events.len() - before) as u32;
+            if let Operation::Settle { events, .. } = &mut self.commit.operations[place].operation {
+                *events = accepted;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn record_one(&mut self, incoming: Incoming) -> Result<EventOutcome, StoreError> {
+        let tenant_no = match self.tenant_of(&incoming) {
+            Ok(tenant_no) => tenant_no,
+            Err(rejection) => return Ok(EventOutcome::Rejected(rejection)),
+        };
+        let now = self.commit.committed_at;
+        let event_timestamp = incoming.event.event_timestamp.unwrap_or(now);
+        // A repeat is a repeat however old it is by now: look for it before looking at the clock.
+        if let Some(hash) = incoming.hash {
+            if let Some(known) = self.known_content(tenant_no, &incoming, hash)? {
+                let same = known == incoming.content;
+                return Ok(if same { EventOutcome::Duplicate } else { EventOutcome::Conflict });
+            }
+        }
+        if let Some(rejection) = self.time_rejection(event_timestamp) {
+            return Ok(EventOutcome::Rejected(rejection));
+        }
+        if let Some(hash) = incoming.hash {
+            self.staged_ids.insert(hash, incoming.content);
+        }
+        self.ids.push(incoming.hash.map(|hash| (hash, incoming.content)));
+        self.commit.events.push(StoredEvent {
+            tenant_no,
+            entry_id: self.commit.first_entry_id + self.commit.entries,
+            created_at: now,
+            event_timestamp,
+            event_id: incoming.id,
+            event_id_given: incoming.hash.is_some(),
+            event: incoming.event,
+        });
+        self.commit.entries += 1;
+        Ok(EventOutcome::Accepted)
+    }
+
+    fn time_rejection(&self, event_timestamp: Timestamp) -> Option<Rejection> {
+        let now = self.commit.committed_at;
+        if event_timestamp.micros_since(now) > MAX_AHEAD_MICROS {
+            return Some(Rejection {
+                code: "timestamp_in_future",
+                message: format!("event_timestamp {event_timestamp} is more than 5 minutes ahead of the server's clock ({now})"),
+            });
+        }
+        let oldest = self.shared.oldest_kept(now);
+        (event_timestamp < oldest).then(|| Rejection {
+            code: "timestamp_too_old",
+            message: format!(
+                "event_timestamp {event_timestamp} is older than the retention of {} days",
+                self.shared.policies.realtime_days
+            ),
+        })
+    }
+
+    /// The content under which this id is known: in this commit, in memory, or on disk.
+    fn known_content(
+        &mut self,
+        tenant_no: u32,
+        incoming: &Incoming,
+        hash: IdHash,
+    ) -> Result<Option<u64>, StoreError> {
+        if let Some(content) = self.staged_ids.get(&hash) {
+            return Ok(Some(*content));
+        }
+        if let Some(content) = self.shared.live.read().content_of(&hash) {
+            return Ok(Some(content));
+        }
+        let now = self.commit.committed_at;
+        let days = self.shared.oldest_kept(now).day()..=now.plus_micros(MAX_AHEAD_MICROS).day();
+        let days = self.shared.fingerprints.days_of(hash.fingerprint(), days);
+        if days.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = match self.snapshot.take() {
+            Some(snapshot) => snapshot,
+            None => self.shared.store.snapshot()?,
+        };
+        let found = snapshot.find_event(days, tenant_no, &incoming.id)?;
+        self.snapshot = Some(snapshot);
+        Ok(found.map(|stored| content_digest(&stored.event, self.shared.content_key)))
+    }
+
+    fn tenant_of(&mut self, incoming: &Incoming) -> Result<u32, Rejection> {
+        let deleted = || Rejection {
+            code: "tenant_deleted",
+            message: format!("the tenant `{}` is deleted: a PUT of the tenant revives it", incoming.tenant_id()),
+        };
+        if let Some((tenant_no, tenant)) = self.tenants.get(incoming.tenant_id()) {
+            return if tenant.status == TenantStatus::Deleted { Err(deleted()) } else { Ok(*tenant_no) };
+        }
+        let slot = match &incoming.slot {
+            Some(slot) => Some(Arc::clone(slot)),
+            None => self.shared.counters.get(incoming.tenant_id()),
+        };
+        if let Some(slot) = slot {
+            let status = slot.lock().tenant().status;
+            return if status == TenantStatus::Deleted { Err(deleted()) } else { Ok(slot.no) };
+        }
+        if !self.shared.policies.create_unknown_tenants {
+            return Err(Rejection {
+                code: "tenant_unknown",
+                message: format!(
+                    "the tenant `{}` is unknown and unknown_tenants is \"deny\": register it first",
+                    incoming.tenant_id()
+                ),
+            });
+        }
+        let change = TenantChange::Put(TenantPut::default());
+        match self.change(incoming.tenant_id(), &change, ACTOR_SYSTEM) {
+            Ok((tenant_no, _)) => Ok(tenant_no),
+            Err(ChangeFailed::TooManyTenants) => Err(Rejection {
+                code: "too_many_tenants",
+                message: format!("there are {} tenants already, as many as tenants_max allows", self.numbers.next_tenant_no),
+            }),
+            Err(ChangeFailed::Refused(refused)) => {
+                Err(Rejection { code: "tenant_refused", message: refused.to_string() })
+            }
+        }
+    }
+
+    /// Stages a change of a tenant; for `None`, registers it if it is unknown.
+    pub(super) fn change_tenant(
+        &mut self,
+        tenant_id: &TenantId,
+        change: Option<&TenantChange>,
+        actor: &str,
+    ) -> Result<(u32, Tenant), ChangeFailed> {
+        if let Some(change) = change {
+            return self.change(tenant_id, change, actor);
+        }
+        match self.current(tenant_id) {
+            Some((_, tenant)) if tenant.status == TenantStatus::Deleted => {
+                Err(ChangeFailed::Refused(ChangeRefused::UnknownTenant))
+            }
+            Some(known) => Ok(known),
+            None => self.change(tenant_id, &TenantChange::Put(TenantPut::default()), actor),
+        }
+    }
+
+    fn current(&self, tenant_id: &TenantId) -> Option<(u32, Tenant)> {
+        self.tenants.get(tenant_id).cloned().or_else(|| {
+            self.shared.counters.get(tenant_id).map(|slot| (slot.no, (**slot.lock().tenant()).clone()))
+        })
+    }
+
+    fn change(
+        &mut self,
+        tenant_id: &TenantId,
+        change: &TenantChange,
+        actor: &str,
+    ) -> Result<(u32, Tenant), ChangeFailed> {
+        let existing = self.current(tenant_id);
+        let plans = self.shared.plans.load();
+        let policies = &self.shared.policies;
+        let defaults = TenantDefaults { plan: &policies.default_plan, zone: policies.default_zone };
+        let now = self.commit.committed_at;
+        let before = existing.as_ref().map(|(_, tenant)| tenant);
+        let (mut tenant, entries) =
+            apply_change(before, tenant_id, change, |plan| plans.has(plan), defaults, actor, now)
+                .map_err(ChangeFailed::Refused)?;
+        let tenant_no = match &existing {
+            Some((tenant_no, _)) => *tenant_no,
+            None if u64::from(self.numbers.next_tenant_no) >= policies.tenants_max => {
+                return Err(ChangeFailed::TooManyTenants);
+            }
+            None => {
+                self.numbers.next_tenant_no += 1;
+                self.numbers.next_tenant_no - 1
+            }
+        };
+        let limits = plans.limits(&tenant.plan).unwrap_or_default();
+        record_token_limits(&mut tenant, &limits, now);
+        self.operation(Operation::Tenant { tenant_no, tenant: Box::new(tenant.clone()) });
+        entries.into_iter().for_each(|entry| self.audit(entry));
+        self.tenants.insert(tenant_id.clone(), (tenant_no, tenant.clone()));
+        Ok((tenant_no, tenant))
+    }
+
+    pub(super) fn hold(&mut self, slot: &TenantSlot, hold: Hold) {
+        self.operation(Operation::Hold { tenant_no: slot.no, hold });
+    }
+
+    pub(super) fn release(&mut self, slot: &TenantSlot, reservation_id: String) {
+        self.operation(Operation::Release { tenant_no: slot.no, reservation_id });
+    }
+
+    /// Stages noted denials and their audit records. Called last: their entry ids follow those of all events.
+    pub(super) fn denials(&mut self, denials: Vec<(u32, Denial)>, audit: Vec<AuditEntry>) {
+        for (tenant_no, denial) in denials {
+            let entry_id = self.commit.first_entry_id + self.commit.entries;
+            self.commit.entries += 1;
+            self.operation(Operation::Denied { tenant_no, entry_id, denial });
+        }
+        audit.into_iter().for_each(|entry| self.audit(entry));
+    }
+
+    fn operation(&mut self, operation: Operation) {
+        let before_event = self.commit.events.len() as u32;
+        self.commit.operations.push(PlacedOperation { before_event, operation });
+    }
+
+    fn audit(&mut self, entry: AuditEntry) {
+        let now = self.commit.committed_at;
+        self.audit.push(AuditRecord {
+            index: self.numbers.next_audit_index,
+            event_id: crate::ids::new_uuid_v7(now),
+            timestamp: now,
+            entry,
+        });
+        self.numbers.next_audit_index += 1;
+    }
+}
+
+/// The answer to a change once its commit is applied.
+pub(super) fn changed(shared: &Shared, staged: Result<(u32, Tenant), ChangeFailed>) -> ChangeOutcome {
+    let (tenant_no, tenant) = staged?;
+    match shared.counters.by_no(tenant_no) {
+        Some(slot) => Ok((slot, tenant)),
+        // Applied just before by the same thread: it is there.
+        None => Err(ChangeFailed::Refused(ChangeRefused::UnknownTenant)),
+    }
+}

@@ -1,0 +1,219 @@
+//! The start: memory is rebuilt from the disk, so that it is as it was after the last commit.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use super::apply::{LiveStates, Shadow, apply};
+use super::denials::DenialBook;
+use super::shared::{PlanBook, Policies, Shared};
+use super::stage::Numbers;
+use crate::clock::Clock;
+use crate::counters::{Counters, TenantState};
+use crate::domain::quota::Plan;
+use crate::domain::time::{Period, Timestamp};
+use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
+use crate::rules::content::content_digest;
+use crate::store::{Checkpoint, Operation, Snapshot, Store, StoreError};
+
+/// A rebuilt engine, ready for its threads.
+pub(crate) struct Started {
+    pub(super) shared: Shared,
+    pub(super) shadow: Shadow,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) numbers: Numbers,
+    pub(super) last_commit: Timestamp,
+}
+
+/// Rebuilds everything. `shipped` fills a store that has no plans yet; `make_clock` gets the last time the store saw.
+pub(crate) fn start(
+    store: Store,
+    policies: Policies,
+    shipped: Vec<Plan>,
+    make_clock: impl FnOnce(Timestamp) -> Clock,
+) -> Result<Started, StoreError> {
+    if store.snapshot()?.plans()?.is_empty() {
+        let mut transaction = store.begin()?;
+        for plan in &shipped {
+            transaction.put_plan(plan)?;
+        }
+        transaction.commit()?;
+    }
+    let keys = Keys::of(store.secret());
+    let snapshot = store.snapshot()?;
+    let plans = PlanBook::new(snapshot.plans()?);
+    let checkpoint = snapshot.checkpoint()?;
+    let identity = Identity::new(keys.identity);
+
+    let (counters, mut shadow) = restore_counters(&snapshot, &plans)?;
+    let fingerprints = Fingerprints::default();
+    let mut live = LiveState::new(keys.session);
+    load_fingerprints(&snapshot, &store, &identity, &fingerprints)?;
+    load_dirty_hours(&snapshot, &mut live)?;
+
+    let tail = Tail { checkpoint: &checkpoint, identity, content_key: keys.content };
+    let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
+    let numbers = Numbers {
+        next_seq: replayed.last_seq.max(checkpoint.filed_seq) + 1,
+        next_entry_id: replayed.next_entry_id.max(checkpoint.filed_next_entry_id).max(1),
+        next_audit_index: snapshot.next_audit_index()?,
+        next_tenant_no: counters.len() as u32,
+    };
+    let last_commit = replayed.last_commit.max(checkpoint.saved_at);
+    drop(snapshot);
+    let shared = Shared {
+        store,
+        counters,
+        live: parking_lot::RwLock::new(live),
+        fingerprints,
+        plans: ArcSwap::from_pointee(plans),
+        clock: make_clock(last_commit),
+        policies,
+        denials: DenialBook::default(),
+        identity,
+        content_key: keys.content,
+    };
+    Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
+}
+
+/// Keys for hashes, derived from the store's secret; its first half keys the journal's nonces.
+struct Keys {
+    identity: [u8; 16],
+    content: u64,
+    session: u64,
+}
+
+impl Keys {
+    fn of(secret: &[u8; 32]) -> Self {
+        let derive = |purpose: u64| xxhash_rust::xxh3::xxh3_128_with_seed(secret, purpose);
+        Self { identity: derive(1).to_le_bytes(), content: derive(2) as u64, session: derive(3) as u64 }
+    }
+}
+
+/// Counters as saved: the shadow. The live ones start as the same and are then moved by the journal's tail.
+fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, Shadow), StoreError> {
+    let saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
+    let counters = Counters::new();
+    let mut shadow = Shadow::default();
+    for (tenant_no, tenant) in snapshot.tenants()? {
+        let limits = plans.limits(&tenant.plan).ok_or(StoreError::Damaged("a tenant's plan does not exist"))?;
+        let tenant = Arc::new(tenant);
+        let (live, shade) = match saved.get(&tenant_no) {
+            Some(state) => (
+                TenantState::restore(Arc::clone(&tenant), limits, state),
+                TenantState::restore(tenant, Arc::default(), state),
+            ),
+            None => (TenantState::new(Arc::clone(&tenant), limits), TenantState::new(tenant, Arc::default())),
+        };
+        counters.insert(tenant_no, live);
+        shadow.insert(tenant_no, shade);
+    }
+    Ok((counters, shadow))
+}
+
+fn load_fingerprints(
+    snapshot: &Snapshot,
+    store: &Store,
+    identity: &Identity,
+    fingerprints: &Fingerprints,
+) -> Result<(), StoreError> {
+    let names = store.names().read();
+    for day in snapshot.days()? {
+        snapshot.day_ids(day, |tenant_no, key| {
+            if let Some(tenant) = names.get(tenant_no as usize) {
+                fingerprints.insert(identity.hash(tenant, key).fingerprint(), day);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Filed events that no row holds yet go into the filed layer.
+fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), StoreError> {
+    let mut dirty: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
+    for (hour, mark) in snapshot.hour_marks(0..u32::MAX)? {
+        if mark.filed_through > mark.folded_through {
+            dirty.entry(hour / 24).or_default().push((hour, mark.folded_through));
+        }
+    }
+    for (day, hours) in dirty {
+        let folded: HashMap<u32, u64> = hours.iter().copied().collect();
+        let first_entry = hours.iter().map(|(_, folded)| folded + 1).min().unwrap_or(0);
+        let from = hours.iter().map(|(hour, _)| Period::hour(*hour).start()).min().unwrap_or_default();
+        let to = hours.iter().map(|(hour, _)| Period::hour(*hour).end()).max().unwrap_or_default();
+        let unfolded =
+            |at: Timestamp, entry_id: u64| folded.get(&at.hour()).is_some_and(|&folded| entry_id > folded);
+        snapshot.day_events(day, first_entry, from, to, |stored| {
+            if unfolded(stored.event_timestamp, stored.entry_id) {
+                live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at);
+            }
+        })?;
+        for (tenant_no, entry_id, denial) in snapshot.day_denials(day)? {
+            if unfolded(denial.at, entry_id) {
+                let mut delta = HourDelta::default();
+                delta.add_denials(denial.count, denial.at);
+                live.add_filed(denial.at.hour(), tenant_no, delta);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The commits that are not filed, or not in the saved counters.
+struct Tail<'a> {
+    checkpoint: &'a Checkpoint,
+    identity: Identity,
+    content_key: u64,
+}
+
+#[derive(Default)]
+struct Replayed {
+    last_seq: u64,
+    next_entry_id: u64,
+    last_commit: Timestamp,
+}
+
+impl Tail<'_> {
+    fn replay(
+        &self,
+        snapshot: &Snapshot,
+        plans: &PlanBook,
+        counters: &Counters,
+        shadow: &mut Shadow,
+        live: &mut LiveState,
+    ) -> Result<Replayed, StoreError> {
+        let plan_limits = |plan: &str| plans.limits(plan).unwrap_or_default();
+        let mut replayed = Replayed::default();
+        snapshot.commits_after(self.checkpoint.state_seq.min(self.checkpoint.filed_seq), |commit| {
+            if commit.seq > self.checkpoint.state_seq {
+                apply(&commit, &mut LiveStates { counters, replaying: true, plan_limits: &plan_limits });
+                // The filer goes on from the filed commits: the shadow has to be there by then.
+                if commit.seq <= self.checkpoint.filed_seq {
+                    apply(&commit, shadow);
+                }
+            }
+            replayed.last_seq = commit.seq;
+            replayed.next_entry_id = commit.first_entry_id + commit.entries;
+            replayed.last_commit = commit.committed_at;
+            if commit.seq > self.checkpoint.filed_seq {
+                for stored in &commit.events {
+                    let id = stored.event_id_given.then(|| {
+                        let hash = self.identity.hash(&stored.event.tenant_id, stored.event_id.key());
+                        (hash, content_digest(&stored.event, self.content_key))
+                    });
+                    live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);
+                }
+                for placed in &commit.operations {
+                    if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
+                        live.add_denials(*tenant_no, denial.at, denial.count);
+                    }
+                }
+                live.end_commit(commit.seq);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(replayed)
+    }
+}

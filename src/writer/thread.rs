@@ -1,0 +1,307 @@
+//! The writer's thread: takes what is waiting, commits it with one fsync, applies it, answers everybody.
+//!
+//! Memory is changed only after the commit, so a commit that fails has changed nothing there. (Grants are the exception:
+//! memory decides them first, and one whose commit is unknown stays held until it lapses.)
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::apply::{Ended, LiveStates, apply};
+use super::command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded};
+use super::receipt::{Promise, WriteError};
+use super::shared::Shared;
+use super::stage::{Numbers, Stage, changed};
+use crate::counters::{Released, Settled};
+use crate::domain::event::EventOutcome;
+use crate::domain::tenant::Tenant;
+use crate::domain::time::Timestamp;
+use crate::store::{Operation, StoreError, Transaction};
+
+/// Events that one commit takes before it stops looking for more; a single submission may bring more.
+const EVENTS_PER_COMMIT: usize = 10_000;
+/// Commands that one commit takes.
+const COMMANDS_PER_COMMIT: usize = 4_096;
+/// How long noted denials may wait for a commit to ride on.
+const DENIALS_WAIT: Duration = Duration::from_millis(200);
+/// A generation is closed, and filed, at this many events.
+pub(super) const EVENTS_PER_GENERATION: usize = 50_000;
+
+pub(super) struct WriterThread {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) queued_events: Arc<AtomicUsize>,
+    pub(super) failed: Arc<ArcSwapOption<String>>,
+    pub(super) numbers: Numbers,
+    pub(super) last_commit: Timestamp,
+    /// Tells the filer that a generation is closed.
+    pub(super) closed: crossbeam_channel::Sender<()>,
+}
+
+/// What is answered once the commit is on disk and applied.
+enum Answer {
+    Recorded { outcomes: Vec<EventOutcome>, settles: bool, promise: Promise<Recorded> },
+    Held(Promise<()>),
+    Released(Promise<Released>),
+    Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
+    Published(Promise<()>),
+}
+
+impl WriterThread {
+    /// Runs until told to stop or until every sender is gone.
+    pub(super) fn run(mut self) {
+        loop {
+            let first = match self.commands.recv_timeout(DENIALS_WAIT) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) if self.shared.denials.is_empty() => continue,
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if !self.commit_with(first) {
+                return;
+            }
+        }
+    }
+
+    /// One commit with `first` and what else is waiting. False when told to stop.
+    fn commit_with(&mut self, first: Option<Command>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut stage = Stage::new(&shared, self.numbers, self.commit_time());
+        let mut answers = Vec::new();
+        let mut publications = Vec::new();
+        let mut close_generation = Vec::new();
+        let mut go_on = true;
+        let mut failure = None;
+
+        let mut next = first;
+        while let Some(command) = next.take() {
+            match command {
+                Command::Record { events, settles, promise } => {
+                    self.queued_events.fetch_sub(events.len(), Ordering::Relaxed);
+                    match stage.record(events, settles.as_ref()) {
+                        Ok(outcomes) => {
+                            answers.push(Answer::Recorded { outcomes, settles: settles.is_some(), promise });
+                        }
+                        Err(error) => {
+                            fail(promise, &unavailable(&error));
+                            failure = Some(error);
+                        }
+                    }
+                }
+                Command::Hold { slot, hold, promise } => {
+                    stage.hold(&slot, hold);
+                    answers.push(Answer::Held(promise));
+                }
+                Command::Release { slot, reservation_id, promise } => {
+                    stage.release(&slot, reservation_id);
+                    answers.push(Answer::Released(promise));
+                }
+                Command::Change { tenant_id, change, actor, promise } => {
+                    answers.push(Answer::Changed(stage.change_tenant(&tenant_id, change.as_ref(), &actor), promise));
+                }
+                Command::CloseGeneration { promise } => close_generation.push(promise),
+                Command::Publish { publication, promise } => {
+                    publications.push(*publication);
+                    answers.push(Answer::Published(promise));
+                }
+                Command::Stop => go_on = false,
+            }
+            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT || answers.len() >= COMMANDS_PER_COMMIT;
+            // A publication moves things under the readers' lock: one at a time.
+            if go_on && !full && failure.is_none() && publications.is_empty() {
+                next = self.commands.try_recv().ok();
+            }
+        }
+        if !shared.denials.is_empty() {
+            let (denials, audit) = shared.denials.take(stage.commit.committed_at);
+            stage.denials(denials, audit);
+        }
+
+        match failure.map_or_else(|| self.write(&stage, &publications), Err) {
+            Ok(ended) => self.answer(answers, ended),
+            Err(error) => self.fail_all(answers, &error),
+        }
+        if !close_generation.is_empty() {
+            shared.live.write().close_generation();
+            let _filer_may_be_gone = self.closed.try_send(());
+            close_generation.into_iter().for_each(|promise| keep(promise, ()));
+        }
+        go_on
+    }
+
+    /// Whole milliseconds of the server's time, never before the last commit.
+    fn commit_time(&mut self) -> Timestamp {
+        let now = self.shared.clock.now();
+        self.last_commit = self.last_commit.max(Timestamp::from_micros(now.micros() / 1_000 * 1_000));
+        self.last_commit
+    }
+
+    /// Commits the stage and the publications in one transaction, then applies them to memory.
+    fn write(&mut self, stage: &Stage<'_>, publications: &[Publication]) -> Result<Vec<Ended>, StoreError> {
+        if stage.is_empty() && publications.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = &*self.shared;
+        let mut transaction = shared.store.begin()?;
+        if !stage.is_empty() {
+            for (tenant_no, tenant) in stage.changed_tenants() {
+                transaction.put_tenant(*tenant_no, tenant)?;
+            }
+            for record in &stage.audit {
+                transaction.put_audit(record)?;
+            }
+            transaction.put_commit(&stage.commit)?;
+        }
+        for publication in publications {
+            put_publication(&mut transaction, publication)?;
+        }
+        if publications.is_empty() {
+            transaction.commit()?;
+            self.apply_live(stage, &mut shared.live.write());
+        } else {
+            // Readers take this lock before their snapshot: they see what is published either here or there.
+            let mut live = shared.live.write();
+            transaction.commit()?;
+            for publication in publications {
+                if publication.files_generation {
+                    live.publish_filing();
+                }
+                live.publish_fold(&publication.folds_hours);
+            }
+            self.apply_live(stage, &mut live);
+        }
+        let plan_limits = |plan: &str| shared.plan_limits(plan);
+        let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
+        let ended = apply(&stage.commit, &mut states);
+        if !stage.is_empty() {
+            self.numbers = stage.numbers_after();
+        }
+        Ok(ended)
+    }
+
+    fn apply_live(&self, stage: &Stage<'_>, live: &mut crate::live::LiveState) {
+        if stage.is_empty() {
+            return;
+        }
+        for (stored, id) in stage.commit.events.iter().zip(&stage.ids) {
+            live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, *id);
+        }
+        for placed in &stage.commit.operations {
+            if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
+                live.add_denials(*tenant_no, denial.at, denial.count);
+            }
+        }
+        live.end_commit(stage.commit.seq);
+        if live.open_events() >= EVENTS_PER_GENERATION {
+            live.close_generation();
+            let _filer_may_be_gone = self.closed.try_send(());
+        }
+    }
+
+    fn answer(&self, answers: Vec<Answer>, ended: Vec<Ended>) {
+        let mut ended = ended.into_iter();
+        for answer in answers {
+            match answer {
+                Answer::Recorded { outcomes, settles, promise } => {
+                    let settled = if settles { ended.next().and_then(as_settled) } else { None };
+                    keep(promise, Recorded { outcomes, settled });
+                }
+                Answer::Held(promise) | Answer::Published(promise) => keep(promise, ()),
+                Answer::Released(promise) => {
+                    let released = match ended.next() {
+                        Some(Ended::Released(released)) => released,
+                        _ => Released::Unknown,
+                    };
+                    keep(promise, released);
+                }
+                Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
+            }
+        }
+    }
+
+    /// The store has failed: nothing of this is known to be on disk, and nothing more is taken until it is reopened.
+    fn fail_all(&self, answers: Vec<Answer>, error: &StoreError) {
+        tracing::error!(error = %chain(error), "the store failed: writes are refused until metergate is restarted");
+        self.failed.store(Some(Arc::new(chain(error))));
+        for answer in answers {
+            let unknown = WriteError::OutcomeUnknown;
+            match answer {
+                Answer::Recorded { promise, .. } => fail(promise, &unknown),
+                Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
+                Answer::Released(promise) => fail(promise, &unknown),
+                Answer::Changed(_, promise) => fail(promise, &unknown),
+            }
+        }
+    }
+}
+
+fn put_publication(transaction: &mut Transaction, publication: &Publication) -> Result<(), StoreError> {
+    for run in &publication.runs {
+        transaction.put_run(publication.run, run)?;
+    }
+    for (day, denials) in &publication.denials {
+        transaction.put_denials(*day, publication.run, denials)?;
+    }
+    if let Some((old, merged)) = &publication.merged {
+        transaction.replace_runs(old, publication.run, merged)?;
+    }
+    for (hour, mark) in &publication.hours {
+        transaction.put_hour(*hour, *mark)?;
+    }
+    for (period, rows) in &publication.rows {
+        let rows: Vec<_> = rows.iter().map(|(tenant_no, row)| (*tenant_no, row)).collect();
+        transaction.put_rows(*period, &rows)?;
+    }
+    transaction.put_quota_state(&publication.quota_states)?;
+    if let Some(checkpoint) = &publication.checkpoint {
+        transaction.put_checkpoint(checkpoint)?;
+    }
+    if let Some(seq) = publication.journal_through {
+        transaction.delete_journal_through(seq)?;
+    }
+    for day in &publication.dropped_days {
+        transaction.drop_day(*day)?;
+    }
+    for before in &publication.rows_before {
+        transaction.delete_rows_before(*before)?;
+    }
+    if let Some(cut) = &publication.cut {
+        transaction.put_cut(cut)?;
+    }
+    Ok(())
+}
+
+fn as_settled(ended: Ended) -> Option<Settled> {
+    match ended {
+        Ended::Settled(settled) => Some(settled),
+        Ended::Released(_) => None,
+    }
+}
+
+fn keep<T>(promise: Promise<T>, value: T) {
+    // Whoever dropped the receipt did not want to know.
+    let _ = promise.send(Ok(value));
+}
+
+pub(super) fn fail<T>(promise: Promise<T>, error: &WriteError) {
+    let _ = promise.send(Err(error.clone()));
+}
+
+fn unavailable(error: &StoreError) -> WriteError {
+    WriteError::Unavailable(chain(error))
+}
+
+/// The error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
