@@ -1,9 +1,11 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
 
+pub mod app;
 pub mod config;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod http;
 pub mod rules;
 pub mod tenants;
 pub mod tracker;

@@ -1,0 +1,158 @@
+//! Reading bodies: of the right media type, within their size, within their time.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::ApiError;
+
+/// The largest ordinary JSON body, in bytes.
+pub const JSON_BYTES_MAX: usize = 64 * 1024;
+/// The largest JSON batch of events, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest silence within a body.
+pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long an ordinary body may take in all.
+const JSON_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long a batch may take in all: 8 MiB at 70 KiB/s.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What a body says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`
+    Json,
+    /// `application/x-ndjson`
+    Ndjson,
+    /// `application/cloudevents+json`
+    CloudEvent,
+    /// `application/cloudevents-batch+json`
+    CloudEventBatch,
+}
+
+/// The media type of a body. Fails with 415.
+pub fn media_of(headers: &HeaderMap) -> Result<Media, ApiError> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match name.as_str() {
+        "application/json" => Ok(Media::Json),
+        "application/x-ndjson" | "application/ndjson" => Ok(Media::Ndjson),
+        "application/cloudevents+json" => Ok(Media::CloudEvent),
+        "application/cloudevents-batch+json" => Ok(Media::CloudEventBatch),
+        _ => Err(unsupported("application/json")),
+    }
+}
+
+/// 415: what to send instead.
+pub fn unsupported(expected: &str) -> ApiError {
+    let message = format!("send the header content-type: {expected}");
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+}
+
+/// An ordinary JSON body, not yet read as JSON.
+pub struct JsonBody(pub Bytes);
+
+impl<S: Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if media_of(request.headers())? != Media::Json {
+            return Err(unsupported("application/json"));
+        }
+        read_whole(request.into_body(), JSON_BYTES_MAX, JSON_TIME_MAX).await.map(Self)
+    }
+}
+
+/// A JSON batch of events, not yet read as JSON.
+pub async fn read_batch(body: Body) -> Result<Bytes, ApiError> {
+    read_whole(body, BATCH_BYTES_MAX, BATCH_TIME_MAX).await
+}
+
+async fn read_whole(mut body: Body, bytes_max: usize, time_max: Duration) -> Result<Bytes, ApiError> {
+    use axum::body::HttpBody;
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large(bytes_max));
+    }
+    let end = Instant::now() + time_max;
+    let Some(first) = next_chunk(&mut body, end).await? else { return Ok(Bytes::new()) };
+    if first.len() > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    // Most bodies come in one piece.
+    let Some(second) = next_chunk(&mut body, end).await? else { return Ok(first) };
+    let mut whole = Vec::with_capacity(first.len() + second.len());
+    whole.extend_from_slice(&first);
+    let mut next = Some(second);
+    while let Some(chunk) = next {
+        if whole.len() + chunk.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        whole.extend_from_slice(&chunk);
+        next = next_chunk(&mut body, end).await?;
+    }
+    Ok(whole.into())
+}
+
+/// The next piece of a stream, at most [`SILENCE_MAX`] after the one before.
+pub async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    next_chunk(body, Instant::now() + SILENCE_MAX).await
+}
+
+async fn next_chunk(body: &mut Body, end: Instant) -> Result<Option<Bytes>, ApiError> {
+    let end = end.min(Instant::now() + SILENCE_MAX);
+    loop {
+        match timeout_at(end, body.frame()).await {
+            Err(_) => {
+                let message = "the body did not arrive in time";
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => {
+                let message = "the body broke off before its end";
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "body_incomplete", message));
+            }
+            // Trailers carry nothing for us.
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+fn too_large(bytes_max: usize) -> ApiError {
+    let message = format!("the body is larger than {} KiB", bytes_max / 1024);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_above_its_size_is_413_and_one_at_its_size_is_read() {
+        let read = |bytes: usize| read_whole(Body::from(vec![b' '; bytes]), 10, JSON_TIME_MAX);
+        assert_eq!(read(10).await.unwrap().len(), 10);
+        let error = read(11).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (413, "body_too_large"));
+    }
+
+    #[test]
+    fn a_media_type_is_known_by_its_name_alone() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            media_of(&headers).map_err(|error| error.status().as_u16())
+        };
+        assert_eq!(of("application/json; charset=utf-8"), Ok(Media::Json));
+        assert_eq!(of("Application/X-NDJSON"), Ok(Media::Ndjson));
+        assert_eq!(of("application/cloudevents-batch+json"), Ok(Media::CloudEventBatch));
+        assert_eq!(of("text/plain"), Err(415));
+        assert_eq!(media_of(&HeaderMap::new()).map_err(|error| error.code()), Err("unsupported_media_type"));
+    }
+}
