@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -16,6 +16,8 @@ pub const JSON_BYTES_MAX: usize = 64 * 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest silence within a body.
 pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How much of a body that is too large is read and thrown away.
+const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long an ordinary body may take in all.
 const JSON_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long a batch may take in all: 8 MiB at 70 KiB/s.
@@ -63,27 +65,48 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         if media_of(request.headers())? != Media::Json {
             return Err(unsupported("application/json"));
         }
-        read_whole(request.into_body(), JSON_BYTES_MAX, JSON_TIME_MAX).await.map(Self)
+        let waits = waits_for_continue(request.headers());
+        within(request.into_body(), JSON_BYTES_MAX, JSON_TIME_MAX, waits).await.map(Self)
     }
 }
 
 /// A JSON batch of events, not yet read as JSON.
-pub async fn read_batch(body: Body) -> Result<Bytes, ApiError> {
-    read_whole(body, BATCH_BYTES_MAX, BATCH_TIME_MAX).await
+pub async fn read_batch(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    within(body, BATCH_BYTES_MAX, BATCH_TIME_MAX, waits_for_continue(headers)).await
 }
 
-async fn read_whole(mut body: Body, bytes_max: usize, time_max: Duration) -> Result<Bytes, ApiError> {
-    use axum::body::HttpBody;
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large(bytes_max));
-    }
+/// Whether the sender waits for our word before it sends a body.
+fn waits_for_continue(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
+}
+
+/// The whole body, or why not. A body that is too large is read to its end within bounds and thrown away, since most
+/// senders hear no answer before they have sent; those that wait for our word hear it at once.
+async fn within(mut body: Body, bytes_max: usize, time_max: Duration, waits: bool) -> Result<Bytes, ApiError> {
     let end = Instant::now() + time_max;
-    let Some(first) = next_chunk(&mut body, end).await? else { return Ok(Bytes::new()) };
+    let announced = body.size_hint().lower() > bytes_max as u64;
+    let read = if announced { Err(too_large(bytes_max)) } else { read_whole(&mut body, bytes_max, end).await };
+    if let (Err(error), false) = (&read, announced && waits)
+        && error.is_too_large()
+    {
+        let mut discarded = 0;
+        while let Ok(Some(piece)) = next_chunk(&mut body, end).await {
+            discarded += piece.len();
+            if discarded > DISCARDED_BYTES_MAX {
+                break;
+            }
+        }
+    }
+    read
+}
+
+async fn read_whole(body: &mut Body, bytes_max: usize, end: Instant) -> Result<Bytes, ApiError> {
+    let Some(first) = next_chunk(body, end).await? else { return Ok(Bytes::new()) };
     if first.len() > bytes_max {
         return Err(too_large(bytes_max));
     }
     // Most bodies come in one piece.
-    let Some(second) = next_chunk(&mut body, end).await? else { return Ok(first) };
+    let Some(second) = next_chunk(body, end).await? else { return Ok(first) };
     let mut whole = Vec::with_capacity(first.len() + second.len());
     whole.extend_from_slice(&first);
     let mut next = Some(second);
@@ -92,7 +115,7 @@ async fn read_whole(mut body: Body, bytes_max: usize, time_max: Duration) -> Res
             return Err(too_large(bytes_max));
         }
         whole.extend_from_slice(&chunk);
-        next = next_chunk(&mut body, end).await?;
+        next = next_chunk(body, end).await?;
     }
     Ok(whole.into())
 }
@@ -132,14 +155,42 @@ fn too_large(bytes_max: usize) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
     use super::*;
+
+    /// Sends its pieces, then nothing more and no end.
+    struct Halting(Vec<Bytes>);
+
+    impl HttpBody for Halting {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.pop().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(Frame::data(piece)))))
+        }
+    }
 
     #[tokio::test]
     async fn a_body_above_its_size_is_413_and_one_at_its_size_is_read() {
-        let read = |bytes: usize| read_whole(Body::from(vec![b' '; bytes]), 10, JSON_TIME_MAX);
-        assert_eq!(read(10).await.unwrap().len(), 10);
-        let error = read(11).await.unwrap_err();
-        assert_eq!((error.status().as_u16(), error.code()), (413, "body_too_large"));
+        for waits in [false, true] {
+            let read = |bytes: usize| within(Body::from(vec![b' '; bytes]), 10, JSON_TIME_MAX, waits);
+            assert_eq!(read(10).await.unwrap().len(), 10);
+            let error = read(11).await.unwrap_err();
+            assert_eq!((error.status().as_u16(), error.code()), (413, "body_too_large"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_halts_is_given_up() {
+        let halting = |piece: &'static [u8]| Body::new(Halting(vec![Bytes::from_static(piece)]));
+        let error = within(halting(b"{\"a\":"), 10, Duration::from_millis(5), false).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (408, "body_timeout"));
+        let error = within(halting(b"0123456789 too long"), 10, Duration::from_millis(5), false).await.unwrap_err();
+        assert_eq!(error.code(), "body_too_large");
     }
 
     #[test]

@@ -70,11 +70,19 @@ impl ApiError {
         self
     }
 
+    /// Whether it refuses a body for its size.
+    pub fn is_too_large(&self) -> bool {
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
+}
 
+#[cfg(test)]
+impl ApiError {
     /// Its stable code.
     pub fn code(&self) -> &'static str {
         self.code

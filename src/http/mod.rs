@@ -10,6 +10,7 @@ mod routes;
 mod server;
 pub mod wire;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,9 +26,12 @@ use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use auth::{Keys, Secret};
 
-/// What every route works with.
+/// What every route works with; cheap to clone.
 #[derive(Clone)]
-pub struct HttpState {
+pub struct HttpState(Arc<Parts>);
+
+/// The engine's parts, as the routes use them.
+pub struct Parts {
     engine: Arc<Metergate>,
     tracker: UsageTracker,
     enforcer: QuotaEnforcer,
@@ -35,16 +39,23 @@ pub struct HttpState {
     keys: Keys,
 }
 
+impl Deref for HttpState {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl HttpState {
     /// The engine and the keys that open the doors to it. An unset or empty cron secret closes the cron door.
     pub fn new(engine: Arc<Metergate>, admin_key: &str, cron_secret: Option<&str>) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             tracker: engine.usage_tracker(),
             enforcer: engine.quota_enforcer(),
             tenants: engine.tenants(),
             engine,
             keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
-        }
+        }))
     }
 }
 

@@ -162,3 +162,107 @@ pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<Loc
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await?;
     Ok(LocalAnswer { status, body: body.to_vec() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream as Client};
+    use std::sync::Arc;
+
+    use axum::routing::{get, post};
+    use tokio::sync::{Notify, oneshot};
+    use tokio::task::{JoinHandle, spawn_blocking};
+
+    use super::*;
+
+    /// A server of `router`, with what stops it.
+    async fn started(
+        router: Router,
+        limits: ServerLimits,
+    ) -> Result<(SocketAddr, oneshot::Sender<()>, JoinHandle<()>), std::io::Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(listener, router, limits, async {
+            let _ = stopped.await;
+        }));
+        Ok((address, stop, served))
+    }
+
+    /// Sends bytes and reads until the other side closes.
+    fn exchange(address: SocketAddr, sent: &'static [u8]) -> JoinHandle<String> {
+        spawn_blocking(move || {
+            let mut client = Client::connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.write_all(sent).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_the_request_in_flight_end() {
+        let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (tell, wait) = (arrived.clone(), go_on.clone());
+        let slow = move || async move {
+            tell.notify_one();
+            wait.notified().await;
+            "done"
+        };
+        let (address, stop, served) =
+            started(Router::new().route("/", get(slow)), ServerLimits::default()).await.unwrap();
+        let answer = exchange(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        arrived.notified().await;
+        stop.send(()).unwrap();
+        go_on.notify_one();
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
+        served.await.unwrap();
+        assert!(Client::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_is_cut_off_at_a_stop() {
+        let arrived = Arc::new(Notify::new());
+        let tell = arrived.clone();
+        let never = move || async move {
+            tell.notify_one();
+            std::future::pending::<()>().await
+        };
+        let limits = ServerLimits { stop_time_max: Duration::from_millis(10), ..ServerLimits::default() };
+        let (address, stop, served) = started(Router::new().route("/", get(never)), limits).await.unwrap();
+        let answer = exchange(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        arrived.notified().await;
+        stop.send(()).unwrap();
+        served.await.unwrap();
+        assert_eq!(answer.await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_half_sent_head_is_closed_and_one_with_too_many_headers_is_refused() {
+        let limits = ServerLimits { header_time_max: Duration::from_millis(50), ..ServerLimits::default() };
+        let (address, _stop, _served) = started(Router::new(), limits).await.unwrap();
+        let answer = exchange(address, b"GET / HTTP/1.1\r\nhos").await.unwrap();
+        assert!(!answer.contains("200"), "{answer}");
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(limits.headers_max + 1));
+        let large: &'static [u8] = many.into_bytes().leak();
+        let answer = exchange(address, large).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_in_process_needs_no_connection() {
+        let router = Router::new().route("/echo", post(|body: String| async move { format!("got {body}") }));
+        let request = |method, target| LocalRequest {
+            method,
+            target,
+            key: "k",
+            content_type: Some("text/plain"),
+            body: b"it".to_vec(),
+        };
+        let answer = in_process(router.clone(), request("POST", "/echo?x=1")).await.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (200, &b"got it"[..]));
+        assert!(in_process(router, request("PO ST", "/echo")).await.is_err());
+    }
+}

@@ -38,7 +38,7 @@ pub async fn record(
         Media::CloudEvent => |json| read_cloudevent(json).map(Submission::One),
         Media::CloudEventBatch => read_cloudevents,
     };
-    let bytes = read_batch(body).await?;
+    let bytes = read_batch(&headers, body).await?;
     let submission = if bytes.len() <= JSON_BYTES_MAX { read(&bytes)? } else { read_apart(bytes, read).await? };
     match submission {
         Submission::One(draft) => record_one(&state, draft, &ids, queued).await,
@@ -132,7 +132,7 @@ impl Ids {
         let Some(value) = headers.get("idempotency-key") else { return Ok(Self(None)) };
         // With `:` and a line's number it is still an event id.
         match value.to_str() {
-            Ok(key) if (1..=100).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            Ok(key) if (1..=100).contains(&key.len()) && !key.contains('\t') => Ok(Self(Some(key.to_owned()))),
             _ => Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_idempotency_key",

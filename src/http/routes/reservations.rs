@@ -86,7 +86,7 @@ pub async fn settle(
     if media_of(&headers)? != Media::Json {
         return Err(unsupported("application/json"));
     }
-    let (tenant_id, events) = read_settle(&read_batch(body).await?)?;
+    let (tenant_id, events) = read_settle(&read_batch(&headers, body).await?)?;
     let outcome = state.enforcer.settle(tenant_id.as_ref(), &reservation_id, events).await?;
     let mut tally = Tally::default();
     for (index, outcome) in outcome.outcomes.into_iter().enumerate() {

@@ -342,3 +342,119 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
         Ok(drafts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::usage::SentEvent;
+
+    fn read(json: &str) -> Result<UsageEvent, Fault> {
+        EventDraft::read(json.as_bytes())?.finish()
+    }
+
+    fn with(field: &str, value: &str) -> Result<UsageEvent, Fault> {
+        read(&format!(r#"{{"tenant_id":"acme","event_type":"api_call","{field}":{value}}}"#))
+    }
+
+    #[test]
+    fn each_bad_field_is_named_with_its_code() {
+        for (field, value, code) in [
+            ("event_id", "7", INVALID_EVENT),
+            ("event_id", r#""""#, INVALID_EVENT),
+            ("event_timestamp", r#""yesterday""#, INVALID_EVENT),
+            ("event_timestamp", "1732440000", INVALID_EVENT),
+            ("api_method", r#""A-VERY-LONG-METHOD""#, INVALID_EVENT),
+            ("api_endpoint", "{}", INVALID_EVENT),
+            ("api_status_code", "99", INVALID_EVENT),
+            ("api_status_code", "70000", INVALID_EVENT),
+            ("api_status_code", r#""200""#, INVALID_EVENT),
+            ("api_response_time_ms", "12.5", INVALID_EVENT),
+            ("api_response_time_ms", "5000000000", INVALID_EVENT),
+            ("chat_session_id", r#""""#, INVALID_EVENT),
+            ("model", "true", INVALID_EVENT),
+            ("embedding_tokens", "-1", INVALID_EVENT),
+            ("search_query_tokens", "1.0", INVALID_EVENT),
+            ("search_result_count", "[]", INVALID_EVENT),
+            ("tokens_consumed", r#""12""#, INVALID_EVENT),
+            ("input_tokens", "1e3", INVALID_EVENT),
+            ("cached_input_tokens", "1000000000001", INVALID_EVENT),
+            ("output_tokens", "18446744073709551616", INVALID_EVENT),
+            ("reasoning_tokens", "false", INVALID_EVENT),
+            ("cost_usd", "-0.1", INVALID_EVENT),
+            ("cost_usd", "1e-16", INVALID_EVENT),
+            ("cost_usd", r#""a lot""#, INVALID_EVENT),
+            ("cost_usd", "[1]", INVALID_EVENT),
+            ("metadata", r#""text""#, INVALID_EVENT),
+            ("metadata", "[]", INVALID_EVENT),
+            ("prompt", r#""hello""#, INVALID_EVENT),
+            ("provider", r#""openai""#, "usage_extraction_unavailable"),
+            ("usage", r#"{"prompt_tokens":1}"#, "usage_extraction_unavailable"),
+        ] {
+            let fault = with(field, value).expect_err(field);
+            assert_eq!((fault.code, fault.field.as_deref()), (code, Some(field)), "{value}: {fault}");
+            assert!(fault.message.starts_with(field), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_bad_whole_is_told_apart() {
+        for (json, code, field) in [
+            (r#"{"event_type":"x"}"#, INVALID_EVENT, Some("tenant_id")),
+            (r#"{"tenant_id":"acme"}"#, INVALID_EVENT, Some("event_type")),
+            (r#"{"tenant_id":"a/b","event_type":"x"}"#, "invalid_tenant_id", Some("tenant_id")),
+            (r#"{"tenant_id":7,"event_type":"x"}"#, "invalid_tenant_id", Some("tenant_id")),
+            (r#"{"tenant_id":"a","event_type":""}"#, INVALID_EVENT, Some("event_type")),
+            (r#"{"tenant_id":"a","tenant_id":"b","event_type":"x"}"#, INVALID_EVENT, Some("tenant_id")),
+            (r#""acme""#, INVALID_EVENT, None),
+            (r#"{"tenant_id":"a""#, "invalid_json", None),
+            (r#"{"tenant_id":"a","event_type":"x"} x"#, "invalid_json", None),
+            ("", "invalid_json", None),
+        ] {
+            let fault = read(json).expect_err(json);
+            assert_eq!((fault.code, fault.field.as_deref()), (code, field), "{json}: {fault}");
+        }
+        let message = with("input_tokens", "-5").unwrap_err().message;
+        assert_eq!(message, "input_tokens must be a whole number of 0 or more, not integer `-5`");
+        let message = with("prompt", "1").unwrap_err().message;
+        assert_eq!(message, "prompt is not a field of an event: put it into `metadata`");
+    }
+
+    #[test]
+    fn a_whole_event_is_read_and_written_back_the_same() {
+        let json = r#"{"tenant_id":"acme","event_type":"chat_message","event_id":"0192f3c4-5a6b-7c8d-9e0f-112233445566",
+            "event_timestamp":"2026-11-24T09:30:00.25Z","api_method":"POST","api_endpoint":"/chat","api_status_code":200,
+            "api_response_time_ms":812,"chat_session_id":"s \"1\"","model":"m","embedding_tokens":1,"search_query_tokens":2,
+            "search_result_count":3,"tokens_consumed":4,"input_tokens":5,"cached_input_tokens":6,"output_tokens":7,
+            "reasoning_tokens":8,"cost_usd":0.000000000000001,"metadata":{"b":[1,2.5],"a":{"is_response":true}}}"#;
+        let event = read(json).unwrap();
+        assert_eq!(event.cost_usd.map(Money::femtos), Some(1));
+        assert_eq!(event.metadata.as_deref(), Some(r#"{"a":{"is_response":true},"b":[1,2.5]}"#));
+        let sent = serde_json::to_string(&SentEvent::from(&event)).unwrap();
+        assert_eq!(read(&sent).unwrap(), event, "{sent}");
+    }
+
+    #[test]
+    fn nulls_are_as_good_as_nothing() {
+        let nulls = EVENT_FIELDS[2..].iter().map(|field| format!(r#","{field}":null"#)).collect::<String>();
+        let event = read(&format!(r#"{{"tenant_id":"acme","event_type":"x"{nulls}}}"#)).unwrap();
+        assert_eq!(event, UsageEvent::new("acme".parse().unwrap(), "x"));
+    }
+
+    #[test]
+    fn metadata_may_have_4_kib_and_no_more_and_deep_nesting_is_refused() {
+        let of = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
+        assert!(with("metadata", &of(4_096)).is_ok());
+        assert_eq!(with("metadata", &of(4_097)).unwrap_err().field.as_deref(), Some("metadata"));
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert_eq!(with("metadata", &deep).unwrap_err().field.as_deref(), Some("metadata"));
+    }
+
+    #[test]
+    fn a_batch_has_its_most() {
+        let batch = |count: usize| format!("[{}]", vec![r#"{"tenant_id":"a","event_type":"x"}"#; count].join(","));
+        assert_eq!(EventDraft::read_batch(batch(BATCH_EVENTS_MAX).as_bytes()).unwrap().len(), BATCH_EVENTS_MAX);
+        let fault = EventDraft::read_batch(batch(BATCH_EVENTS_MAX + 1).as_bytes()).unwrap_err();
+        assert_eq!(fault.code, "batch_too_large");
+        assert_eq!(EventDraft::read_batch(b"[]").unwrap().len(), 0);
+    }
+}

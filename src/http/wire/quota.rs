@@ -309,3 +309,80 @@ impl From<&QuotaStatus> for QuotaStatusJson {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_request_are_read() {
+        let single = QuotaRequest::read(br#"{"tenant_id":"acme","quota_type":"tokens","amount":500}"#).unwrap();
+        assert_eq!(single.items, [Item { quota_type: QuotaType::Tokens, amount: 500 }]);
+        assert_eq!(single.single, Some(QuotaType::Tokens));
+
+        let several = br#"{"tenant_id":"acme","ttl_seconds":9,"reservation_id":"r",
+            "items":[{"quota_type":"cost","amount":0.25},{"quota_type":"cost","amount":"0.000000000000001"}]}"#;
+        let several = QuotaRequest::read_reserve(several).unwrap();
+        let amounts: Vec<u128> = several.items.iter().map(|item| item.amount).collect();
+        assert_eq!(amounts, [250_000_000_000_000, 1]);
+        assert_eq!(
+            (several.single, several.ttl_seconds, several.reservation_id.as_deref()),
+            (None, Some(9), Some("r"))
+        );
+    }
+
+    #[test]
+    fn each_bad_field_of_a_request_is_named() {
+        let item = |fields: &str| format!(r#"{{"tenant_id":"acme",{fields}}}"#);
+        for (json, code, field) in [
+            (item(r#""quota_type":"tokens","amount":-1"#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"tokens","amount":1.5"#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"tokens","amount":"5""#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"tokens","amount":1000000000000001"#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"cost","amount":1e-16"#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"tokens""#), INVALID_REQUEST, "amount"),
+            (item(r#""quota_type":"words","amount":1"#), "unknown_quota_type", "quota_type"),
+            (item(r#""amount":1"#), INVALID_REQUEST, "quota_type"),
+            (item(r#""items":[]"#), INVALID_REQUEST, "items"),
+            (item(r#""items":{}"#), INVALID_REQUEST, "items"),
+            (item(&format!(r#""items":[{}]"#, vec!["1"; 17].join(","))), INVALID_REQUEST, "items"),
+            (item(r#""items":[{"quota_type":"tokens","amount":1,"x":1}]"#), INVALID_REQUEST, "x"),
+            (item(r#""items":[],"quota_type":"tokens""#), INVALID_REQUEST, "items"),
+            (item(r#""quota_type":"tokens","amount":1,"ttl":5"#), INVALID_REQUEST, "ttl"),
+            (r#"{"tenant_id":"a/b"}"#.to_owned(), "invalid_tenant_id", "tenant_id"),
+            ("{}".to_owned(), INVALID_REQUEST, "tenant_id"),
+        ] {
+            let fault = QuotaRequest::read(json.as_bytes()).unwrap_err();
+            assert_eq!((fault.code, fault.field.as_deref()), (code, Some(field)), "{json}: {fault}");
+        }
+        let json = item(r#""quota_type":"tokens","amount":1,"ttl_seconds":"soon""#);
+        let fault = QuotaRequest::read_reserve(json.as_bytes()).unwrap_err();
+        assert_eq!(fault.field.as_deref(), Some("ttl_seconds"));
+    }
+
+    #[test]
+    fn a_status_shows_each_type_in_its_documented_window() {
+        let state = |window, limit| LimitState {
+            quota_type: QuotaType::Tokens,
+            window,
+            limit,
+            used: 75,
+            held: 5,
+            resets_at: Timestamp::from_seconds(0),
+        };
+        let status = QuotaStatus {
+            plan: "trial".to_owned(),
+            status: crate::domain::tenant::TenantStatus::Active,
+            limits: vec![state(Window::Day, Some(100)), state(Window::Month, None)],
+        };
+        let shown = serde_json::to_value(QuotaStatusJson::from(&status)).unwrap();
+        let day = serde_json::json!({
+            "quota_type": "tokens", "window": "day", "limit": 100, "used": 75, "held": 5, "remaining": 20,
+            "percentage": 75.0, "resets_at": "1970-01-01T00:00:00Z",
+        });
+        let whole = serde_json::json!({
+            "plan": "trial", "status": "active", "quotas": { "tokens": day }, "limits": [day], "anyExceeded": false,
+        });
+        assert_eq!(shown, whole);
+    }
+}

@@ -178,3 +178,51 @@ fn read_time(json: &str, field: &'static str) -> Result<Timestamp, Fault> {
         serde_json::from_str(json).map_err(|_| Fault::field(INVALID_REQUEST, field, "must be a string or null"))?;
     text.parse().map_err(|error| Fault::field(INVALID_REQUEST, field, format_args!("is wrong: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_sets_what_it_names_and_null_ends_an_expiry() {
+        let put = read_put(br#"{"plan":"pro","zone":"Asia/Kathmandu","plan_expires_at":null,"status":"suspended"}"#);
+        let put = put.unwrap();
+        assert_eq!((put.plan.as_deref(), put.zone, put.name), (Some("pro"), Some(chrono_tz::Asia::Kathmandu), None));
+        assert_eq!((put.plan_expires_at, put.status), (Some(None), Some(TenantStatus::Suspended)));
+        assert_eq!(read_put(b"{}").unwrap(), TenantPut::default());
+        for (json, field) in [
+            (r#"{"zone":"Mars/Olympus"}"#, "zone"),
+            (r#"{"status":"deleted"}"#, "status"),
+            (r#"{"status":"gone"}"#, "status"),
+            (r#"{"plan":7}"#, "plan"),
+            (r#"{"plan_expires_at":"soon"}"#, "plan_expires_at"),
+            (r#"{"labels":["a"]}"#, "labels"),
+            (r#"{"plam":"pro"}"#, "plam"),
+        ] {
+            assert_eq!(read_put(json.as_bytes()).unwrap_err().field.as_deref(), Some(field), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_override_has_its_types_window_unless_told_otherwise() {
+        let read = |json: &str, window| read_override(json.as_bytes(), QuotaType::Tokens, window);
+        let of = |change| match change {
+            Ok(TenantChange::SetOverride { window, limit, .. }) => Ok((window, limit)),
+            Ok(other) => panic!("{other:?}"),
+            Err(Fault { field, .. }) => Err(field.unwrap()),
+        };
+        assert_eq!(of(read(r#"{"limit":7}"#, None)), Ok((Window::Day, Some(7))));
+        assert_eq!(of(read(r#"{"limit":null}"#, Some(Window::Month))), Ok((Window::Month, None)));
+        assert_eq!(of(read(r#"{"limit":7,"window":"minute"}"#, None)), Ok((Window::Minute, Some(7))));
+        for (json, window, field) in [
+            ("{}", None, "limit"),
+            (r#"{"limit":-7}"#, None, "limit"),
+            (r#"{"limit":"many"}"#, None, "limit"),
+            (r#"{"limit":1,"window":"day"}"#, Some(Window::Month), "window"),
+            (r#"{"limit":1,"window":"week"}"#, None, "window"),
+            (r#"{"limit":1,"until":"later"}"#, None, "until"),
+        ] {
+            assert_eq!(of(read(json, window)), Err(field.into()), "{json}");
+        }
+    }
+}
