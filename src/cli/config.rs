@@ -26,7 +26,7 @@ pub fn run(args: &ConfigArgs, settings: &Settings) -> Result<Exit, Failure> {
     for setting in settings.all() {
         table.add_row([setting.info.key, setting.shown(), &setting.origin_shown(), setting.info.env]);
     }
-    show::print(table);
+    show::print(show::draw(table));
     match settings.file() {
         Some(path) => show::print(format!("\nread from {}", path.display())),
         None => {

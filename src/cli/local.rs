@@ -8,11 +8,12 @@ use super::failure::{Exit, Failure, chain};
 use crate::config::Settings;
 use crate::engine::{Metergate, OpenError};
 use crate::http::{self, HttpState, LocalRequest};
+use crate::store;
 
 /// What a command wants with the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Only looks: a folder that does not exist is an error.
+    /// Only looks: a folder without a store is an error.
     Read,
     /// Writes: a folder that does not exist is made.
     Write,
@@ -33,12 +34,13 @@ impl Local {
         let folder = settings.data_dir();
         match purpose {
             Purpose::Write => prepare_folder(&folder)?,
-            Purpose::Read if folder.is_dir() => {}
+            // Asking never makes a store in a folder that has none.
+            Purpose::Read if folder.join(store::FILE_NAME).is_file() => {}
             Purpose::Read => {
                 return Err(Failure::new(
                     Exit::Unreachable,
                     format!(
-                        "there is no data folder at {}: name it with --data-dir, or a running server with --server URL",
+                        "there is no metergate data in {}: name its folder with --data-dir, or a running server with --server URL",
                         folder.display()
                     ),
                 ));

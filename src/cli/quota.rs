@@ -45,7 +45,7 @@ pub struct CheckArgs {
     #[arg(value_name = "TYPE")]
     quota_type: QuotaType,
     /// How much; US dollars for cost
-    #[arg(default_value = "1")]
+    #[arg(default_value = "1", allow_negative_numbers = true)]
     amount: String,
     #[command(flatten)]
     target: Target,
@@ -60,7 +60,7 @@ pub struct SetArgs {
     #[arg(value_name = "TYPE")]
     quota_type: QuotaType,
     /// How much, or `unlimited`; US dollars for cost
-    #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+    #[arg(required_unless_present = "remove", conflicts_with = "remove", allow_negative_numbers = true)]
     limit: Option<String>,
     /// minute, day or month [default: the type's: minute for api_calls, month for cost, else day]
     #[arg(long)]
@@ -144,7 +144,7 @@ fn status(args: &StatusArgs, backend: &Backend) -> Result<Exit, Failure> {
         ];
         show::row(&mut table, cells);
     }
-    show::print(table);
+    show::print(show::draw(table));
     Ok(Exit::Ok)
 }
 

@@ -16,13 +16,20 @@ pub fn table(headings: &[&str]) -> Table {
 /// Adds a row; cells that look like numbers stand to the right.
 pub fn row(table: &mut Table, cells: Vec<String>) {
     let cells = cells.into_iter().map(|text| {
-        let number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
-            && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '.' | '%' | '-' | ' '))
-            && !text.contains("-0");
+        let number = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '.'));
         let cell = comfy_table::Cell::new(text);
         if number { cell.set_alignment(CellAlignment::Right) } else { cell }
     });
     table.add_row(cells.collect::<Vec<_>>());
+}
+
+/// The table as text, its first column at the edge.
+pub fn draw(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.to_string()
 }
 
 /// Prints to standard output; a reader that went away is not an error.
@@ -50,6 +57,10 @@ pub fn limit(value: &Value, name: &str) -> String {
 pub fn cost(value: &Value, name: &str) -> String {
     match &value[name] {
         Value::Null => "unpriced".to_owned(),
+        // All its digits, never an exponent: a cost may be far below a cent.
+        Value::Number(number) if !number.is_u64() => {
+            number.as_f64().map_or_else(|| number.to_string(), |cost| cost.to_string())
+        }
         other => text(other),
     }
 }
@@ -92,10 +103,11 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_the_unknown_is_named() {
-        let value = json!({"a": 1234567, "b": null, "c": 0.25, "d": "x", "e": -1, "f": 12});
+        let value = json!({"a": 1234567, "b": null, "c": 0.25, "d": "x", "e": -1, "f": 12, "g": 1e-15});
         assert_eq!(field(&value, "a"), "1,234,567");
         assert_eq!((field(&value, "b").as_str(), limit(&value, "b").as_str()), ("-", "unlimited"));
         assert_eq!((cost(&value, "b").as_str(), cost(&value, "c").as_str()), ("unpriced", "0.25"));
+        assert_eq!(cost(&value, "g"), "0.000000000000001");
         assert_eq!((limit(&value, "e").as_str(), field(&value, "f").as_str()), ("unlimited", "12"));
     }
 
@@ -104,7 +116,7 @@ mod tests {
         let mut table = table(&["tenant", "tokens"]);
         row(&mut table, vec!["acme".to_owned(), "7".to_owned()]);
         row(&mut table, vec!["b".to_owned(), "1,000".to_owned()]);
-        let lines: Vec<String> = table.to_string().lines().map(|line| line.trim().to_owned()).collect();
+        let lines: Vec<String> = draw(table).lines().map(|line| line.trim_end().to_owned()).collect();
         assert_eq!(lines, ["TENANT  TOKENS", "acme         7", "b        1,000"]);
     }
 }

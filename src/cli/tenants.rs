@@ -16,7 +16,7 @@ const PAGE: u64 = 1_000;
 #[derive(Subcommand, Debug)]
 pub enum TenantsCommand {
     /// List tenants in the order of their ids
-    #[command(after_help = "Example:\n  metergate tenants list --limit 50 --after acme")]
+    #[command(after_help = "Example:\n  metergate tenants list --limit 50")]
     List(ListArgs),
     /// Show one tenant
     #[command(after_help = "Example:\n  metergate tenants show acme --json")]
@@ -39,8 +39,8 @@ pub struct ListArgs {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = PAGE, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
-    /// Go on after this tenant
-    #[arg(long, value_name = "TENANT")]
+    /// Go on where an earlier list ended: its next_cursor
+    #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
     #[command(flatten)]
     target: Target,
@@ -158,7 +158,7 @@ fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
         let names = ["tenant_id", "name", "plan", "status", "plan_expires_at", "zone", "created_at"];
         show::row(&mut table, names.map(|name| show::field(tenant, name)).to_vec());
     }
-    show::print(if tenants.is_empty() { "no tenants".to_owned() } else { table.to_string() });
+    show::print(if tenants.is_empty() { "no tenants".to_owned() } else { show::draw(table) });
     if let Value::String(cursor) = next {
         show::print(format!("\nthere are more: --after {cursor}"));
     }
@@ -172,7 +172,7 @@ fn one(json: &Value) -> String {
     for (name, value) in tenant.as_object().into_iter().flatten() {
         table.add_row([name.clone(), show::text(value)]);
     }
-    table.to_string()
+    show::draw(table)
 }
 
 fn change(args: &SetArgs) -> Result<Value, Failure> {
@@ -234,6 +234,6 @@ pub fn plans(args: &PlansArgs, backend: &Backend) -> Result<Exit, Failure> {
             );
         }
     }
-    show::print(table);
+    show::print(show::draw(table));
     Ok(Exit::Ok)
 }

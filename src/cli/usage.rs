@@ -8,6 +8,9 @@ use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
 
+/// Tenants over a limit that are shown to people.
+const EXCEEDING_SHOWN: usize = 20;
+
 /// A time range and its periods.
 #[derive(Args, Debug)]
 pub struct RangeArgs {
@@ -126,7 +129,7 @@ fn rows(answer: &Answer) -> String {
         ];
         show::row(&mut table, cells);
     }
-    table.to_string()
+    show::draw(table)
 }
 
 fn overview(answer: &Answer) {
@@ -140,14 +143,14 @@ fn overview(answer: &Answer) {
         show::field(summary, "avg_latency_ms"),
     ];
     show::row(&mut table, cells);
-    show::print(table);
+    show::print(show::draw(table));
     show::print(format!("\ntop consumers\n{}", consumers(&answer.json, "total_tokens_used", "tokens")));
     let exceeding = answer.json["exceedingQuota"].as_array().map_or(&[][..], Vec::as_slice);
     if exceeding.is_empty() {
         return;
     }
     let mut table = show::table(&["tenant", "tokens a day", "remaining", "tokens used", "denied"]);
-    for tenant in exceeding {
+    for tenant in exceeding.iter().take(EXCEEDING_SHOWN) {
         let cells = vec![
             show::field(tenant, "tenant_id"),
             show::limit(tenant, "quota_limit"),
@@ -157,7 +160,13 @@ fn overview(answer: &Answer) {
         ];
         show::row(&mut table, cells);
     }
-    show::print(format!("\nat or over a limit, or denied\n{table}"));
+    show::print(format!("\nat or over a limit, or denied\n{}", show::draw(table)));
+    if exceeding.len() > EXCEEDING_SHOWN {
+        show::print(format!(
+            "and {} more; --json gives all",
+            show::grouped((exceeding.len() - EXCEEDING_SHOWN) as u64)
+        ));
+    }
 }
 
 /// The top consumers.
@@ -189,5 +198,5 @@ fn consumers(json: &Value, column: &str, heading: &str) -> String {
         let amount = if column == "estimated_cost_usd" { show::cost } else { show::field }(consumer, column);
         show::row(&mut table, vec![(index + 1).to_string(), show::field(consumer, "tenant_id"), amount]);
     }
-    table.to_string()
+    show::draw(table)
 }

@@ -56,13 +56,15 @@ impl Lines {
     pub fn over(input: impl Read + 'static) -> io::Result<Self> {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: input, bytes_read: bytes_read.clone() };
-        let mut raw = BufReader::with_capacity(BUFFER_BYTES, counted);
-        let inner: Box<dyn Read> =
-            if peek(&mut raw)?.starts_with(&GZIP_MAGIC) { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, inner);
-        if peek(&mut reader)?.starts_with(BYTE_ORDER_MARK) {
-            reader.consume(BYTE_ORDER_MARK.len());
+        let (head, mut raw) = head_and_all(BufReader::with_capacity(BUFFER_BYTES, counted))?;
+        if head.starts_with(&GZIP_MAGIC) {
+            raw = Box::new(MultiGzDecoder::new(raw));
         }
+        let (head, mut text) = head_and_all(raw)?;
+        if head == BYTE_ORDER_MARK {
+            text.read_exact(&mut [0; BYTE_ORDER_MARK.len()])?;
+        }
+        let reader = BufReader::with_capacity(BUFFER_BYTES, text);
         Ok(Self { reader, line: Vec::new(), number: 0, bytes_read })
     }
 
@@ -126,10 +128,11 @@ impl Lines {
     }
 }
 
-/// At least three bytes, unless there are fewer.
-fn peek<R: Read>(reader: &mut BufReader<R>) -> io::Result<&[u8]> {
-    // A first read may give less than three bytes only from a pipe; such a pipe carries plain text in practice.
-    reader.fill_buf()
+/// The first three bytes (fewer only when there are no more), and everything, they included.
+fn head_and_all(mut input: impl Read + 'static) -> io::Result<(Vec<u8>, Box<dyn Read>)> {
+    let mut head = Vec::with_capacity(BYTE_ORDER_MARK.len());
+    (&mut input).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut head)?;
+    Ok((head.clone(), Box::new(io::Cursor::new(head).chain(input))))
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl Report {
         if self.files.len() > 1 {
             show::row(&mut table, total.cells());
         }
-        show::print(table);
+        show::print(show::draw(table));
         for (code, count) in &total.rejected_by_code {
             let hint = match code.as_str() {
                 "conflict" => {

@@ -78,7 +78,7 @@ impl Batch {
     /// Sends it and empties it. Fails when the server could not answer for it; repeating it is then safe.
     pub fn send(&mut self, backend: &Backend) -> Result<Outcome, Failure> {
         let count = self.events.len();
-        let answer = post(backend, self.body(0, count))?;
+        let answer = post(backend, self.body(0, count), count == 1)?;
         let mut outcome = Outcome {
             accepted: answer.json["accepted"].as_u64().unwrap_or(0),
             duplicates: answer.json["duplicates"].as_u64().unwrap_or(0),
@@ -89,7 +89,8 @@ impl Batch {
             // More than one answer describes: asked again in parts, each within what is described. The ids make it safe.
             outcome.rejected.clear();
             for from in (0..count).step_by(DESCRIBED_MAX) {
-                let part = post(backend, self.body(from, (from + DESCRIBED_MAX).min(count)))?;
+                let to = (from + DESCRIBED_MAX).min(count);
+                let part = post(backend, self.body(from, to), to - from == 1)?;
                 outcome.rejected.extend(self.rejections(&part, from));
             }
         }
@@ -114,8 +115,8 @@ impl Batch {
     }
 }
 
-fn post(backend: &Backend, body: Vec<u8>) -> Result<Answer, Failure> {
-    let single = !body.windows(2).any(|pair| pair == b"},");
+/// One request, repeated while the server is busy. A refusal of a single event is an answer.
+fn post(backend: &Backend, body: Vec<u8>, single: bool) -> Result<Answer, Failure> {
     let mut wait = Duration::from_millis(100);
     for attempt in 1.. {
         let answer = backend.call("POST", "/api/usage/events", &[], Some(("application/json", body.clone())))?;
