@@ -161,6 +161,7 @@ impl Metergate {
             }
         }
         self.writer.stop();
+        self.writer.shared().store.close();
     }
 
     /// Folds ended hours, and more when memory fills up; forgets lapsed holds. Correctness does not depend on it.
