@@ -51,6 +51,7 @@ async fn read_apart(bytes: Bytes, read: fn(&[u8]) -> Result<Submission, Fault>) 
     Ok(blocking(move || read(&bytes)).await??)
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a request, moved twice: a box would cost more")]
 enum Submission {
     One(EventDraft),
     Batch(Vec<Result<EventDraft, Fault>>),
