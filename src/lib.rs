@@ -1,11 +1,13 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod http;
 pub mod ids;
 pub mod live;
 pub mod rules;

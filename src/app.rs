@@ -1,0 +1,76 @@
+//! Starts the parts in order, and stops them in reverse: nothing that was acknowledged is lost.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::config::EngineSettings;
+use crate::engine::{Metergate, OpenError};
+use crate::http::{self, HttpState, ServerLimits};
+
+/// What a server needs.
+#[derive(Clone)]
+pub struct AppSettings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Opens every door but the cron job's.
+    pub admin_key: String,
+    /// Opens the cron job's door; unset or empty closes it.
+    pub cron_secret: Option<String>,
+    /// The engine's own settings.
+    pub engine: EngineSettings,
+    /// How much the server takes on.
+    pub limits: ServerLimits,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address.
+    #[error("cannot listen on {address}: choose another with --listen, or stop what is listening there")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No admin key: every door would be closed.
+    #[error("the admin key is empty: remove METERGATE_ADMIN_KEY to have one made, or set it")]
+    NoAdminKey,
+    /// A thread of the start or the stop died.
+    #[error("a thread failed: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// Opens the engine, binds, tells `on_listening` where, and serves until `shutdown`; then closes the engine.
+pub async fn run(
+    settings: AppSettings,
+    shutdown: impl Future<Output = ()>,
+    on_listening: impl FnOnce(SocketAddr),
+) -> Result<(), AppError> {
+    if settings.admin_key.is_empty() {
+        return Err(AppError::NoAdminKey);
+    }
+    let engine_settings = settings.engine;
+    let engine = tokio::task::spawn_blocking(move || Metergate::open_with(engine_settings)).await??;
+    let engine = Arc::new(engine);
+
+    let served = async {
+        let refused = |source| AppError::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+        on_listening(listener.local_addr().map_err(refused)?);
+        let state = HttpState::new(engine.clone(), &settings.admin_key, settings.cron_secret.as_deref());
+        http::serve(listener, http::router(state), settings.limits, shutdown).await;
+        Ok(())
+    }
+    .await;
+
+    // Also when it never listened: what was opened is closed.
+    tokio::task::spawn_blocking(move || engine.close()).await?;
+    served
+}

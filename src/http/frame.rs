@@ -1,0 +1,132 @@
+//! What surrounds every request: an id, the time it took, a log line, fixed headers, and a net for panics.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::error::ApiError;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Runs one request within the frame. Neither query, body nor headers reach the log.
+pub async fn frame(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+
+    let mut running = Box::pin(next.run(request));
+    let mut response = poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            // The panic hook has told where. The future is not polled again.
+            Err(_) => Poll::Ready(ApiError::internal("a request handler panicked").into_response()),
+        }
+    })
+    .await;
+
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    tracing::debug!(
+        request_id = request_id.to_str().unwrap_or_default(),
+        %method,
+        path = path.as_ref().map_or("unmatched", |path| path.as_str()),
+        status = response.status().as_u16(),
+        micros = started.elapsed().as_micros() as u64,
+        "request"
+    );
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
+}
+
+/// The caller's own id when it is sane, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane =
+        |value: &&HeaderValue| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    match headers.get(REQUEST_ID).filter(sane) {
+        Some(given) => given.clone(),
+        // The text of a UUID is a header value.
+        None => HeaderValue::from_str(&Uuid::now_v7().to_string()).unwrap_or(HeaderValue::from_static("-")),
+    }
+}
+
+/// 404 for a path that no route has.
+pub async fn unknown_route(uri: Uri) -> ApiError {
+    let shown: String = uri.path().chars().take(128).collect();
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {shown}"))
+}
+
+/// 405 for a path that has other methods.
+pub async fn wrong_method(method: Method) -> ApiError {
+    let message = format!("{method} is not served here: see the allow header");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str, id: Option<&str>) -> (StatusCode, HeaderMap, String) {
+        async fn fall() -> &'static str {
+            panic!("on purpose")
+        }
+        let router = Router::new()
+            .route("/fine", get(|| async { "fine" }))
+            .route("/fall", get(fall))
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn(frame));
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(id) = id {
+            request = request.header(REQUEST_ID, id);
+        }
+        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 4096).await.unwrap();
+        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_its_headers_and_echoes_a_sane_id() {
+        let (status, headers, _) = ask("GET", "/fine", Some("req-7")).await;
+        assert_eq!((status, &headers[REQUEST_ID]), (StatusCode::OK, &HeaderValue::from_static("req-7")));
+        assert_eq!(
+            (&headers["x-content-type-options"], &headers["cache-control"]),
+            (&"nosniff".parse().unwrap(), &"no-store".parse().unwrap())
+        );
+        for insane in [None, Some("with space"), Some("")] {
+            let (_, headers, _) = ask("GET", "/fine", insane).await;
+            assert_eq!(headers[REQUEST_ID].len(), 36, "{insane:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_an_unknown_route_and_a_wrong_method_answer_json() {
+        for (method, path, status, code) in [
+            ("GET", "/fall", 500, "internal_error"),
+            ("GET", "/nowhere", 404, "not_found"),
+            ("POST", "/fine", 405, "method_not_allowed"),
+        ] {
+            let (answered, headers, body) = ask(method, path, None).await;
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((answered.as_u16(), json["code"].as_str()), (status, Some(code)), "{body}");
+            assert!(headers.contains_key(REQUEST_ID) && json["error"].is_string());
+            assert!(!body.contains("on purpose"));
+        }
+        assert_eq!(ask("POST", "/fine", None).await.1[header::ALLOW], "GET,HEAD");
+    }
+}

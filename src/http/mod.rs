@@ -1,0 +1,90 @@
+//! The HTTP surface: JSON in, JSON out, and the only place that knows axum. The routes stand on one page in [`routes`].
+
+mod auth;
+mod body;
+mod cursor;
+mod error;
+mod frame;
+mod params;
+mod routes;
+mod server;
+pub mod wire;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+
+pub use auth::Role;
+pub use routes::{RouteInfo, route_table};
+pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
+
+use crate::enforcer::QuotaEnforcer;
+use crate::engine::Metergate;
+use crate::tenants::Tenants;
+use crate::tracker::UsageTracker;
+use auth::{Keys, Secret};
+
+/// What every route works with; cheap to clone.
+#[derive(Clone)]
+pub struct HttpState(Arc<Parts>);
+
+/// The engine's parts, as the routes use them.
+pub struct Parts {
+    engine: Arc<Metergate>,
+    tracker: UsageTracker,
+    enforcer: QuotaEnforcer,
+    tenants: Tenants,
+    keys: Keys,
+}
+
+impl Deref for HttpState {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl HttpState {
+    /// The engine and the keys that open the doors to it. An unset or empty cron secret closes the cron door.
+    pub fn new(engine: Arc<Metergate>, admin_key: &str, cron_secret: Option<&str>) -> Self {
+        Self(Arc::new(Parts {
+            tracker: engine.usage_tracker(),
+            enforcer: engine.quota_enforcer(),
+            tenants: engine.tenants(),
+            engine,
+            keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
+        }))
+    }
+}
+
+/// Every route of [`route_table`], each behind its lock, all within one frame.
+pub fn router(state: HttpState) -> Router {
+    locked_routes(&state.keys)
+        .fallback(frame::unknown_route)
+        .method_not_allowed_fallback(frame::wrong_method)
+        .layer(from_fn(frame::frame))
+        .with_state(state)
+}
+
+fn locked_routes(keys: &Keys) -> Router<HttpState> {
+    let mut router = Router::new();
+    for route in route_table() {
+        let lock = from_fn_with_state((keys.clone(), route.role), auth::lock);
+        router = router.route(route.path, route.endpoint().route_layer(lock));
+    }
+    router
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_routes_are_in_each_others_way() {
+        // axum panics when they are.
+        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None });
+        assert!(router.has_routes());
+    }
+}

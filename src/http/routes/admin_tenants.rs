@@ -1,0 +1,148 @@
+//! Administering tenants: plan, status, zone, own limits; and the plans there are.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use serde_json::{Value, json};
+
+use super::super::HttpState;
+use super::super::body::JsonBody;
+use super::super::cursor;
+use super::super::error::ApiError;
+use super::super::params::{Params, PathTenant, segment};
+use super::super::wire::Fault;
+use super::super::wire::tenant::{PlanJson, TenantJson, TenantsJson, read_override, read_put};
+use crate::domain::quota::{QuotaType, Window};
+use crate::domain::tenant::{TenantChange, TenantId};
+use crate::tenants::Actor;
+
+/// Tenants in a page unless told otherwise, and at most.
+const PAGE_TENANTS: usize = 100;
+const PAGE_TENANTS_MAX: usize = 1_000;
+/// Until keys have names, whoever holds the admin key is this in the audit trail.
+const ADMIN_ACTOR: &str = "admin-key";
+
+/// The quota type that the path names.
+pub struct PathQuotaType(QuotaType);
+
+impl<S: Sync + Send> FromRequestParts<S> for PathQuotaType {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = segment(parts, state, "type").await?;
+        let unknown =
+            |error| Fault::field("unknown_quota_type", "quota_type", format_args!("is wrong: {error}")).into();
+        text.parse().map(Self).map_err(unknown)
+    }
+}
+
+/// `?limit&after` -> `{tenants, next_cursor, total}`.
+pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
+    let params = Params::read(&uri, &["limit", "after"])?;
+    let limit = params.limit(PAGE_TENANTS, PAGE_TENANTS_MAX)?;
+    let key = state.engine.cursor_key();
+    let after = match params.get("after") {
+        None => None,
+        Some(text) => Some(read_cursor(&key, text)?),
+    };
+    // One more tells whether there is a next page.
+    let mut tenants = state.tenants.list(after.as_ref(), limit + 1);
+    let more = tenants.len() > limit;
+    tenants.truncate(limit);
+    let last = tenants.last().filter(|_| more);
+    let now = state.engine.now();
+    Ok(Json(TenantsJson {
+        next_cursor: last.map(|last| cursor::seal(&key, &["tenants"], last.tenant_id.as_str().as_bytes())),
+        tenants: tenants.iter().map(|tenant| TenantJson::at(tenant, now)).collect(),
+        total: state.tenants.count(),
+    }))
+}
+
+fn read_cursor(key: &[u8; 16], text: &str) -> Result<TenantId, ApiError> {
+    let payload = cursor::open(key, &["tenants"], text)?;
+    let tenant_id = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+    tenant_id.ok_or_else(cursor::invalid)
+}
+
+/// One tenant.
+pub async fn show(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<TenantJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    Ok(Json(TenantJson::at(&state.tenants.get(&tenant_id)?, state.engine.now())))
+}
+
+/// Registers or changes a tenant; what is not named stays.
+pub async fn change(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Json<TenantJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    apply(&state, &tenant_id, TenantChange::Put(read_put(&body)?)).await
+}
+
+/// Leaves a tombstone.
+pub async fn remove(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<TenantJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    apply(&state, &tenant_id, TenantChange::Delete).await
+}
+
+/// `{limit, reason?, until?, window?}`; the window also as `?window=`.
+pub async fn set_override(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    PathQuotaType(quota_type): PathQuotaType,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Json<TenantJson>, ApiError> {
+    let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
+    apply(&state, &tenant_id, read_override(&body, quota_type, window)?).await
+}
+
+/// `?window=`: the plan's limit is back.
+pub async fn remove_override(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    PathQuotaType(quota_type): PathQuotaType,
+    uri: Uri,
+) -> Result<Json<TenantJson>, ApiError> {
+    let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
+    let window = window.unwrap_or(quota_type.default_window());
+    apply(&state, &tenant_id, TenantChange::RemoveOverride { quota_type, window }).await
+}
+
+async fn apply(state: &HttpState, tenant_id: &TenantId, change: TenantChange) -> Result<Json<TenantJson>, ApiError> {
+    let receipt = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned()))?;
+    let tenant = receipt.await??;
+    Ok(Json(TenantJson::at(&tenant, state.engine.now())))
+}
+
+/// `{plans: [{name, limits}]}`.
+pub async fn plans(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
+    Params::read(&uri, &[])?;
+    let plans: Vec<PlanJson> = state.tenants.plans().iter().map(PlanJson::from).collect();
+    Ok(Json(json!({ "plans": plans })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        let key = [3; 16];
+        let own = cursor::seal(&key, &["tenants"], b"acme");
+        assert_eq!(read_cursor(&key, &own).unwrap().as_str(), "acme");
+        let foreign = cursor::seal(&key, &["events"], b"acme");
+        assert_eq!(read_cursor(&key, &foreign).unwrap_err().code(), "invalid_cursor");
+    }
+}

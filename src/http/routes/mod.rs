@@ -1,0 +1,140 @@
+//! The routes on one page: what each asks of its caller, and where it is answered.
+
+mod admin_tenants;
+mod admin_usage;
+mod events;
+mod health;
+mod jobs;
+mod lines;
+mod metrics_aggregate;
+mod quota;
+mod reservations;
+mod usage;
+
+use axum::routing::{MethodRouter, delete, get, post, put};
+
+use super::HttpState;
+use super::auth::Role;
+use super::error::ApiError;
+
+/// One route.
+pub struct RouteInfo {
+    /// In capitals.
+    pub method: &'static str,
+    /// With `{name}` for what varies.
+    pub path: &'static str,
+    /// What it asks of its caller.
+    pub role: Role,
+    /// Its name in clients, commands and traces.
+    pub operation_id: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    endpoint: fn() -> MethodRouter<HttpState>,
+}
+
+impl RouteInfo {
+    /// What answers it, without its lock.
+    pub(super) fn endpoint(&self) -> MethodRouter<HttpState> {
+        (self.endpoint)()
+    }
+}
+
+macro_rules! routes {
+    ($($method:literal $path:literal $role:ident $operation:ident $summary:literal => $endpoint:expr;)*) => {
+        &[$(RouteInfo {
+            method: $method,
+            path: $path,
+            role: Role::$role,
+            operation_id: stringify!($operation),
+            summary: $summary,
+            endpoint: || $endpoint,
+        }),*]
+    };
+}
+
+/// Every route; the router is built from it.
+pub fn route_table() -> &'static [RouteInfo] {
+    TABLE
+}
+
+#[rustfmt::skip]
+static TABLE: &[RouteInfo] = routes! {
+    "POST" "/api/usage/events" Service record_usage_events "Records one event, an array, NDJSON or CloudEvents" => post(events::record);
+    "GET" "/api/usage/{tenant}" Viewer get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
+    "GET" "/api/usage/{tenant}/events" Viewer get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
+
+    "POST" "/api/quota/check" Service check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
+    "POST" "/api/quota/enforce" Service enforce_quota "Takes amounts for 60 seconds, closed by the next recorded event" => post(quota::enforce);
+    "POST" "/api/quota/reserve" Service reserve_quota "Takes amounts of several types, all or nothing" => post(reservations::reserve);
+    "POST" "/api/quota/reservations/{id}/settle" Service settle_reservation "Records what really happened and gives back the rest" => post(reservations::settle);
+    "DELETE" "/api/quota/reservations/{id}" Service release_reservation "Gives all of a reservation back" => delete(reservations::release);
+    "GET" "/api/quota/{tenant}" Viewer get_quota_status "A tenant's plan, limits, use and what is left" => get(quota::status);
+
+    "GET" "/api/admin/usage" Admin admin_usage "Usage, cost and quotas over all tenants, or of one" => get(admin_usage::show);
+    "GET" "/api/admin/metrics/aggregate" Admin aggregation_health "Whether usage flows in and is aggregated" => get(metrics_aggregate::health);
+    "POST" "/api/admin/metrics/aggregate" CronSecret run_aggregation "The cron job's door: aggregates, then cleans up" => post(metrics_aggregate::run);
+    "GET" "/api/admin/tenants" Admin list_tenants "Tenants in order of their ids, by cursor" => get(admin_tenants::list);
+    "GET" "/api/admin/tenants/{tenant}" Admin get_tenant "One tenant" => get(admin_tenants::show);
+    "PUT" "/api/admin/tenants/{tenant}" Admin put_tenant "Registers or changes a tenant" => put(admin_tenants::change);
+    "DELETE" "/api/admin/tenants/{tenant}" Admin delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
+    "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Admin set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
+    "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Admin remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
+    "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_tenants::plans);
+    "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics or cleanup_old_realtime_events" => post(jobs::run);
+    "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
+
+    "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
+    "GET" "/readyz" Open readiness "Whether writes are possible" => get(health::ready);
+};
+
+/// Runs what reads or waits for the disk on a thread made for it, so that no other request waits.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn what_works_without_the_admin_key_is_listed_here_and_nowhere_else() {
+        let open =
+            route_table().iter().filter(|route| !matches!(route.role, Role::Viewer | Role::Service | Role::Admin));
+        let open: Vec<_> = open.map(|route| (route.method, route.path, route.role)).collect();
+        assert_eq!(
+            open,
+            [
+                ("POST", "/api/admin/metrics/aggregate", Role::CronSecret),
+                ("GET", "/healthz", Role::Open),
+                ("GET", "/readyz", Role::Open),
+            ]
+        );
+        let admin = route_table().iter().filter(|route| route.path.starts_with("/api/admin/"));
+        assert!(admin.into_iter().all(|route| matches!(route.role, Role::Admin | Role::CronSecret)));
+    }
+
+    #[test]
+    fn each_route_and_each_operation_stands_once() {
+        let mut seen = HashSet::new();
+        for route in route_table() {
+            assert!(seen.insert((route.method, route.path)), "{} {}", route.method, route.path);
+            assert!(seen.insert(("operation", route.operation_id)), "{}", route.operation_id);
+            assert!(!route.summary.is_empty());
+        }
+    }
+
+    #[test]
+    fn each_endpoint_serves_the_method_it_is_listed_with() {
+        for route in route_table() {
+            let served = format!("{:?}", route.endpoint());
+            let field =
+                |name: &str| served.split(&format!(" {name}: ")).nth(1).is_some_and(|rest| !rest.starts_with("None"));
+            let listed = route.method.to_ascii_lowercase();
+            for method in ["get", "post", "put", "delete"] {
+                assert_eq!(field(method), method == listed, "{} {}: {served}", route.method, route.path);
+            }
+        }
+    }
+}

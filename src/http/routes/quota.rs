@@ -1,0 +1,190 @@
+//! Checking, enforcing and showing quotas; and how every decision is answered.
+
+use std::fmt::Write as _;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use super::super::HttpState;
+use super::super::body::JsonBody;
+use super::super::error::ApiError;
+use super::super::params::{Params, PathTenant};
+use super::super::wire::quota::{DecisionJson, QuotaRequest, QuotaStatusJson};
+use crate::domain::quota::{Decision, QuotaType, Window};
+use crate::domain::time::MICROS_PER_SECOND;
+
+/// Only looks: 200 whatever the answer is.
+pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+    Params::read(&uri, &[])?;
+    let request = QuotaRequest::read(&body)?;
+    let decision = state.enforcer.check(&request.tenant_id, &request.items)?;
+    Ok(answer(StatusCode::OK, &decision, DecisionJson::new(&decision, request.single, None)))
+}
+
+/// Takes an anonymous hold: 200, or 429 when denied.
+pub async fn enforce(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+    Params::read(&uri, &[])?;
+    let request = QuotaRequest::read(&body)?;
+    let outcome = state.enforcer.enforce(&request.tenant_id, &request.items).await?;
+    let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
+    Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
+}
+
+/// Everything about a tenant's quotas now.
+pub async fn status(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<QuotaStatusJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    Ok(Json(QuotaStatusJson::from(&state.enforcer.get_quota_status(&tenant_id)?)))
+}
+
+/// 200 when granted, 429 when denied.
+pub(super) fn status_of(decision: &Decision) -> StatusCode {
+    if decision.allowed { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS }
+}
+
+/// A decision with the header fields that say the same.
+pub(super) fn answer(status: StatusCode, decision: &Decision, json: DecisionJson) -> Response {
+    let mut response = (status, Json(json)).into_response();
+    let (policy, state) = rate_limit_fields(decision);
+    for (name, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+        // Names of types and windows, and digits: a header value.
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) = (status, decision.retry_after_seconds) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none for what is
+/// unlimited. Cost is counted in millionths of a dollar, as its `qu` says, since the draft knows whole numbers only.
+fn rate_limit_fields(decision: &Decision) -> (String, String) {
+    let (mut policy, mut state) = (String::new(), String::new());
+    for limit in &decision.limits {
+        let (Some(quota), Some(remaining)) = (limit.limit, limit.remaining()) else { continue };
+        let (kind, window) = (limit.quota_type, limit.window);
+        let comma = if policy.is_empty() { "" } else { ", " };
+        let micros = limit.resets_at.micros_since(decision.decided_at).max(0);
+        let seconds = (micros + MICROS_PER_SECOND - 1) / MICROS_PER_SECOND;
+        let unit = if kind == QuotaType::Cost { ";qu=\"micro-usd\"" } else { "" };
+        // Writing to a String cannot fail.
+        let _ =
+            write!(policy, "{comma}\"{kind}-{window}\";q={};w={}{unit}", units(kind, quota), window_seconds(window));
+        let _ = write!(state, "{comma}\"{kind}-{window}\";r={};t={seconds}", units(kind, remaining));
+    }
+    (policy, state)
+}
+
+/// Whole units, rounded down; at most the 15 digits that a structured field's integer has.
+fn units(kind: QuotaType, amount: u128) -> u128 {
+    const FEMTOS_PER_MICRO: u128 = 1_000_000_000;
+    let units = if kind == QuotaType::Cost { amount / FEMTOS_PER_MICRO } else { amount };
+    units.min(999_999_999_999_999)
+}
+
+/// The window's nominal length: the field is a policy, not a calendar.
+fn window_seconds(window: Window) -> u32 {
+    match window {
+        Window::Minute => 60,
+        Window::Day => 86_400,
+        Window::Month => 2_592_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::quota::{DeniedBy, LimitState, QuotaCheckResult};
+    use crate::domain::time::Timestamp;
+
+    fn denied() -> Decision {
+        let decided_at: Timestamp = "2026-11-24T23:00:00Z".parse().unwrap();
+        let state = |quota_type, window, limit, used, seconds: i64| LimitState {
+            quota_type,
+            window,
+            limit,
+            used,
+            held: 0,
+            resets_at: decided_at.plus_micros(seconds * MICROS_PER_SECOND - 1),
+        };
+        let day = state(QuotaType::Tokens, Window::Day, Some(10_000), 9_950, 3_600);
+        let result =
+            QuotaCheckResult { allowed: false, tokens_remaining: Some(50), quota_limit: Some(10_000), error: None };
+        Decision {
+            allowed: false,
+            results: BTreeMap::from([(QuotaType::Tokens, result)]),
+            limits: vec![
+                day,
+                state(QuotaType::ApiCalls, Window::Minute, Some(30), 31, 12),
+                state(QuotaType::Embeddings, Window::Day, None, 7, 3_600),
+                state(QuotaType::Cost, Window::Month, Some(12_500_000_000_000_000), 2_000_000_000_000, 86_400),
+            ],
+            denied_by: vec![DeniedBy { state: day, asked: 200 }],
+            would_deny: Vec::new(),
+            retry_after_seconds: Some(3_600),
+            decided_at,
+        }
+    }
+
+    #[test]
+    fn the_header_fields_name_each_limit_in_force() {
+        let (policy, state) = rate_limit_fields(&denied());
+        assert_eq!(
+            policy,
+            "\"tokens-day\";q=10000;w=86400, \"api_calls-minute\";q=30;w=60, \
+             \"cost-month\";q=12500000;w=2592000;qu=\"micro-usd\""
+        );
+        assert_eq!(
+            state,
+            "\"tokens-day\";r=50;t=3600, \"api_calls-minute\";r=0;t=12, \"cost-month\";r=12498000;t=86400"
+        );
+    }
+
+    #[test]
+    fn a_denial_says_limit_window_rest_and_reset() {
+        let decision = denied();
+        let json = DecisionJson::new(&decision, Some(QuotaType::Tokens), None);
+        let shown = serde_json::to_value(&json).unwrap();
+        assert_eq!(
+            shown,
+            serde_json::json!({
+                "allowed": false,
+                "tokens_remaining": 50,
+                "quota_limit": 10_000,
+                "error": "Quota exceeded: the limit is 10000 tokens per day, 50 of it left, 200 asked for; \
+                          it resets at 2026-11-24T23:59:59.999999Z",
+                "code": "quota_exceeded",
+                "denied_by": [{
+                    "quota_type": "tokens", "window": "day", "limit": 10_000, "used": 9_950, "held": 0,
+                    "remaining": 50, "resets_at": "2026-11-24T23:59:59.999999Z", "asked": 200,
+                }],
+                "retry_after_seconds": 3_600,
+            })
+        );
+        let response = answer(status_of(&decision), &decision, json);
+        assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &HeaderValue::from(3_600)));
+        assert!(response.headers().contains_key("ratelimit") && response.headers().contains_key("ratelimit-policy"));
+    }
+
+    #[test]
+    fn unlimited_is_minus_one_and_null() {
+        let mut decision = denied();
+        decision.allowed = true;
+        decision.denied_by.clear();
+        let unlimited = QuotaCheckResult { allowed: true, tokens_remaining: None, quota_limit: None, error: None };
+        decision.results = BTreeMap::from([(QuotaType::Tokens, unlimited)]);
+        let single = serde_json::to_value(DecisionJson::new(&decision, Some(QuotaType::Tokens), None)).unwrap();
+        assert_eq!(single, serde_json::json!({ "allowed": true, "tokens_remaining": -1, "quota_limit": null }));
+        let several = serde_json::to_value(DecisionJson::new(&decision, None, None)).unwrap();
+        assert_eq!(several["results"]["tokens"]["tokens_remaining"], -1);
+    }
+}

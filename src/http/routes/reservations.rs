@@ -1,0 +1,155 @@
+//! Reserve, settle, release: the gate for callers who keep a handle.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::super::HttpState;
+use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
+use super::super::error::ApiError;
+use super::super::params::{Params, segment};
+use super::super::wire::Fault;
+use super::super::wire::event::{BATCH_EVENTS_MAX, EventDraft};
+use super::super::wire::object::{INVALID_REQUEST, Object, read_array};
+use super::super::wire::quota::{DecisionJson, QuotaRequest};
+use super::super::wire::usage::Settled;
+use super::events::Tally;
+use super::quota::{answer, status_of};
+use crate::domain::event::UsageEvent;
+use crate::domain::tenant::TenantId;
+use crate::enforcer::{EnforceError, ReserveRequest};
+use crate::writer::WriteError;
+
+/// The reservation that the path names.
+pub struct PathReservation(String);
+
+impl<S: Sync + Send> FromRequestParts<S> for PathReservation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        segment(parts, state, "id").await.map(Self)
+    }
+}
+
+/// 200 with what is held, or 429.
+pub async fn reserve(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+    Params::read(&uri, &[])?;
+    let request = QuotaRequest::read_reserve(&body)?;
+    let reservation_id = request.reservation_id.clone();
+    let reserved = state.enforcer.reserve(ReserveRequest {
+        tenant_id: request.tenant_id,
+        items: request.items,
+        ttl_seconds: request.ttl_seconds,
+        reservation_id: request.reservation_id,
+    });
+    let outcome = match (reserved.await, reservation_id) {
+        // What may be held is named, so that it can be asked for again or released.
+        (Err(error @ EnforceError::Write(WriteError::OutcomeUnknown)), Some(id)) => {
+            return Err(ApiError::from(error).with_details(json!({ "reservation_id": id })));
+        }
+        (outcome, _) => outcome?,
+    };
+    let mut json = DecisionJson::new(&outcome.decision, None, outcome.decision_id);
+    if let Some(held) = outcome.reservation {
+        json.reservation_id = Some(held.reservation_id);
+        json.expires_at = Some(held.expires_at);
+    }
+    Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
+}
+
+/// `{events, tenant_id?}`. An event that cannot be read refuses the whole, so that nothing is given back for usage that is
+/// not recorded.
+pub async fn settle(
+    State(state): State<HttpState>,
+    PathReservation(reservation_id): PathReservation,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Settled>, ApiError> {
+    Params::read(&uri, &[])?;
+    if media_of(&headers)? != Media::Json {
+        return Err(unsupported("application/json"));
+    }
+    let (tenant_id, events) = read_settle(&read_batch(&headers, body).await?)?;
+    let outcome = state.enforcer.settle(tenant_id.as_ref(), &reservation_id, events).await?;
+    let mut tally = Tally::default();
+    for (index, outcome) in outcome.outcomes.into_iter().enumerate() {
+        tally.count(index as u64, outcome);
+    }
+    Ok(Json(Settled { recorded: tally.finish(), overage: outcome.overage, lapsed: outcome.lapsed }))
+}
+
+fn read_settle(json: &[u8]) -> Result<(Option<TenantId>, Vec<UsageEvent>), ApiError> {
+    let mut object = Object::read(json)?;
+    let named: Option<TenantId> = object.parsed_as("tenant_id", "invalid_tenant_id")?;
+    let raw = object.take("events").ok_or_else(|| object.missing("events"))?;
+    object.finish("events and tenant_id")?;
+    let mut events = Vec::new();
+    for (index, element) in read_array(raw.get().as_bytes(), BATCH_EVENTS_MAX)?.into_iter().enumerate() {
+        let at_index = |fault: Fault| {
+            let field = fault.field.clone();
+            ApiError::from(fault).with_details(json!({ "index": index, "field": field }))
+        };
+        let mut draft = EventDraft::read(element.get().as_bytes()).map_err(at_index)?;
+        // The event's tenant is the reservation's: named by the body, or by the events alike.
+        let tenant_id = named.as_ref().or(events.first().map(|event: &UsageEvent| &event.tenant_id));
+        if draft.tenant_id.is_none() {
+            draft.tenant_id = tenant_id.cloned();
+        }
+        let event = draft.finish().map_err(at_index)?;
+        if tenant_id.is_some_and(|tenant_id| *tenant_id != event.tenant_id) {
+            let reason = "is not the tenant of the reservation: a settle records events of one tenant";
+            return Err(at_index(Fault::field(INVALID_REQUEST, "tenant_id", reason)));
+        }
+        events.push(event);
+    }
+    let tenant_id = named.or_else(|| events.first().map(|event| event.tenant_id.clone()));
+    Ok((tenant_id, events))
+}
+
+/// `?tenant_id=`: gives all back; `released` says whether anything was held.
+pub async fn release(
+    State(state): State<HttpState>,
+    PathReservation(reservation_id): PathReservation,
+    uri: Uri,
+) -> Result<Json<Value>, ApiError> {
+    let params = Params::read(&uri, &["tenant_id"])?;
+    let tenant_id = match params.get("tenant_id") {
+        Some(text) => Some(text.parse::<TenantId>().map_err(ApiError::invalid_tenant_id)?),
+        None => None,
+    };
+    let released = state.enforcer.release(tenant_id.as_ref(), &reservation_id).await?;
+    Ok(Json(json!({ "reservation_id": reservation_id, "released": released })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settle_takes_its_tenant_from_the_body_or_from_its_events() {
+        let read = |json: &str| {
+            read_settle(json.as_bytes()).map(|(tenant, events)| (tenant.unwrap().to_string(), events.len()))
+        };
+        let read = |json: &str| read(json).map_err(|error| (error.status().as_u16(), error.code()));
+        for (json, expected) in [
+            (r#"{"tenant_id":"a","events":[{"event_type":"x"}]}"#, Ok(("a".to_owned(), 1))),
+            (r#"{"events":[{"tenant_id":"a","event_type":"x"},{"event_type":"y"}]}"#, Ok(("a".to_owned(), 2))),
+            (r#"{"tenant_id":"a","events":[{"tenant_id":"b","event_type":"x"}]}"#, Err((400, INVALID_REQUEST))),
+            (
+                r#"{"events":[{"tenant_id":"a","event_type":"x"},{"tenant_id":"b","event_type":"x"}]}"#,
+                Err((400, INVALID_REQUEST)),
+            ),
+            (r#"{"events":[{"event_type":"x"}]}"#, Err((400, "invalid_event"))),
+            (r#"{"tenant_id":"a","events":[{"event_type":"x","input_tokens":-1}]}"#, Err((400, "invalid_event"))),
+            (r#"{"tenant_id":"a"}"#, Err((400, INVALID_REQUEST))),
+            (r#"{"tenant_id":"a/b","events":[]}"#, Err((400, "invalid_tenant_id"))),
+        ] {
+            assert_eq!(read(json), expected, "{json}");
+        }
+    }
+}

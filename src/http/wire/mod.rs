@@ -1,0 +1,76 @@
+//! What travels: JSON shapes apart from the domain's types, with the conversions between them. Nothing here knows axum.
+
+pub mod cloudevent;
+pub mod event;
+pub mod object;
+pub mod quota;
+pub mod scalar;
+pub mod tenant;
+pub mod usage;
+
+use std::borrow::Cow;
+
+/// Why something sent to us cannot be taken, naming the field at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// A stable code, such as `invalid_event`.
+    pub code: &'static str,
+    /// The field at fault, by its JSON name.
+    pub field: Option<Cow<'static, str>>,
+    /// What to change.
+    pub message: String,
+    /// Line and column, both from 1, when the JSON itself is broken.
+    pub place: Option<(usize, usize)>,
+}
+
+impl Fault {
+    /// A fault of one field; `reason` goes on from its name.
+    pub fn field(code: &'static str, field: impl Into<Cow<'static, str>>, reason: impl std::fmt::Display) -> Self {
+        let field = field.into();
+        Self { code, message: format!("{field} {reason}"), field: Some(field), place: None }
+    }
+
+    /// A fault of the whole.
+    pub fn whole(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, field: None, message: message.into(), place: None }
+    }
+
+    /// Broken JSON.
+    pub fn syntax(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self {
+            code: "invalid_json",
+            field: None,
+            message: format!("not valid JSON: {} at line {line}, column {column}", bare_message(error)),
+            place: Some((line, column)),
+        }
+    }
+}
+
+/// serde_json's message without the place it appends.
+fn bare_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rfind(" at line ") {
+        Some(end) => message[..end].to_owned(),
+        None => message,
+    }
+}
+
+/// A message of serde as the rest of a sentence that starts with the field's name.
+fn reason(error: &serde_json::Error) -> String {
+    let message = bare_message(error);
+    let reason = match message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((found, expected)) => format!("must be {expected}, not {}", shortened(found)),
+        None => message,
+    };
+    shortened(&reason).into_owned()
+}
+
+/// At most 200 characters of it: a caller's own content is quoted, not mirrored.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
