@@ -1,6 +1,7 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod counters;

@@ -1,3 +1,10 @@
 //! The binary: everything happens in [`metergate::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    metergate::cli::main()
+}

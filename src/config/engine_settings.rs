@@ -1,4 +1,4 @@
-//! Settings of the engine. Flags, environment and `metergate.toml` are read here and nowhere else.
+//! What the engine needs to know to open a store.
 
 use std::path::PathBuf;
 

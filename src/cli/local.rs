@@ -1,0 +1,106 @@
+//! A stopped data folder, opened by the command itself and asked through the server's own routes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::failure::{Exit, Failure, chain};
+use crate::config::Settings;
+use crate::engine::{Metergate, OpenError};
+
+/// What a command wants with the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Only looks: a folder that does not exist is an error.
+    Read,
+    /// Writes: a folder that does not exist is made.
+    Write,
+}
+
+/// An opened data folder.
+pub struct Local {
+    engine: Arc<Metergate>,
+}
+
+impl Local {
+    /// Opens the data folder of these settings. Fails when another process has it open.
+    pub fn open(settings: &Settings, purpose: Purpose) -> Result<Self, Failure> {
+        let folder = settings.data_dir();
+        match purpose {
+            Purpose::Write => prepare_folder(&folder)?,
+            Purpose::Read if folder.is_dir() => {}
+            Purpose::Read => {
+                return Err(Failure::new(
+                    Exit::Unreachable,
+                    format!(
+                        "there is no data folder at {}: name it with --data-dir, or a running server with --server URL",
+                        folder.display()
+                    ),
+                ));
+            }
+        }
+        let engine = Metergate::open_with(settings.engine()).map_err(open_failure)?;
+        Ok(Self { engine: Arc::new(engine) })
+    }
+
+    /// Asks a route in this process. Gives the status and the body.
+    pub fn call(
+        &self,
+        method: &str,
+        path_and_query: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        in_process(&self.engine, method, path_and_query, body)
+    }
+
+    /// Saves everything and lets go of the folder.
+    pub fn close(self) {
+        self.engine.close();
+    }
+}
+
+/// One request to the server's own router, without a socket.
+fn in_process(
+    _engine: &Arc<Metergate>,
+    _method: &str,
+    _path_and_query: &str,
+    _body: Option<(&str, Vec<u8>)>,
+) -> Result<(u16, Vec<u8>), Failure> {
+    todo!("crate::http::in_process, when it is merged")
+}
+
+/// Makes the data folder, for its owner only.
+pub fn prepare_folder(folder: &Path) -> Result<(), Failure> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(folder).map_err(|error| {
+        let what = format!(
+            "the data folder {} cannot be made (choose another with --data-dir, or make it writable)",
+            folder.display()
+        );
+        Failure::caused(Exit::Unreachable, what, &error)
+    })
+}
+
+/// Why the folder could not be opened, with the exit code it means.
+pub fn open_failure(error: OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Folder { .. } | OpenError::InUse(_) => Exit::Unreachable,
+        OpenError::Setting { .. } => Exit::Usage,
+        OpenError::NewerFormat { .. } | OpenError::Storage(_) => Exit::Failed,
+    };
+    let remedy = match error {
+        OpenError::InUse(_) => {
+            ": its address is what `metergate serve` printed, such as --server http://127.0.0.1:8080"
+        }
+        _ => "",
+    };
+    Failure::new(exit, format!("{}{remedy}", chain(&error)))
+}

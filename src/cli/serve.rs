@@ -1,0 +1,154 @@
+//! `metergate serve`: everything from an empty folder to a listening server, and a graceful stop.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::admin_key::{self, AdminKey};
+use super::failure::{Exit, Failure};
+use super::local::prepare_folder;
+use super::target::Global;
+use crate::config::Settings;
+
+/// A key shorter than this is warned about.
+const KEY_LENGTH_ADVISED: usize = 16;
+
+/// Flags of `serve`. Each is also a setting: see `metergate config`.
+#[derive(Args, Debug, Default)]
+pub struct ServeArgs {
+    /// Where to listen; port 0 takes a free one [env: METERGATE_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// create: a tenant never seen is registered; deny: it is answered with 404 [env: METERGATE_UNKNOWN_TENANTS] [default: create]
+    #[arg(long, value_name = "create|deny")]
+    unknown_tenants: Option<String>,
+    /// The most tenants that are registered [env: METERGATE_TENANTS_MAX] [default: 100000]
+    #[arg(long, value_name = "N")]
+    tenants_max: Option<String>,
+    /// The plan of a tenant that registers itself [env: METERGATE_DEFAULT_PLAN] [default: trial]
+    #[arg(long, value_name = "PLAN")]
+    default_plan: Option<String>,
+    /// The time zone of a new tenant's quota day [env: METERGATE_DEFAULT_ZONE] [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    default_zone: Option<String>,
+    /// Days that raw events are kept, 1 to 60 [env: METERGATE_RETENTION_REALTIME_DAYS] [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    realtime_days: Option<String>,
+    /// The store's page cache in MiB [env: METERGATE_STORAGE_CACHE_MIB] [default: 16]
+    #[arg(long, value_name = "MIB")]
+    cache_mib: Option<String>,
+    /// The plans that fill an empty store [env: METERGATE_PLANS_FILE] [default: the shipped ones]
+    #[arg(long, value_name = "FILE")]
+    plans_file: Option<PathBuf>,
+    /// off, error, warn, info, debug or trace [env: METERGATE_LOG_LEVEL] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// text or json [env: METERGATE_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl ServeArgs {
+    /// The flags that were given, by the keys of their settings.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let plans_file = self.plans_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        [
+            ("listen", &self.listen),
+            ("unknown_tenants", &self.unknown_tenants),
+            ("tenants_max", &self.tenants_max),
+            ("default_plan", &self.default_plan),
+            ("default_zone", &self.default_zone),
+            ("retention.realtime_days", &self.realtime_days),
+            ("storage.cache_mib", &self.cache_mib),
+            ("plans_file", &plans_file),
+            ("log.level", &self.log_level),
+            ("log.format", &self.log_format),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| value.clone().map(|value| (key, value)))
+        .collect()
+    }
+}
+
+/// The settings in force for these flags.
+pub fn settings(global: &Global, mut flags: Vec<(&'static str, String)>) -> Result<Settings, Failure> {
+    if let Some(folder) = &global.data_dir {
+        flags.push(("data_dir", folder.to_string_lossy().into_owned()));
+    }
+    Settings::load(flags, global.config.clone())
+        .map_err(|error| Failure::new(Exit::Usage, super::failure::chain(&error)))
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what was accepted.
+pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
+    let settings = settings(global, args.flags())?;
+    start_logging(&settings);
+    let folder = settings.data_dir();
+    prepare_folder(&folder)?;
+    let key = match settings.value("admin_key") {
+        Some(key) => {
+            admin_key::check(key).map_err(|reason| Failure::usage(format!("METERGATE_ADMIN_KEY: {reason}")))?;
+            if key.len() < KEY_LENGTH_ADVISED {
+                tracing::warn!("METERGATE_ADMIN_KEY is shorter than {KEY_LENGTH_ADVISED} characters: easy to guess");
+            }
+            AdminKey { key: key.to_owned(), made: None }
+        }
+        None => admin_key::read_or_make(&folder)?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused(Exit::Failed, "the server's threads cannot be started", &error))?;
+    runtime.block_on(listen(&settings, key))
+}
+
+async fn listen(settings: &Settings, key: AdminKey) -> Result<Exit, Failure> {
+    let stop = stop_signal().map_err(|error| Failure::caused(Exit::Failed, "signals cannot be watched", &error))?;
+    let _ = (settings.engine(), settings.listen(), settings.value("cron_secret"), stop);
+    let _announce = move |address: SocketAddr| announce(address, &key);
+    todo!("crate::app::run, when it is merged")
+}
+
+/// Standard output's first line is where the server listens; a new key follows, on a terminal only.
+fn announce(address: SocketAddr, key: &AdminKey) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading: the server serves all the same.
+    let _ = writeln!(out, "metergate is listening on http://{address}");
+    if let Some(path) = &key.made {
+        if out.is_terminal() {
+            let _ = writeln!(out, "admin key (shown once, kept in {}): {}", path.display(), key.key);
+        }
+        tracing::info!(path = %path.display(), "the admin key was made");
+    }
+    let _ = out.flush();
+}
+
+/// Ends at the first SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(async move {
+            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+            tracing::info!("stopping: requests in progress are finished first");
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+fn start_logging(settings: &Settings) {
+    let filter = EnvFilter::new(settings.value("log.level").unwrap_or("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A test that runs the command twice in one process keeps the first.
+    let _ = match settings.value("log.format") {
+        Some("json") => lines.json().flatten_event(true).try_init(),
+        _ => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}

@@ -1,0 +1,239 @@
+//! `metergate tenants` and `metergate plans`: who is registered, on which plan, in which state.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::backend::{Backend, segment};
+use super::failure::{Exit, Failure};
+use super::show;
+use super::target::Target;
+use crate::domain::tenant::TenantStatus;
+
+/// Tenants asked for at a time.
+const PAGE: u64 = 1_000;
+
+/// What `tenants` can do.
+#[derive(Subcommand, Debug)]
+pub enum TenantsCommand {
+    /// List tenants in the order of their ids
+    #[command(after_help = "Example:\n  metergate tenants list --limit 50 --after acme")]
+    List(ListArgs),
+    /// Show one tenant
+    #[command(after_help = "Example:\n  metergate tenants show acme --json")]
+    Show(ShowArgs),
+    /// Register or change a tenant; what is not named stays
+    #[command(
+        after_help = "Examples:\n  metergate tenants set acme --plan pro --name \"Acme Ltd\" --label region=eu\n  \
+        metergate tenants set acme --expires 2026-12-31 --zone America/Santiago\n  \
+        metergate tenants set acme --status suspended\n\nLabels given replace all labels the tenant has."
+    )]
+    Set(SetArgs),
+    /// Leave a tombstone: nothing more is recorded for the tenant until it is set again
+    #[command(after_help = "Example:\n  metergate tenants delete acme")]
+    Delete(ShowArgs),
+}
+
+/// Flags of `tenants list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = PAGE, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// Go on after this tenant
+    #[arg(long, value_name = "TENANT")]
+    after: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Flags of `tenants show` and `tenants delete`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The tenant
+    tenant: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Flags of `tenants set`.
+#[derive(Args, Debug)]
+pub struct SetArgs {
+    /// The tenant
+    tenant: String,
+    /// A plan that exists: see `metergate plans`
+    #[arg(long)]
+    plan: Option<String>,
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// active, suspended or cancelled
+    #[arg(long)]
+    status: Option<TenantStatus>,
+    /// When the plan runs out: a day or RFC 3339 time (UTC), or `never`
+    #[arg(long, value_name = "TIME|never")]
+    expires: Option<String>,
+    /// The IANA time zone of its quota day, from the next window on
+    #[arg(long)]
+    zone: Option<String>,
+    /// A label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Flags of `plans`.
+#[derive(Args, Debug)]
+pub struct PlansArgs {
+    #[command(flatten)]
+    pub target: Target,
+}
+
+impl TenantsCommand {
+    /// Whom to ask.
+    pub fn target(&self) -> &Target {
+        match self {
+            Self::List(args) => &args.target,
+            Self::Show(args) | Self::Delete(args) => &args.target,
+            Self::Set(args) => &args.target,
+        }
+    }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Set(_) | Self::Delete(_))
+    }
+
+    /// Runs it.
+    pub fn run(&self, backend: &Backend) -> Result<Exit, Failure> {
+        match self {
+            Self::List(args) => list(args, backend),
+            Self::Show(args) => {
+                let answer = backend.get(&path(&args.tenant), &[])?;
+                show::print(if args.target.json { answer.text } else { one(&answer.json) });
+                Ok(Exit::Ok)
+            }
+            Self::Set(args) => {
+                let answer = backend.send_json("PUT", &path(&args.tenant), &change(args)?)?;
+                show::print(if args.target.json { answer.text } else { one(&answer.json) });
+                Ok(Exit::Ok)
+            }
+            Self::Delete(args) => {
+                let answer = backend.call("DELETE", &path(&args.tenant), &[], None)?.or_failure()?;
+                let told = format!("{}: deleted; its history stays, `metergate tenants set` revives it", args.tenant);
+                show::print(if args.target.json { answer.text } else { told });
+                Ok(Exit::Ok)
+            }
+        }
+    }
+}
+
+fn path(tenant: &str) -> String {
+    format!("/api/admin/tenants/{}", segment(tenant))
+}
+
+fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
+    let (mut after, mut left) = (args.after.clone(), args.limit);
+    let (mut tenants, mut next) = (Vec::new(), Value::Null);
+    while left > 0 {
+        let mut query = vec![("limit", left.min(PAGE).to_string())];
+        query.extend(after.take().map(|after| ("after", after)));
+        let mut answer = backend.get("/api/admin/tenants", &query)?;
+        let Value::Array(page) = answer.json["tenants"].take() else { break };
+        left = left.saturating_sub(page.len() as u64);
+        let empty = page.is_empty();
+        tenants.extend(page);
+        next = answer.json["next_cursor"].take();
+        match &next {
+            Value::String(cursor) if !empty => after = Some(cursor.clone()),
+            _ => break,
+        }
+    }
+    if args.target.json {
+        show::print(json!({"tenants": tenants, "next_cursor": next}));
+        return Ok(Exit::Ok);
+    }
+    let mut table = show::table(&["tenant", "name", "plan", "status", "expires", "zone", "created"]);
+    for tenant in &tenants {
+        let names = ["tenant_id", "name", "plan", "status", "plan_expires_at", "zone", "created_at"];
+        show::row(&mut table, names.map(|name| show::field(tenant, name)).to_vec());
+    }
+    show::print(if tenants.is_empty() { "no tenants".to_owned() } else { table.to_string() });
+    if let Value::String(cursor) = next {
+        show::print(format!("\nthere are more: --after {cursor}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// One tenant: a line for each field, nested values as JSON.
+fn one(json: &Value) -> String {
+    let tenant = if json["tenant"].is_object() { &json["tenant"] } else { json };
+    let mut table = show::table(&["field", "value"]);
+    for (name, value) in tenant.as_object().into_iter().flatten() {
+        table.add_row([name.clone(), show::text(value)]);
+    }
+    table.to_string()
+}
+
+fn change(args: &SetArgs) -> Result<Value, Failure> {
+    let mut body = Map::new();
+    let texts = [
+        ("plan", args.plan.clone()),
+        ("name", args.name.clone()),
+        ("status", args.status.map(|status| status.name().to_owned())),
+        ("zone", args.zone.clone()),
+    ];
+    for (name, text) in texts {
+        body.extend(text.map(|text| (name.to_owned(), Value::from(text))));
+    }
+    if let Some(expires) = args.expires.as_deref() {
+        let end = match expires {
+            "never" => Value::Null,
+            text => {
+                let time = super::moment::read(text);
+                let time =
+                    time.map_err(|reason| Failure::usage(format!("--expires `{text}`: {reason}, or `never`")))?;
+                Value::from(time.to_string())
+            }
+        };
+        body.insert("plan_expires_at".to_owned(), end);
+    }
+    if !args.labels.is_empty() {
+        let mut labels = Map::new();
+        for label in &args.labels {
+            let (key, value) = label
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("--label `{label}`: write it as KEY=VALUE")))?;
+            labels.insert(key.to_owned(), Value::from(value));
+        }
+        body.insert("labels".to_owned(), Value::Object(labels));
+    }
+    Ok(Value::Object(body))
+}
+
+/// The plans in force and their limits.
+pub fn plans(args: &PlansArgs, backend: &Backend) -> Result<Exit, Failure> {
+    let answer = backend.get("/api/admin/plans", &[])?;
+    if args.target.json {
+        show::print(&answer.text);
+        return Ok(Exit::Ok);
+    }
+    let mut table = show::table(&["plan", "type", "window", "limit"]);
+    for plan in answer.json["plans"].as_array().into_iter().flatten() {
+        let limits = plan["limits"].as_array().map_or(&[][..], Vec::as_slice);
+        for limit in limits {
+            let mut cells = vec![show::field(plan, "name")];
+            cells.extend(["quota_type", "window"].map(|name| show::field(limit, name)));
+            cells.push(show::limit(limit, "limit"));
+            show::row(&mut table, cells);
+        }
+        if limits.is_empty() {
+            show::row(
+                &mut table,
+                vec![show::field(plan, "name"), "-".to_owned(), "-".to_owned(), "unlimited".to_owned()],
+            );
+        }
+    }
+    show::print(table);
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,215 @@
+//! The one table of settings: the parser, `metergate config` and the documentation all read it.
+
+use std::net::SocketAddr;
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An address and port.
+    Address,
+    /// A path; relative ones in a file start from the file's folder.
+    Path,
+    /// A whole number in a range, both ends included.
+    Count {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// An IANA time zone.
+    Zone,
+    /// Any text without control characters.
+    Text,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingInfo {
+    /// Its dotted name in `metergate.toml`, such as `retention.realtime_days`.
+    pub key: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// Its default as text; empty: none, `help` says what happens then.
+    pub default: &'static str,
+    /// One sentence for people.
+    pub help: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Whether it is shown as `(set)`.
+    pub secret: bool,
+    /// Whether it may stand in the file; a secret and what names a server may not.
+    pub in_file: bool,
+}
+
+impl SettingInfo {
+    const fn new(key: &'static str, env: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self { key, env, default, help, kind, secret: false, in_file: true }
+    }
+
+    const fn only_environment(mut self, secret: bool) -> Self {
+        self.in_file = false;
+        self.secret = secret;
+        self
+    }
+}
+
+const TABLE: [SettingInfo; 15] = [
+    SettingInfo::new(
+        "data_dir",
+        "METERGATE_DATA_DIR",
+        "./metergate-data",
+        Kind::Path,
+        "The one folder everything is kept in, mode 0700.",
+    ),
+    SettingInfo::new(
+        "listen",
+        "METERGATE_LISTEN",
+        "127.0.0.1:8080",
+        Kind::Address,
+        "Where the server listens; port 0 takes a free one.",
+    ),
+    SettingInfo::new(
+        "unknown_tenants",
+        "METERGATE_UNKNOWN_TENANTS",
+        "create",
+        Kind::Choice(&["create", "deny"]),
+        "Whether a tenant never seen is registered on the default plan, or answered with 404.",
+    ),
+    SettingInfo::new(
+        "tenants_max",
+        "METERGATE_TENANTS_MAX",
+        "100000",
+        Kind::Count { min: 1, max: 100_000_000 },
+        "The most tenants that are registered.",
+    ),
+    SettingInfo::new(
+        "default_plan",
+        "METERGATE_DEFAULT_PLAN",
+        "trial",
+        Kind::Text,
+        "The plan of a tenant that registers itself.",
+    ),
+    SettingInfo::new(
+        "default_zone",
+        "METERGATE_DEFAULT_ZONE",
+        "UTC",
+        Kind::Zone,
+        "The zone of a new tenant's quota day, by its IANA name.",
+    ),
+    SettingInfo::new(
+        "retention.realtime_days",
+        "METERGATE_RETENTION_REALTIME_DAYS",
+        "30",
+        Kind::Count { min: 1, max: 60 },
+        "Days that raw events are kept.",
+    ),
+    SettingInfo::new(
+        "storage.cache_mib",
+        "METERGATE_STORAGE_CACHE_MIB",
+        "16",
+        Kind::Count { min: 1, max: 1_048_576 },
+        "The store's page cache, in MiB.",
+    ),
+    SettingInfo::new(
+        "plans_file",
+        "METERGATE_PLANS_FILE",
+        "",
+        Kind::Path,
+        "The plans that fill an empty store; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "log.level",
+        "METERGATE_LOG_LEVEL",
+        "info",
+        Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+        "How much the server logs.",
+    ),
+    SettingInfo::new(
+        "log.format",
+        "METERGATE_LOG_FORMAT",
+        "text",
+        Kind::Choice(&["text", "json"]),
+        "How the server's log lines look.",
+    ),
+    SettingInfo::new(
+        "cron_secret",
+        "CRON_SECRET",
+        "",
+        Kind::Text,
+        "Opens POST /api/admin/metrics/aggregate; default: that door is closed.",
+    )
+    .only_environment(true),
+    SettingInfo::new(
+        "admin_key",
+        "METERGATE_ADMIN_KEY",
+        "",
+        Kind::Text,
+        "The server's admin key; default: made once and kept in admin.key in the data folder.",
+    )
+    .only_environment(true),
+    SettingInfo::new(
+        "server",
+        "METERGATE_SERVER",
+        "",
+        Kind::Text,
+        "The server that commands talk to; default: they open the data folder.",
+    )
+    .only_environment(false),
+    SettingInfo::new(
+        "key",
+        "METERGATE_KEY",
+        "",
+        Kind::Text,
+        "The key that commands show to the server; default: admin.key in the data folder.",
+    )
+    .only_environment(true),
+];
+
+/// Every setting there is, in the order they are shown.
+pub fn settings_table() -> &'static [SettingInfo] {
+    &TABLE
+}
+
+impl Kind {
+    /// What is allowed, as the rest of "it must be ...".
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Address => "an address and a port, such as 127.0.0.1:8080 or [::1]:0".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
+            Self::Text => "a text of 1 to 4,096 characters without control characters".to_owned(),
+        }
+    }
+
+    /// Whether `value` is allowed.
+    pub fn allows(self, value: &str) -> bool {
+        let plain = !value.is_empty() && value.len() <= 4096 && !value.chars().any(char::is_control);
+        plain
+            && match self {
+                Self::Address => value.parse::<SocketAddr>().is_ok(),
+                Self::Count { min, max } => value.parse::<u64>().is_ok_and(|count| (min..=max).contains(&count)),
+                Self::Choice(words) => words.contains(&value),
+                Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
+                Self::Path | Self::Text => true,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_allowed_and_every_name_is_there_once() {
+        for info in settings_table() {
+            assert!(info.default.is_empty() || info.kind.allows(info.default), "{}", info.key);
+            assert_eq!(settings_table().iter().filter(|other| other.key == info.key).count(), 1);
+            assert_eq!(settings_table().iter().filter(|other| other.env == info.env).count(), 1);
+            assert!(!info.secret || !info.in_file, "{} is a secret", info.key);
+        }
+    }
+}
