@@ -1,4 +1,5 @@
 //! Bad input: a clear 4xx that names what is wrong, nothing half done, and a server that goes on.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod support;
 
@@ -118,7 +119,7 @@ fn a_bad_amount_limit_or_name_is_refused_and_takes_nothing() {
         ("quota_type", item(json!(7), json!(1))),
         ("items", json!({"tenant_id": "t", "items": []})),
         ("items", json!({"tenant_id": "t", "items": "tokens"})),
-        ("items", json!({"tenant_id": "t"})),
+        ("required", json!({"tenant_id": "t"})),
         ("tenant_id", json!({"items": [{"quota_type": "tokens", "amount": 1}]})),
         ("tenant", json!({"tenant_id": "a/b", "items": [{"quota_type": "tokens", "amount": 1}]})),
         ("ttl_seconds", json!({"tenant_id": "t", "ttl_seconds": 0, "items": [{"quota_type": "tokens", "amount": 1}]})),

@@ -1,4 +1,5 @@
 //! Real traffic goes in, and every figure that comes out equals what was counted apart from metergate, to the unit.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod support;
 
@@ -7,10 +8,10 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use support::command::{cli_ok, command, numbers_beside};
+use support::command::{cli_ok, command};
 use support::traces::{AZURE, SERVEGEN, data_file, expected_by_client, expected_of_azure, sum};
 use support::{
-    NEVER_SAME, Server, Totals, cli, count, midnight_days_ago, period_rows, rfc3339, usage_rows, wait_for, without,
+    NEVER_SAME, Server, Totals, count, midnight_days_ago, period_rows, rfc3339, usage_rows, wait_for, without,
 };
 
 const AZURE_TENANT: &str = "azure-conv";
@@ -18,7 +19,8 @@ const PERIODS: [&str; 3] = ["hourly", "daily", "monthly"];
 
 #[test]
 fn the_azure_trace_is_counted_to_the_unit_by_a_running_server() {
-    let (Some(file), Some(expected)) = (data_file(AZURE), expected_of_azure()) else { return };
+    let Some(file) = data_file(AZURE) else { return };
+    let Some(expected) = expected_of_azure() else { return };
     let import = Import::new(file.to_str().unwrap(), "azure-llm");
     let tenants = BTreeMap::from([(AZURE_TENANT.to_owned(), expected)]);
     lives_through_everything(&import, &tenants);
@@ -26,30 +28,34 @@ fn the_azure_trace_is_counted_to_the_unit_by_a_running_server() {
 
 #[test]
 fn the_servegen_stream_is_counted_to_the_unit_for_each_of_its_tenants_by_a_running_server() {
-    let (Some(file), Some(tenants)) = (data_file(SERVEGEN), expected_by_client()) else { return };
+    let Some(file) = data_file(SERVEGEN) else { return };
+    let Some(tenants) = expected_by_client() else { return };
     lives_through_everything(&Import::new(file.to_str().unwrap(), "servegen"), &tenants);
 }
 
 #[test]
 fn both_traces_are_counted_to_the_unit_in_a_stopped_data_folder() {
-    let (Some(azure), Some(expected)) = (data_file(AZURE), expected_of_azure()) else { return };
-    let (Some(servegen), Some(mut tenants)) = (data_file(SERVEGEN), expected_by_client()) else { return };
+    let Some(azure) = data_file(AZURE) else { return };
+    let Some(servegen) = data_file(SERVEGEN) else { return };
+    let Some(expected) = expected_of_azure() else { return };
+    let Some(mut tenants) = expected_by_client() else { return };
     let mut server = Server::stopped();
     let folder = server.data_dir();
     let at_folder = ["--data-dir", folder.to_str().unwrap()];
     let imports =
         [Import::new(azure.to_str().unwrap(), "azure-llm"), Import::new(servegen.to_str().unwrap(), "servegen")];
-    for import in &imports {
-        import.run(at_folder);
+    let rows = [expected.requests, sum(&tenants).requests];
+    for (import, rows) in imports.iter().zip(rows) {
+        assert_eq!(import.run(at_folder), (rows, 0));
     }
-    let all = sum(&tenants);
     for (tenant, expected) in tenants.iter().take(4).chain([(&AZURE_TENANT.to_owned(), &expected)]) {
         assert_eq!(usage_by_command(tenant, at_folder), *expected, "{tenant}");
     }
     cli_ok(&["aggregate-usage-metrics", at_folder[0], at_folder[1]]);
     assert_eq!(usage_by_command(AZURE_TENANT, at_folder), expected, "after aggregation");
-    imports[0].adds_nothing(at_folder, expected.requests);
-    imports[1].adds_nothing(at_folder, all.requests);
+    for (import, rows) in imports.iter().zip(rows) {
+        assert_eq!(import.run(at_folder), (0, rows), "a second import adds nothing");
+    }
 
     tenants.insert(AZURE_TENANT.to_owned(), expected);
     server.start_again();
@@ -58,7 +64,8 @@ fn both_traces_are_counted_to_the_unit_in_a_stopped_data_folder() {
 
 #[test]
 fn an_import_that_a_kill_broke_is_finished_exactly_by_the_next_one() {
-    let (Some(file), Some(tenants)) = (data_file(SERVEGEN), expected_by_client()) else { return };
+    let Some(file) = data_file(SERVEGEN) else { return };
+    let Some(tenants) = expected_by_client() else { return };
     let import = Import::new(file.to_str().unwrap(), "servegen");
     let expected = sum(&tenants);
     let mut server = Server::start();
@@ -89,7 +96,8 @@ fn an_import_that_a_kill_broke_is_finished_exactly_by_the_next_one() {
     server.start_again();
     let kept = overview(&server).requests;
     assert!(kept >= seen, "{seen} had been seen before the kill, {kept} after it");
-    import.run(["--server", &server.url]);
+    let (added, known) = import.run(["--server", &server.url]);
+    assert_eq!((added + known, known), (expected.requests, kept));
     every_figure_is_right(&server, &tenants, "after the kill");
 }
 
@@ -98,12 +106,12 @@ fn lives_through_everything(import: &Import, tenants: &BTreeMap<String, Totals>)
     let expected = sum(tenants);
     let mut server = Server::start();
     let url = server.url.clone();
-    import.run(["--server", &url]);
+    assert_eq!(import.run(["--server", &url]), (expected.requests, 0));
     every_figure_is_right(&server, tenants, "as imported");
     for (tenant, expected) in tenants.iter().take(20) {
         assert_eq!(usage_by_command(tenant, ["--server", &url]), *expected, "{tenant} by command");
     }
-    import.adds_nothing(["--server", &url], expected.requests);
+    assert_eq!(import.run(["--server", &url]), (0, expected.requests), "a second import adds nothing");
     every_figure_is_right(&server, tenants, "imported twice");
 
     server.aggregate();
@@ -131,7 +139,7 @@ impl Import {
     fn new(file: &str, format: &str) -> Self {
         // A quarter past nine, so that the hour of the Azure trace lies in two, and the day of ServeGen in two days.
         let start_at = rfc3339(midnight_days_ago(5) + chrono::Duration::minutes(9 * 60 + 15));
-        let mut arguments = vec!["import", file, "--format", format, "--start-at", &start_at];
+        let mut arguments = vec!["import", file, "--format", format, "--start-at", &start_at, "--json"];
         if format == "azure-llm" {
             arguments.extend(["--tenant", AZURE_TENANT]);
         }
@@ -142,16 +150,14 @@ impl Import {
         self.arguments.iter().map(String::as_str).chain(target).collect()
     }
 
-    fn run(&self, target: [&str; 2]) {
-        cli_ok(&self.arguments(target));
-    }
-
+    /// Runs it to its end; gives how many lines were (recorded now, known before). None may be rejected.
     #[track_caller]
-    fn adds_nothing(&self, target: [&str; 2], known: u64) {
-        let (code, stdout, stderr) = cli(&self.arguments(target));
-        let told = format!("{stdout}\n{stderr}");
-        assert_eq!(code, 0, "{told}");
-        assert!(numbers_beside(&told, "duplicate").contains(&known), "{known} duplicates are reported:\n{told}");
+    fn run(&self, target: [&str; 2]) -> (u64, u64) {
+        let stdout = cli_ok(&self.arguments(target));
+        let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error} in {stdout}"));
+        let total = &report["total"];
+        assert_eq!(count(total, "rejected"), 0, "{report}");
+        (count(total, "accepted"), count(total, "duplicates"))
     }
 }
 

@@ -1,4 +1,5 @@
 //! One retry contract: the same id and content counts once, whenever and however it comes again; other content changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod support;
 
@@ -6,10 +7,13 @@ use std::sync::Barrier;
 
 use serde_json::{Value, json};
 
+use support::client::is_counted;
 use support::{Answer, Server, count, midnight_days_ago, period_rows, rfc3339};
 
 const EVENTS: &str = "/api/usage/events";
 const NDJSON: &str = "application/x-ndjson";
+/// One word for one thing: alone or in a batch.
+const CONFLICT: &str = "conflict";
 
 #[test]
 fn the_same_id_twice_in_one_batch_counts_once() {
@@ -59,7 +63,7 @@ fn a_retry_is_known_after_filing_and_after_every_kind_of_restart() {
     let again = |server: &Server, when: &str| {
         is_counted(&server.post(EVENTS, &batch).expect(200), 0, 300);
         let conflict = server.post(EVENTS, &event("id-7", 8));
-        assert_eq!(conflict.expect_error(409, "id-7")["code"], json!("conflict"), "{when}");
+        assert_eq!(conflict.expect_error(409, "event_id")["code"], json!(CONFLICT), "{when}");
         assert_eq!(totals(server), before, "{when}");
     };
     again(&server, "at once");
@@ -78,14 +82,14 @@ fn other_content_under_a_known_id_is_a_conflict_and_the_rest_of_the_batch_is_kep
     server.record(&event("a", 5));
     let answer = server.post(EVENTS, &json!([event("b", 1), event("a", 6), event("c", 1)])).expect(200);
     assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(2), &json!(0)), "{answer}");
-    is_rejected(&answer, &[(1, "conflict")]);
+    is_rejected(&answer, &[(1, CONFLICT)]);
     // Inside one batch the first wins.
     let answer = server.post(EVENTS, &json!([event("d", 1), event("d", 2)])).expect(200);
     assert_eq!(answer["accepted"], json!(1), "{answer}");
-    is_rejected(&answer, &[(1, "conflict")]);
+    is_rejected(&answer, &[(1, CONFLICT)]);
     assert_eq!(totals(&server), (4, 8));
     let other_type = json!({"tenant_id": "t", "event_type": "search", "event_id": "a", "tokens_consumed": 5});
-    assert_eq!(server.post(EVENTS, &other_type).expect_error(409, "a")["code"], json!("conflict"));
+    assert_eq!(server.post(EVENTS, &other_type).expect_error(409, "event_id")["code"], json!(CONFLICT));
 }
 
 #[test]
@@ -100,7 +104,7 @@ fn a_retry_that_leaves_the_time_to_the_server_is_the_same() {
     // With a time of its own it is other content, also when that is a time that could have been meant.
     let mut timed = event("a", 5);
     timed["event_timestamp"] = json!(rfc3339(midnight_days_ago(1)));
-    server.post(EVENTS, &timed).expect_error(409, "a");
+    server.post(EVENTS, &timed).expect_error(409, "event_id");
 }
 
 #[test]
@@ -166,6 +170,7 @@ fn at_most_a_hundred_rejections_are_listed() {
     let answer = server.post_as(NDJSON, EVENTS, &[], lines.as_bytes()).expect(200);
     assert_eq!(answer["accepted"], json!(0), "{answer}");
     assert_eq!(answer["rejected"].as_array().map(Vec::len), Some(100));
+    assert_eq!(answer["rejected_total"], json!(250), "their number is whole");
 }
 
 #[test]
@@ -182,11 +187,6 @@ fn ten_thousand_events_are_a_batch_and_one_more_is_refused_whole() {
 /// An event of tenant `t` that leaves its time to the server.
 fn event(id: &str, tokens: u64) -> Value {
     json!({"tenant_id": "t", "event_type": "api_call", "event_id": id, "tokens_consumed": tokens})
-}
-
-#[track_caller]
-fn is_counted(answer: &Value, accepted: u64, duplicates: u64) {
-    assert_eq!(*answer, json!({"accepted": accepted, "duplicates": duplicates, "rejected": []}));
 }
 
 #[track_caller]

@@ -118,8 +118,7 @@ impl Server {
     #[track_caller]
     pub fn record(&self, events: &Value) {
         let sent = events.as_array().map_or(1, Vec::len);
-        let answer = self.post("/api/usage/events", events).expect(200);
-        assert_eq!(answer, json!({"accepted": sent, "duplicates": 0, "rejected": []}));
+        is_counted(&self.post("/api/usage/events", events).expect(200), sent as u64, 0);
     }
 
     /// The cron job's call.
@@ -149,6 +148,13 @@ impl Server {
         let mut status = self.get(&format!("/api/quota/{tenant}")).expect(200);
         status["quotas"][quota_type].take()
     }
+}
+
+/// An answer to recorded events: so many accepted and known before, none rejected.
+#[track_caller]
+pub fn is_counted(answer: &Value, accepted: u64, duplicates: u64) {
+    let counted = (&answer["accepted"], &answer["duplicates"], &answer["rejected"]);
+    assert_eq!(counted, (&json!(accepted), &json!(duplicates), &json!([])), "{answer}");
 }
 
 /// The `items` of a request.

@@ -38,10 +38,3 @@ pub fn cli_ok(args: &[&str]) -> String {
     assert_eq!(code, 0, "metergate {args:?}\n{stdout}\n{stderr}");
     stdout
 }
-
-/// The numbers in the lines of `text` that contain `word`, thousands separators taken out.
-pub fn numbers_beside(text: &str, word: &str) -> Vec<u64> {
-    let lines = text.lines().filter(|line| line.to_lowercase().contains(word));
-    let joined: String = lines.map(|line| line.replace([',', '_', '\u{202f}'], "") + "\n").collect();
-    joined.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
-}

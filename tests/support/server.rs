@@ -104,6 +104,13 @@ impl Server {
         self.start_again();
     }
 
+    /// The most memory it ever held, where the system tells.
+    pub fn peak_memory_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.as_ref()?.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
     /// Everything it wrote to its standard error.
     pub fn log_text(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
