@@ -209,6 +209,9 @@ impl From<EnforceError> for ApiError {
                 answer(StatusCode::CONFLICT, "reservation_ambiguous").at_field("tenant_id")
             }
             EnforceError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
+            EnforceError::GrantUnknown(id) => answer(StatusCode::SERVICE_UNAVAILABLE, "commit_outcome_unknown")
+                .with_details(json!({ "reservation_id": id }))
+                .retry_after(1),
             EnforceError::Write(error) => error.clone().into(),
         }
     }

@@ -121,8 +121,7 @@ pub async fn remove_override(
 }
 
 async fn apply(state: &HttpState, tenant_id: &TenantId, change: TenantChange) -> Result<Json<TenantJson>, ApiError> {
-    let receipt = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned()))?;
-    let tenant = receipt.await??;
+    let tenant = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned())).await?;
     Ok(Json(TenantJson::at(&tenant, state.engine.now())))
 }
 

@@ -79,7 +79,7 @@ async fn record_one(state: &HttpState, draft: EventDraft, ids: &Ids, queued: boo
     }
     match receipt.await?.pop() {
         Some(EventOutcome::Conflict) => {
-            Err(ApiError::new(StatusCode::CONFLICT, "event_conflict", CONFLICT).at_field("event_id"))
+            Err(ApiError::new(StatusCode::CONFLICT, "conflict", CONFLICT).at_field("event_id"))
         }
         Some(EventOutcome::Rejected(rejection)) => Err(rejection.into()),
         Some(outcome) => {
