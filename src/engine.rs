@@ -80,10 +80,7 @@ impl Metergate {
     }
 
     /// Opens with a clock of the caller's, for tests and development; it is given the last time the store saw.
-    pub fn open_at(
-        settings: EngineSettings,
-        make_clock: impl FnOnce(Timestamp) -> Clock,
-    ) -> Result<Self, OpenError> {
+    pub fn open_at(settings: EngineSettings, make_clock: impl FnOnce(Timestamp) -> Clock) -> Result<Self, OpenError> {
         if !(1..=60).contains(&settings.realtime_days) {
             let reason = "must be from 1 to 60".to_owned();
             return Err(OpenError::Setting { field: "retention.realtime_days", reason });
@@ -104,7 +101,8 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
         };
-        let started = start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
+        let started =
+            start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
         let writer = Writer::spawn(started)
             .map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
         if !writer.shared().plans.load().has(&settings.default_plan) {
@@ -215,8 +213,7 @@ fn initial_plans(settings: &EngineSettings) -> Result<Vec<Plan>, OpenError> {
         }
         None => (SHIPPED_PLANS.to_owned(), "the shipped plans".to_owned()),
     };
-    parse_plans(&text)
-        .map_err(|error| OpenError::Setting { field: "plans_file", reason: format!("{name}: {error}") })
+    parse_plans(&text).map_err(|error| OpenError::Setting { field: "plans_file", reason: format!("{name}: {error}") })
 }
 
 /// Makes the folder with mode 0700 and finds out at once whether it can be written.
@@ -235,9 +232,7 @@ fn open_error(path: &Path, error: StoreError) -> OpenError {
     let folder = path.display().to_string();
     match error {
         StoreError::InUse => OpenError::InUse(folder),
-        StoreError::NewerFormat { found } => {
-            OpenError::NewerFormat { found, known: crate::store::FORMAT_VERSION }
-        }
+        StoreError::NewerFormat { found } => OpenError::NewerFormat { found, known: crate::store::FORMAT_VERSION },
         error => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             OpenError::Storage(format!("{folder}: {error}{cause}"))

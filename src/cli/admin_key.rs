@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Exit, Failure};
+use crate::ids;
 
 /// The key's file in the data folder.
 const FILE_NAME: &str = "admin.key";
@@ -24,7 +25,7 @@ pub fn read_or_make(folder: &Path) -> Result<AdminKey, Failure> {
     if let Some(key) = read(folder)? {
         return Ok(AdminKey { key, made: None });
     }
-    let key = new_key().map_err(|error| Failure::caused(Exit::Failed, "no random bytes for the admin key", &error))?;
+    let key = new_key();
     let path = folder.join(FILE_NAME);
     match write(folder, &path, &key) {
         Ok(()) => Ok(AdminKey { key, made: Some(path) }),
@@ -101,10 +102,9 @@ fn refuse_loose_mode(_path: &Path, _file: &File) -> Result<(), Failure> {
 }
 
 /// `mg_` and 256 random bits in hexadecimal digits.
-fn new_key() -> Result<String, getrandom::Error> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().fold("mg_".to_owned(), |key, byte| key + &format!("{byte:02x}")))
+pub fn new_key() -> String {
+    let bytes: [u8; 32] = ids::random_bytes();
+    bytes.iter().fold("mg_".to_owned(), |key, byte| key + &format!("{byte:02x}"))
 }
 
 /// Writes the whole key under another name first, so that no one ever reads half of it.

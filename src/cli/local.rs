@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::admin_key;
 use super::failure::{Exit, Failure, chain};
 use crate::config::Settings;
 use crate::engine::{Metergate, OpenError};
+use crate::http::{self, HttpState, LocalRequest};
 
 /// What a command wants with the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,10 @@ pub enum Purpose {
 /// An opened data folder.
 pub struct Local {
     engine: Arc<Metergate>,
+    state: HttpState,
+    /// Opens the routes of this process only.
+    key: String,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Local {
@@ -38,8 +44,14 @@ impl Local {
                 ));
             }
         }
-        let engine = Metergate::open_with(settings.engine()).map_err(open_failure)?;
-        Ok(Self { engine: Arc::new(engine) })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::caused(Exit::Failed, "a thread cannot be started", &error))?;
+        let engine = Arc::new(Metergate::open_with(settings.engine()).map_err(open_failure)?);
+        let key = admin_key::new_key();
+        let state = HttpState::new(engine.clone(), &key, None);
+        Ok(Self { engine, state, key, runtime })
     }
 
     /// Asks a route in this process. Gives the status and the body.
@@ -49,23 +61,21 @@ impl Local {
         path_and_query: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> Result<(u16, Vec<u8>), Failure> {
-        in_process(&self.engine, method, path_and_query, body)
+        let (content_type, body) = body.unzip();
+        let body = body.unwrap_or_default();
+        let request = LocalRequest { method, target: path_and_query, key: &self.key, content_type, body };
+        let router = http::router(self.state.clone());
+        let answer = self
+            .runtime
+            .block_on(http::in_process(router, request))
+            .map_err(|error| Failure::caused(Exit::Failed, "the request cannot be made", &error))?;
+        Ok((answer.status, answer.body))
     }
 
     /// Saves everything and lets go of the folder.
     pub fn close(self) {
         self.engine.close();
     }
-}
-
-/// One request to the server's own router, without a socket.
-fn in_process(
-    _engine: &Arc<Metergate>,
-    _method: &str,
-    _path_and_query: &str,
-    _body: Option<(&str, Vec<u8>)>,
-) -> Result<(u16, Vec<u8>), Failure> {
-    todo!("crate::http::in_process, when it is merged")
 }
 
 /// Makes the data folder, for its owner only.

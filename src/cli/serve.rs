@@ -8,10 +8,12 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::admin_key::{self, AdminKey};
-use super::failure::{Exit, Failure};
-use super::local::prepare_folder;
+use super::failure::{Exit, Failure, chain};
+use super::local::{open_failure, prepare_folder};
 use super::target::Global;
+use crate::app::{self, AppError, AppSettings};
 use crate::config::Settings;
+use crate::http::ServerLimits;
 
 /// A key shorter than this is warned about.
 const KEY_LENGTH_ADVISED: usize = 16;
@@ -78,8 +80,7 @@ pub fn settings(global: &Global, mut flags: Vec<(&'static str, String)>) -> Resu
     if let Some(folder) = &global.data_dir {
         flags.push(("data_dir", folder.to_string_lossy().into_owned()));
     }
-    Settings::load(flags, global.config.clone())
-        .map_err(|error| Failure::new(Exit::Usage, super::failure::chain(&error)))
+    Settings::load(flags, global.config.clone()).map_err(|error| Failure::new(Exit::Usage, chain(&error)))
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted.
@@ -107,9 +108,18 @@ pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
 
 async fn listen(settings: &Settings, key: AdminKey) -> Result<Exit, Failure> {
     let stop = stop_signal().map_err(|error| Failure::caused(Exit::Failed, "signals cannot be watched", &error))?;
-    let _ = (settings.engine(), settings.listen(), settings.value("cron_secret"), stop);
-    let _announce = move |address: SocketAddr| announce(address, &key);
-    todo!("crate::app::run, when it is merged")
+    let app = AppSettings {
+        listen: settings.listen(),
+        admin_key: key.key.clone(),
+        cron_secret: settings.value("cron_secret").map(str::to_owned),
+        engine: settings.engine(),
+        limits: ServerLimits::default(),
+    };
+    match app::run(app, stop, move |address| announce(address, &key)).await {
+        Ok(()) => Ok(Exit::Ok),
+        Err(AppError::Open(error)) => Err(open_failure(error)),
+        Err(error) => Err(Failure::new(Exit::Failed, chain(&error))),
+    }
 }
 
 /// Standard output's first line is where the server listens; a new key follows, on a terminal only.

@@ -16,7 +16,11 @@ impl QuotaEnforcer {
         match self.check(tenant_id, &[item]) {
             Ok(decision) => {
                 let today = |state: &&LimitState| state.window == Window::Day;
-                Ok(decision.limits.iter().filter(today).all(|state| state.remaining().is_none_or(|left| left >= item.amount)))
+                Ok(decision
+                    .limits
+                    .iter()
+                    .filter(today)
+                    .all(|state| state.remaining().is_none_or(|left| left >= item.amount)))
             }
             Err(EnforceError::Blocked { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -51,10 +51,8 @@ impl QuotaEnforcer {
 
     fn take_anonymous(&self, slot: &std::sync::Arc<TenantSlot>, items: &[Item]) -> Result<Decided, EnforceError> {
         let number = self.anonymous_number();
-        let request = HoldRequest {
-            id: HoldId::Anonymous(number),
-            expires_at: self.now().plus_micros(ENFORCE_TTL_MICROS),
-        };
+        let request =
+            HoldRequest { id: HoldId::Anonymous(number), expires_at: self.now().plus_micros(ENFORCE_TTL_MICROS) };
         self.take(slot, items, request, format!("enforce-{number}"))
     }
 }

@@ -87,8 +87,8 @@ impl QuotaEnforcer {
     ) -> Result<Decided, EnforceError> {
         let now = self.now();
         let taken = slot.lock().take(now, items, request);
-        let taken = taken
-            .map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
+        let taken =
+            taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
             Taken::Granted { decision, hold } => {
                 let outcome = granted(slot, decision, &hold);
@@ -117,11 +117,9 @@ impl QuotaEnforcer {
 
 fn granted(slot: &TenantSlot, decision: Decision, hold: &Hold) -> ReserveOutcome {
     let reservation = match &hold.id {
-        HoldId::Named(id) => Some(Reservation {
-            tenant_id: slot.id.clone(),
-            reservation_id: id.clone(),
-            expires_at: hold.expires_at,
-        }),
+        HoldId::Named(id) => {
+            Some(Reservation { tenant_id: slot.id.clone(), reservation_id: id.clone(), expires_at: hold.expires_at })
+        }
         HoldId::Anonymous(_) => None,
     };
     ReserveOutcome { decision, reservation, decision_id: None }

@@ -43,7 +43,9 @@ pub enum EnforceError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// This grant may or may not be on disk; it stays held until it lapses.
-    #[error("the grant of reservation `{0}` may or may not be on disk: it stays held until it lapses; repeat it with the same id")]
+    #[error(
+        "the grant of reservation `{0}` may or may not be on disk: it stays held until it lapses; repeat it with the same id"
+    )]
     GrantUnknown(String),
 }
 

@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn a_clock_three_years_ahead_removes_one_day() {
-        let cut = next_cut(at("2026-06-01T00:00:00Z"), at("2029-06-01T00:00:00Z"), Some(at("2026-06-01T00:00:00Z")), None);
+        let cut =
+            next_cut(at("2026-06-01T00:00:00Z"), at("2029-06-01T00:00:00Z"), Some(at("2026-06-01T00:00:00Z")), None);
         assert_eq!(cut, at("2026-06-02T00:00:00Z"));
     }
 }

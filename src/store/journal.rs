@@ -14,8 +14,8 @@ use super::bytes::{Reader, put_planes, put_varint};
 use super::columns::{MAX_EVENTS_IN_BLOCK, StoredEvent, put_events, read_events};
 use super::id_column::{IdColumn, put_ids};
 use super::records;
-use crate::domain::quota::Hold;
 use crate::domain::quota::Denial;
+use crate::domain::quota::Hold;
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::Timestamp;
 

@@ -111,10 +111,8 @@ impl UsageTracker {
         let end = if to.plus_micros(-1) < from { from } else { to.plus_micros(-1) };
         let (first, last) = (from.hour(), end.hour());
         let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
-        let mut done = Aggregation {
-            rows_written: 0,
-            hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)),
-        };
+        let mut done =
+            Aggregation { rows_written: 0, hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)) };
         let days: BTreeSet<u32> = snapshot.runs(first / 24..=last / 24)?.into_iter().map(|(day, ..)| day).collect();
         for day in days {
             let hours = (day * 24).max(first).max(first_kept)..(day * 24 + 24).min(last + 1);

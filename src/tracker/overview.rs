@@ -144,10 +144,7 @@ impl UsageTracker {
     }
 }
 
-fn tokens(
-    status: &QuotaStatus,
-    amount: impl Fn(&crate::domain::quota::LimitState) -> Option<u128>,
-) -> Option<u64> {
+fn tokens(status: &QuotaStatus, amount: impl Fn(&crate::domain::quota::LimitState) -> Option<u128>) -> Option<u64> {
     let state = status.primary(QuotaType::Tokens)?;
     amount(state).map(|amount| u64::try_from(amount).unwrap_or(u64::MAX))
 }

@@ -40,10 +40,8 @@ impl UsageTracker {
         let today = PeriodType::Daily.containing(now);
         let tenant = TenantRows::read(self, &slot, now, today.start(), today.end())?;
         let row = tenant.rows(PeriodType::Daily, today.start(), today.end())?.pop_last();
-        let row = row.map_or_else(
-            || MetricsRow { created_at: now, updated_at: now, ..MetricsRow::default() },
-            |(_, row)| row,
-        );
+        let row = row
+            .map_or_else(|| MetricsRow { created_at: now, updated_at: now, ..MetricsRow::default() }, |(_, row)| row);
         Ok(tenant.documented(today, &row)?)
     }
 
@@ -90,7 +88,8 @@ impl TenantRows {
         };
         let quota = |window| {
             let limits = status.limits.iter();
-            let state = limits.into_iter().find(|state| (state.quota_type, state.window) == (QuotaType::Tokens, window));
+            let state =
+                limits.into_iter().find(|state| (state.quota_type, state.window) == (QuotaType::Tokens, window));
             let count = |amount: u128| u64::try_from(amount).unwrap_or(u64::MAX);
             state.map_or(RowQuota::default(), |state| RowQuota {
                 limit: state.limit.map(count),

@@ -22,7 +22,10 @@ impl UsageTracker {
         let cut = snapshot.cut()?.cut;
         let mut found = Verification::default();
         let name = |tenant_no: u32| {
-            shared.counters.by_no(tenant_no).map_or_else(|| format!("tenant number {tenant_no}"), |slot| slot.id.to_string())
+            shared
+                .counters
+                .by_no(tenant_no)
+                .map_or_else(|| format!("tenant number {tenant_no}"), |slot| slot.id.to_string())
         };
         for day in snapshot.days()? {
             let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };

@@ -151,7 +151,9 @@ impl<'a> Stage<'a> {
         if event_timestamp.micros_since(now) > MAX_AHEAD_MICROS {
             return Some(Rejection {
                 code: "timestamp_in_future",
-                message: format!("event_timestamp {event_timestamp} is more than 5 minutes ahead of the server's clock ({now})"),
+                message: format!(
+                    "event_timestamp {event_timestamp} is more than 5 minutes ahead of the server's clock ({now})"
+                ),
             });
         }
         let oldest = self.shared.oldest_kept(now);
@@ -165,12 +167,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The content under which this id is known: in this commit, in memory, or on disk.
-    fn known_content(
-        &mut self,
-        tenant_no: u32,
-        incoming: &Incoming,
-        hash: IdHash,
-    ) -> Result<Option<u64>, StoreError> {
+    fn known_content(&mut self, tenant_no: u32, incoming: &Incoming, hash: IdHash) -> Result<Option<u64>, StoreError> {
         if let Some(content) = self.staged_ids.get(&hash) {
             return Ok(Some(*content));
         }
@@ -222,7 +219,10 @@ impl<'a> Stage<'a> {
             Ok((tenant_no, _)) => Ok(tenant_no),
             Err(ChangeFailed::TooManyTenants) => Err(Rejection {
                 code: "too_many_tenants",
-                message: format!("there are {} tenants already, as many as tenants_max allows", self.numbers.next_tenant_no),
+                message: format!(
+                    "there are {} tenants already, as many as tenants_max allows",
+                    self.numbers.next_tenant_no
+                ),
             }),
             Err(ChangeFailed::Refused(refused)) => {
                 Err(Rejection { code: "tenant_refused", message: refused.to_string() })
@@ -250,9 +250,10 @@ impl<'a> Stage<'a> {
     }
 
     fn current(&self, tenant_id: &TenantId) -> Option<(u32, Tenant)> {
-        self.tenants.get(tenant_id).cloned().or_else(|| {
-            self.shared.counters.get(tenant_id).map(|slot| (slot.no, (**slot.lock().tenant()).clone()))
-        })
+        self.tenants
+            .get(tenant_id)
+            .cloned()
+            .or_else(|| self.shared.counters.get(tenant_id).map(|slot| (slot.no, (**slot.lock().tenant()).clone())))
     }
 
     fn change(

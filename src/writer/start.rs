@@ -143,8 +143,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
         let first_entry = hours.iter().map(|(_, folded)| folded + 1).min().unwrap_or(0);
         let from = hours.iter().map(|(hour, _)| Period::hour(*hour).start()).min().unwrap_or_default();
         let to = hours.iter().map(|(hour, _)| Period::hour(*hour).end()).max().unwrap_or_default();
-        let unfolded =
-            |at: Timestamp, entry_id: u64| folded.get(&at.hour()).is_some_and(|&folded| entry_id > folded);
+        let unfolded = |at: Timestamp, entry_id: u64| folded.get(&at.hour()).is_some_and(|&folded| entry_id > folded);
         snapshot.day_events(day, first_entry, from, to, |stored| {
             if unfolded(stored.event_timestamp, stored.entry_id) {
                 live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at);

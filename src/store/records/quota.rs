@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tenant::NestedTenant;
 use super::{decode, encode, instant, micros};
-use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
+use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
 use crate::store::journal::{Operation, PlacedOperation};
 
