@@ -213,7 +213,6 @@ impl From<EnforceError> for ApiError {
                 .with_details(json!({ "reservation_id": id }))
                 .retry_after(1),
             EnforceError::Write(error) => error.clone().into(),
-            EnforceError::GrantUnknown(_) => answer(StatusCode::SERVICE_UNAVAILABLE, "commit_outcome_unknown"),
         }
     }
 }

@@ -77,7 +77,7 @@ async fn record_one(state: &HttpState, draft: EventDraft, ids: &Ids, queued: boo
         drop(receipt);
         return Ok(tally.finish_queued(1));
     }
-    match receipt.outcomes().await?.pop() {
+    match receipt.await?.pop() {
         Some(EventOutcome::Conflict) => {
             Err(ApiError::new(StatusCode::CONFLICT, "conflict", CONFLICT).at_field("event_id"))
         }
@@ -114,7 +114,7 @@ async fn record_batch(
         if queued {
             drop(receipt);
         } else {
-            tally.count_all(&places, receipt.outcomes().await?);
+            tally.count_all(&places, receipt.await?);
         }
     }
     if queued {
