@@ -159,6 +159,7 @@ impl Metergate {
             }
         }
         self.writer.stop();
+        self.writer.shared().store.close();
     }
 
     /// Folds ended hours, and more when memory fills up; forgets lapsed holds. Correctness does not depend on it.

@@ -1,5 +1,8 @@
 //! Ids and random bytes, made here and nowhere else.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 use uuid::{Builder, Uuid};
 
@@ -30,6 +33,16 @@ pub fn new_uuid_v7(now: Timestamp) -> Uuid {
     let bits = (u128::from(millis) << 80) | (u128::from(high) << 64) | u128::from(low);
     // The builder writes version and variant.
     Builder::from_u128(bits).with_version(uuid::Version::SortRand).with_variant(uuid::Variant::RFC4122).into_uuid()
+}
+
+/// The id of a request: unique, cheap, and no secret. A random prefix of the process and a count (UUID version 8).
+pub fn new_request_id() -> Uuid {
+    static PREFIX: LazyLock<[u8; 8]> = LazyLock::new(random_bytes);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&*PREFIX);
+    bytes[8..].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// Random bytes from the operating system, fit for keys.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -73,7 +73,7 @@ impl Keys {
                 let given = headers.get(CRON_SECRET_HEADER).map_or(&b""[..], |value| value.as_bytes());
                 match &self.cron {
                     Some(secret) if secret.matches(given) => Ok(()),
-                    _ => Err(ApiError::new(StatusCode::UNAUTHORIZED, "CRON_SECRET_REQUIRED", "Unauthorized")),
+                    _ => Err(ApiError::wrong_cron_secret()),
                 }
             }
         }

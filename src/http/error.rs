@@ -59,6 +59,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "ADMIN_AUTH_REQUIRED", "Unauthorized")
     }
 
+    /// 401 for the cron job's door. Its documented answer is the one without a code.
+    pub fn wrong_cron_secret() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "", "Unauthorized")
+    }
+
     /// Adds the name of the field at fault.
     pub fn at_field(self, field: &str) -> Self {
         self.with_details(json!({ "field": field }))
@@ -101,7 +106,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = json!({ "error": self.message, "code": self.code });
+        let mut body = json!({ "error": self.message });
+        if !self.code.is_empty() {
+            body["code"] = self.code.into();
+        }
         if let Some(details) = self.details {
             body["details"] = details;
         }
@@ -201,8 +209,10 @@ impl From<EnforceError> for ApiError {
                 answer(StatusCode::CONFLICT, "reservation_ambiguous").at_field("tenant_id")
             }
             EnforceError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
+            EnforceError::GrantUnknown(id) => answer(StatusCode::SERVICE_UNAVAILABLE, "commit_outcome_unknown")
+                .with_details(json!({ "reservation_id": id }))
+                .retry_after(1),
             EnforceError::Write(error) => error.clone().into(),
-            EnforceError::GrantUnknown(_) => answer(StatusCode::SERVICE_UNAVAILABLE, "commit_outcome_unknown"),
         }
     }
 }
@@ -260,6 +270,19 @@ mod tests {
         assert!(!error.message().contains("secret"), "{}", error.message());
         let response = ApiError::from(WriteError::QueueFull).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn the_two_refusals_at_the_door_are_the_documented_ones() {
+        for (error, documented) in [
+            (ApiError::unauthorized(), json!({ "error": "Unauthorized", "code": "ADMIN_AUTH_REQUIRED" })),
+            (ApiError::wrong_cron_secret(), json!({ "error": "Unauthorized" })),
+        ] {
+            let response = error.into_response();
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            let body = axum::body::to_bytes(response.into_body(), 1_024).await.unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), documented);
+        }
     }
 
     #[test]

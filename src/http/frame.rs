@@ -9,7 +9,6 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use uuid::Uuid;
 
 use super::error::ApiError;
 
@@ -54,7 +53,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     match headers.get(REQUEST_ID).filter(sane) {
         Some(given) => given.clone(),
         // The text of a UUID is a header value.
-        None => HeaderValue::from_str(&Uuid::now_v7().to_string()).unwrap_or(HeaderValue::from_static("-")),
+        None => HeaderValue::from_str(&crate::ids::new_request_id().to_string()).unwrap_or(HeaderValue::from_static("-")),
     }
 }
 

@@ -61,14 +61,30 @@ impl HttpState {
 
 /// Every route of [`route_table`], each behind its lock, all within one frame.
 pub fn router(state: HttpState) -> Router {
-    let mut router = Router::new();
-    for route in route_table() {
-        let lock = from_fn_with_state((state.keys.clone(), route.role), auth::lock);
-        router = router.route(route.path, route.endpoint().route_layer(lock));
-    }
-    router
+    locked_routes(&state.keys)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
         .layer(from_fn(frame::frame))
         .with_state(state)
+}
+
+fn locked_routes(keys: &Keys) -> Router<HttpState> {
+    let mut router = Router::new();
+    for route in route_table() {
+        let lock = from_fn_with_state((keys.clone(), route.role), auth::lock);
+        router = router.route(route.path, route.endpoint().route_layer(lock));
+    }
+    router
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_routes_are_in_each_others_way() {
+        // axum panics when they are.
+        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None });
+        assert!(router.has_routes());
+    }
 }

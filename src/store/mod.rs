@@ -49,6 +49,9 @@ pub enum StoreError {
     /// Another process has the file open.
     #[error("the store is open in another process")]
     InUse,
+    /// The engine was closed.
+    #[error("the store is closed")]
+    Closed,
     /// Written by a newer version.
     #[error("the store has format {found}, known are formats up to {FORMAT_VERSION}")]
     NewerFormat {
@@ -71,7 +74,8 @@ pub type TenantNames = Arc<RwLock<Vec<TenantId>>>;
 
 /// The open store.
 pub struct Store {
-    db: Database,
+    /// `None` once closed, so that the file is free for another process although readers still share the store.
+    db: RwLock<Option<Database>>,
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
@@ -128,23 +132,8 @@ impl Store {
                 (secret, store_id)
             }
         };
-        let store = Self { db, names: TenantNames::default(), secret, store_id };
-        store.load_names()?;
-        Ok(store)
-    }
-
-    fn load_names(&self) -> Result<(), StoreError> {
-        let read = self.db.begin_read()?;
-        let tenants = read.open_table(tables::TENANTS)?;
-        let mut names = self.names.write();
-        for row in tenants.iter()? {
-            let (number, bytes) = row?;
-            if number.value() as usize != names.len() {
-                return Err(StoreError::Damaged("tenant numbers have a gap"));
-            }
-            names.push(records::decode_tenant(bytes.value())?.tenant_id);
-        }
-        Ok(())
+        let names = TenantNames::new(RwLock::new(load_names(&db)?));
+        Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -164,13 +153,34 @@ impl Store {
 
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::new(self.db.begin_read()?, Arc::clone(&self.names)))
+        let db = self.db.read();
+        Ok(Snapshot::new(db.as_ref().ok_or(StoreError::Closed)?.begin_read()?, Arc::clone(&self.names)))
     }
 
     /// Starts the one write transaction; waits while another is open.
     pub fn begin(&self) -> Result<Transaction, StoreError> {
-        let mut write = self.db.begin_write()?;
+        let db = self.db.read();
+        let mut write = db.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
         write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         Ok(Transaction::new(write, Arc::clone(&self.names), self.secret))
     }
+
+    /// Closes the file. Whoever still shares the store gets [`StoreError::Closed`] from here on.
+    pub fn close(&self) {
+        self.db.write().take();
+    }
+}
+
+fn load_names(db: &Database) -> Result<Vec<TenantId>, StoreError> {
+    let read = db.begin_read()?;
+    let tenants = read.open_table(tables::TENANTS)?;
+    let mut names = Vec::new();
+    for row in tenants.iter()? {
+        let (number, bytes) = row?;
+        if number.value() as usize != names.len() {
+            return Err(StoreError::Damaged("tenant numbers have a gap"));
+        }
+        names.push(records::decode_tenant(bytes.value())?.tenant_id);
+    }
+    Ok(names)
 }

@@ -10,6 +10,7 @@ mod track_usage;
 mod types;
 mod verify;
 
+pub use record_usage::PendingOutcomes;
 pub use track_usage::{Success, Tracker};
 pub use types::*;
 

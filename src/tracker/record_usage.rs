@@ -1,5 +1,8 @@
 //! Recording: events in, receipts out.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use super::UsageTracker;
 use crate::domain::event::{EventOutcome, Rejection, UsageEvent};
 use crate::writer::{Incoming, Receipt, Recorded, WriteError};
@@ -52,14 +55,18 @@ pub struct PendingOutcomes {
 }
 
 impl PendingOutcomes {
-    /// Blocks this thread. Panics inside an async task: use [`PendingOutcomes::outcomes`] there.
+    /// Blocks this thread. Panics inside an async task: await it there.
     pub fn wait(self) -> Result<Vec<EventOutcome>, WriteError> {
         Ok(weave(self.recorded.wait()?.outcomes, self.invalid))
     }
+}
 
-    /// Waits without blocking the thread.
-    pub async fn outcomes(self) -> Result<Vec<EventOutcome>, WriteError> {
-        Ok(weave(self.recorded.await?.outcomes, self.invalid))
+impl Future for PendingOutcomes {
+    type Output = Result<Vec<EventOutcome>, WriteError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let recorded = ready!(Pin::new(&mut self.recorded).poll(context));
+        Poll::Ready(recorded.map(|recorded| weave(recorded.outcomes, std::mem::take(&mut self.invalid))))
     }
 }
 

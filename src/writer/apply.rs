@@ -138,11 +138,6 @@ impl Shadow {
         }
         snapshots
     }
-
-    /// Every state, by tenant number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &TenantState)> {
-        self.states.iter().enumerate().filter_map(|(place, state)| state.as_ref().map(|state| (place as u32, state)))
-    }
 }
 
 impl States for Shadow {

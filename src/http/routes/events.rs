@@ -51,6 +51,7 @@ async fn read_apart(bytes: Bytes, read: fn(&[u8]) -> Result<Submission, Fault>) 
     Ok(blocking(move || read(&bytes)).await??)
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a request, moved twice: a box would cost more")]
 enum Submission {
     One(EventDraft),
     Batch(Vec<Result<EventDraft, Fault>>),
@@ -76,9 +77,9 @@ async fn record_one(state: &HttpState, draft: EventDraft, ids: &Ids, queued: boo
         drop(receipt);
         return Ok(tally.finish_queued(1));
     }
-    match receipt.outcomes().await?.pop() {
+    match receipt.await?.pop() {
         Some(EventOutcome::Conflict) => {
-            Err(ApiError::new(StatusCode::CONFLICT, "event_conflict", CONFLICT).at_field("event_id"))
+            Err(ApiError::new(StatusCode::CONFLICT, "conflict", CONFLICT).at_field("event_id"))
         }
         Some(EventOutcome::Rejected(rejection)) => Err(rejection.into()),
         Some(outcome) => {
@@ -113,7 +114,7 @@ async fn record_batch(
         if queued {
             drop(receipt);
         } else {
-            tally.count_all(&places, receipt.outcomes().await?);
+            tally.count_all(&places, receipt.await?);
         }
     }
     if queued {

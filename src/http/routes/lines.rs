@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -18,6 +19,8 @@ use crate::writer::WriteError;
 const CHUNK_EVENTS: usize = 1_000;
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+/// A line longer than this ends its stream.
+const ENDLESS_BYTES: usize = 1024 * 1024;
 
 /// Records a stream; an index is a line's number from 0, empty lines counted. When it fails in the middle, what was
 /// committed stays, and the error's details say how much that is.
@@ -29,6 +32,10 @@ pub async fn record(state: &HttpState, mut body: Body, ids: &Ids, queued: bool) 
             lines.feed(piece);
             while let Some((index, line)) = lines.next() {
                 stream.take(index, line).await?;
+            }
+            if lines.is_endless() {
+                let message = format!("line {} goes on without an end: a line has at most 64 KiB", lines.next_index);
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", message));
             }
         }
         if let Some((index, line)) = lines.last() {
@@ -124,8 +131,10 @@ enum Line {
 #[derive(Default)]
 struct Lines {
     piece: Bytes,
+    /// The begun line; empty once it is too long.
     carried: Vec<u8>,
-    too_long: bool,
+    /// Bytes of the begun line so far, kept or not.
+    begun_bytes: usize,
     next_index: u64,
 }
 
@@ -139,46 +148,50 @@ impl Lines {
     fn next(&mut self) -> Option<(u64, Line)> {
         loop {
             let Some(end) = self.piece.iter().position(|byte| *byte == b'\n') else {
-                self.carry();
+                let rest = std::mem::take(&mut self.piece);
+                self.carry(&rest);
                 return None;
             };
             let line = self.piece.split_to(end);
             let _ = self.piece.split_to(1);
-            let whole = if self.carried.is_empty() && !self.too_long {
-                line
+            let found = if self.begun_bytes == 0 {
+                let bytes = line.len();
+                self.cut(line, bytes)
             } else {
-                let rest = std::mem::replace(&mut self.piece, line);
-                self.carry();
-                self.piece = rest;
-                std::mem::take(&mut self.carried).into()
+                self.carry(&line);
+                self.last()
             };
-            if let Some(found) = self.cut(whole) {
-                return Some(found);
+            if found.is_some() {
+                return found;
             }
         }
     }
 
     /// What stands after the last line end.
     fn last(&mut self) -> Option<(u64, Line)> {
-        let rest = std::mem::take(&mut self.carried);
-        if rest.is_empty() && !self.too_long { None } else { self.cut(rest.into()) }
+        let (line, bytes) = (std::mem::take(&mut self.carried), std::mem::take(&mut self.begun_bytes));
+        if bytes == 0 { None } else { self.cut(line.into(), bytes) }
     }
 
-    /// Keeps the rest of the piece for the line's end to come.
-    fn carry(&mut self) {
-        let rest = std::mem::take(&mut self.piece);
-        if self.too_long || self.carried.len() + rest.len() > LINE_BYTES_MAX {
-            self.too_long = true;
+    /// Whether the begun line is so long that its end is not worth waiting for.
+    fn is_endless(&self) -> bool {
+        self.begun_bytes > ENDLESS_BYTES
+    }
+
+    /// Keeps what is begun for the line's end to come.
+    fn carry(&mut self, rest: &[u8]) {
+        self.begun_bytes += rest.len();
+        if self.begun_bytes > LINE_BYTES_MAX {
             self.carried = Vec::new();
         } else {
-            self.carried.extend_from_slice(&rest);
+            self.carried.extend_from_slice(rest);
         }
     }
 
-    fn cut(&mut self, line: Bytes) -> Option<(u64, Line)> {
+    fn cut(&mut self, line: Bytes, bytes: usize) -> Option<(u64, Line)> {
         let index = self.next_index;
         self.next_index += 1;
-        if std::mem::take(&mut self.too_long) || line.len() > LINE_BYTES_MAX {
+        if bytes > LINE_BYTES_MAX {
             return Some((index, Line::TooLong));
         }
         (!line.trim_ascii().is_empty()).then_some((index, Line::Whole(line)))
@@ -225,6 +238,18 @@ mod tests {
         ] {
             assert_eq!(lines_of(&pieces), [(0, Some(1)), (1, None), (2, Some(1)), (3, Some(LINE_BYTES_MAX))]);
         }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_seen_and_not_kept() {
+        let mut lines = Lines::default();
+        for _ in 0..17 {
+            assert!(!lines.is_endless());
+            lines.feed(vec![b'x'; 64 * 1024].into());
+            assert_eq!(lines.next(), None);
+            assert!(lines.carried.len() <= LINE_BYTES_MAX);
+        }
+        assert!(lines.is_endless());
     }
 
     proptest! {

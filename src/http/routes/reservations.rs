@@ -6,7 +6,6 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::HttpState;
@@ -17,7 +16,7 @@ use super::super::wire::Fault;
 use super::super::wire::event::{BATCH_EVENTS_MAX, EventDraft};
 use super::super::wire::object::{INVALID_REQUEST, Object, read_array};
 use super::super::wire::quota::{DecisionJson, QuotaRequest};
-use super::super::wire::usage::RejectedEvent;
+use super::super::wire::usage::Settled;
 use super::events::Tally;
 use super::quota::{answer, status_of};
 use crate::domain::event::UsageEvent;
@@ -62,17 +61,6 @@ pub async fn reserve(State(state): State<HttpState>, uri: Uri, JsonBody(body): J
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
 }
 
-/// What settling answers: as events, and how it stood with the reservation.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Settled {
-    accepted: u64,
-    duplicates: u64,
-    rejected: Vec<RejectedEvent>,
-    rejected_total: u64,
-    overage: bool,
-    lapsed: bool,
-}
-
 /// `{events, tenant_id?}`. An event that cannot be read refuses the whole, so that nothing is given back for usage that is
 /// not recorded.
 pub async fn settle(
@@ -92,15 +80,7 @@ pub async fn settle(
     for (index, outcome) in outcome.outcomes.into_iter().enumerate() {
         tally.count(index as u64, outcome);
     }
-    let recorded = tally.finish();
-    Ok(Json(Settled {
-        accepted: recorded.accepted,
-        duplicates: recorded.duplicates,
-        rejected: recorded.rejected,
-        rejected_total: recorded.rejected_total,
-        overage: outcome.overage,
-        lapsed: outcome.lapsed,
-    }))
+    Ok(Json(Settled { recorded: tally.finish(), overage: outcome.overage, lapsed: outcome.lapsed }))
 }
 
 fn read_settle(json: &[u8]) -> Result<(Option<TenantId>, Vec<UsageEvent>), ApiError> {

@@ -40,16 +40,22 @@ pub async fn events(
     PathTenant(tenant_id): PathTenant,
     uri: Uri,
 ) -> Result<Json<EventRows>, ApiError> {
-    let params = Params::read(&uri, &["startDate", "endDate", "event_type", "limit", "cursor"])?;
+    let params = Params::read(&uri, &["startDate", "endDate", "event_type", "eventType", "limit", "cursor"])?;
     let limit = params.limit(PAGE_EVENTS, PAGE_EVENTS_MAX)?;
-    let event_type = params.get("event_type").map(str::to_owned);
+    // The column's spelling, and the one of the other parameters.
+    let event_type = params.get("event_type").or(params.get("eventType")).map(str::to_owned);
     if event_type.as_ref().is_some_and(|kind| kind.is_empty() || kind.chars().count() > 50) {
         return Err(ApiError::parameter("event_type", "must be 1 to 50 characters"));
     }
     // A cursor is for the filters as they were given; the range they meant at the first page travels in it.
     let filter = |name| params.get(name).unwrap_or_default().to_owned();
-    let scope =
-        ["events".to_owned(), tenant_id.to_string(), filter("startDate"), filter("endDate"), filter("event_type")];
+    let scope = [
+        "events".to_owned(),
+        tenant_id.to_string(),
+        filter("startDate"),
+        filter("endDate"),
+        event_type.clone().unwrap_or_default(),
+    ];
     let key = state.engine.cursor_key();
     let query = match params.get("cursor") {
         None => {

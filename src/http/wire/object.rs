@@ -41,6 +41,11 @@ impl<'a> Object<'a> {
         Some(self.fields.swap_remove(place).1)
     }
 
+    /// Whether a field was sent and is not read yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
     /// A field of any shape; null counts as absent.
     pub fn value<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>, Fault> {
         let Some(raw) = self.take(name) else { return Ok(None) };
@@ -133,7 +138,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 }
 
 /// Splits a JSON array into its elements, at most `max`.
-pub fn read_array<'a>(bytes: &'a [u8], max: usize) -> Result<Vec<&'a RawValue>, Fault> {
+pub fn read_array(bytes: &[u8], max: usize) -> Result<Vec<&RawValue>, Fault> {
     struct Bounded(usize);
     impl<'de> Visitor<'de> for Bounded {
         type Value = Option<Vec<&'de RawValue>>;

@@ -56,6 +56,9 @@ impl QuotaRequest {
                 return Err(Fault::field(INVALID_REQUEST, "items", "and quota_type cannot be given together"));
             }
             Some(items) => (read_items(items)?, None),
+            None if !object.has("quota_type") => {
+                return Err(Fault::field(INVALID_REQUEST, "items", "is required, or quota_type and amount"));
+            }
             None => {
                 let item = read_item(object)?;
                 (vec![item], Some(item.quota_type))
@@ -342,7 +345,8 @@ mod tests {
             (item(r#""quota_type":"cost","amount":1e-16"#), INVALID_REQUEST, "amount"),
             (item(r#""quota_type":"tokens""#), INVALID_REQUEST, "amount"),
             (item(r#""quota_type":"words","amount":1"#), "unknown_quota_type", "quota_type"),
-            (item(r#""amount":1"#), INVALID_REQUEST, "quota_type"),
+            (item(r#""amount":1"#), INVALID_REQUEST, "items"),
+            (item(r#""items":[{"amount":1}]"#), INVALID_REQUEST, "quota_type"),
             (item(r#""items":[]"#), INVALID_REQUEST, "items"),
             (item(r#""items":{}"#), INVALID_REQUEST, "items"),
             (item(&format!(r#""items":[{}]"#, vec!["1"; 17].join(","))), INVALID_REQUEST, "items"),

@@ -226,7 +226,8 @@ pub struct Recorded {
     pub duplicates: u64,
     /// At most [`REJECTED_LISTED_MAX`] of what was not recorded.
     pub rejected: Vec<RejectedEvent>,
-    /// How many were not recorded.
+    /// How many were not recorded; left out when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rejected_total: u64,
 }
 
@@ -237,8 +238,25 @@ pub struct Queued {
     pub queued: u64,
     /// At most [`REJECTED_LISTED_MAX`] of what was not queued.
     pub rejected: Vec<RejectedEvent>,
-    /// How many were not queued.
+    /// How many were not queued; left out when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rejected_total: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What settling answers: as events, and how it stood with the reservation.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Settled {
+    /// Of the events.
+    #[serde(flatten)]
+    pub recorded: Recorded,
+    /// Whether more was recorded than was reserved, or the reservation was released before.
+    pub overage: bool,
+    /// Whether the reservation had lapsed.
+    pub lapsed: bool,
 }
 
 /// The most rejected events an answer lists; their number is always whole.
