@@ -119,6 +119,9 @@ impl Report {
             show::print(json!({"files": files, "total": total}));
             return;
         }
+        if self.files.is_empty() {
+            return;
+        }
         let mut table = show::table(&["file", "lines", "accepted", "duplicates", "rejected", "events/s"]);
         for file in &self.files {
             show::row(&mut table, file.cells());
