@@ -114,7 +114,8 @@ impl TenantState {
     }
 }
 
-/// Whether any type was charged above what was reserved of it.
+/// Whether any type was charged above what was reserved of it. A type that was not reserved at all is recorded as ever:
+/// who reserves tokens alone does not run over by the one api_call that used them.
 fn exceeds(charges: &Charges, reserved: &Charges) -> bool {
-    charges.iter().zip(reserved).any(|(charge, reserved)| charge > reserved)
+    charges.iter().zip(reserved).any(|(charge, reserved)| *reserved > 0 && charge > reserved)
 }

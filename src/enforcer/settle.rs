@@ -6,7 +6,7 @@ use super::{EnforceError, QuotaEnforcer, SettleOutcome};
 use crate::counters::{Found, Released, TenantSlot};
 use crate::domain::event::UsageEvent;
 use crate::domain::tenant::TenantId;
-use crate::writer::{Receipt, Recorded, SettleTarget};
+use crate::writer::{Receipt, Recorded, SettleTarget, WriteError};
 
 /// The most events one settlement records.
 const MAX_SETTLED_EVENTS: usize = 10_000;
@@ -70,7 +70,7 @@ impl QuotaEnforcer {
             event.validate()?;
         }
         let shared = self.writer.shared();
-        let incoming = events.into_iter().map(|event| shared.prepare(event)).collect();
+        let incoming = shared.prepare(events).map_err(WriteError::from)?;
         let target = SettleTarget { slot, reservation_id: reservation_id.to_owned() };
         Ok(self.writer.record(incoming, Some(target), false)?)
     }

@@ -11,7 +11,7 @@ use super::StoreError;
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
 use super::columns::{MAX_EVENTS_IN_BLOCK, StoredEvent, put_events, read_events};
 use super::id_column::{IdColumn, put_ids};
-use crate::domain::event::{EventId, IdKey};
+use crate::domain::event::IdKey;
 use crate::domain::tenant::TenantId;
 
 /// redb rounds a value up to 4 KiB x 2^k; a block plus its page's overhead stays just below one of 32 KiB.
@@ -132,11 +132,6 @@ impl<'a> Block<'a> {
             start += count;
         }
         0..0
-    }
-
-    /// Whether the tenant may have an event of this id here; `false` is sure.
-    pub(super) fn may_hold(&self, tenant_no: u32, id: &EventId) -> bool {
-        self.ids.may_hold(self.places_of(tenant_no), id)
     }
 
     /// Each id's tenant number and the part of it that is known without inflating.

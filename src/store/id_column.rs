@@ -148,12 +148,6 @@ impl IdColumn {
         Ok(Self { ids })
     }
 
-    /// Whether an id at one of the places in `range` can be `id`: sure for texts and plain UUIDs, 1 in 2^74 for UUIDv7.
-    pub(super) fn may_hold(&self, range: std::ops::Range<usize>, id: &EventId) -> bool {
-        let wanted = id.key();
-        self.ids.get(range).unwrap_or_default().iter().any(|partial| partial.key() == wanted)
-    }
-
     /// The part of each id that is known without inflating, by which ids are hashed.
     pub(super) fn keys(&self) -> impl Iterator<Item = IdKey<'_>> {
         self.ids.iter().map(PartialId::key)

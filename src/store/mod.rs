@@ -31,7 +31,7 @@ pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
 pub use records::{Checkpoint, HourMark, RealtimeCut, RunInfo};
 pub use segments::{PreparedRun, prepare_runs};
-pub use snapshot::{Snapshot, TenantEvents};
+pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;
 pub use transaction::Transaction;
 

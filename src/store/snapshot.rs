@@ -13,13 +13,30 @@ use super::records::{self, Checkpoint, HourMark, RealtimeCut, RunInfo};
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
-use crate::domain::event::{EventId, IdKey};
+use crate::domain::event::IdKey;
 use crate::domain::quota::QuotaSnapshot;
 use crate::domain::quota::{Denial, Plan};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
 
 type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
+type BlockRow<'t> = Result<
+    (redb::AccessGuard<'t, (u64, u32, u32)>, redb::AccessGuard<'t, &'static [u8]>),
+    redb::StorageError,
+>;
+
+/// Names a segment block for as long as the store lives: a merge gives its blocks new names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockKey {
+    /// The UTC day.
+    pub day: u32,
+    /// The run.
+    pub run: u64,
+    /// The block's first tenant number.
+    pub first_tenant: u32,
+    /// Its place in the run.
+    pub block: u32,
+}
 
 /// A read transaction with the product's words.
 pub struct Snapshot {
@@ -144,21 +161,11 @@ impl Snapshot {
         }
     }
 
-    /// Calls `see` with the bytes of each block of a run that may hold events of the tenant.
-    fn blocks_of(
-        table: &DayTable,
-        run: u64,
-        tenant_no: u32,
-        mut see: impl FnMut(Block<'_>) -> Result<ControlFlow<()>, StoreError>,
-    ) -> Result<ControlFlow<()>, StoreError> {
+    /// The blocks of a run that may hold events of the tenant.
+    fn rows_of<'t>(table: &'t DayTable, run: u64, tenant_no: u32) -> Result<impl Iterator<Item = BlockRow<'t>>, StoreError> {
         // A block is keyed by its first tenant: the tenant may begin inside the last block that starts before it.
         let before = table.range((run, 0, 0)..(run, tenant_no, 0))?.next_back();
-        for row in before.into_iter().chain(table.range((run, tenant_no, 0)..=(run, tenant_no, u32::MAX))?) {
-            if see(Block::read(row?.1.value())?)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+        Ok(before.into_iter().chain(table.range((run, tenant_no, 0)..=(run, tenant_no, u32::MAX))?))
     }
 
     /// A tenant's filed events whose time is in `from..to`, all within UTC day `day`.
@@ -176,44 +183,40 @@ impl Snapshot {
             if info.last_time < from.micros() || info.first_time >= to.micros() {
                 continue;
             }
-            let _all = Self::blocks_of(&table, run, tenant_no, |block| {
+            for row in Self::rows_of(&table, run, tenant_no)? {
+                let (_, bytes) = row?;
+                let block = Block::read(bytes.value())?;
                 let places = block.places_of(tenant_no);
                 if !places.is_empty() && block.span.1 >= from.micros() && block.span.0 < to.micros() {
                     let wanted = block.events(&name)?.into_iter().skip(places.start).take(places.len());
                     events.extend(wanted.filter(|event| (from..to).contains(&event.event_timestamp)));
                 }
-                Ok(ControlFlow::Continue(()))
-            })?;
+            }
         }
         Ok(events)
     }
 
-    /// The tenant's filed event with this id, on one of `days`.
-    pub fn find_event(
-        &self,
-        days: impl IntoIterator<Item = u32>,
-        tenant_no: u32,
-        id: &EventId,
-    ) -> Result<Option<StoredEvent>, StoreError> {
-        let name = |number| self.name(number);
-        for day in days {
-            let Some(table) = self.day_table(day)? else { continue };
-            for (_, run, _) in self.runs(day..=day)? {
-                let mut found = None;
-                let _stopped = Self::blocks_of(&table, run, tenant_no, |block| {
-                    if block.may_hold(tenant_no, id) {
-                        let places = block.places_of(tenant_no);
-                        let mut of_tenant = block.events(&name)?.into_iter().skip(places.start).take(places.len());
-                        found = of_tenant.find(|event| event.event_id == *id);
-                    }
-                    Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                })?;
-                if found.is_some() {
-                    return Ok(found);
-                }
+    /// The blocks of a day that may hold events of this tenant, without looking into them.
+    pub fn blocks_with_tenant(&self, day: u32, tenant_no: u32) -> Result<Vec<BlockKey>, StoreError> {
+        let mut keys = Vec::new();
+        let Some(table) = self.day_table(day)? else { return Ok(keys) };
+        for (_, run, _) in self.runs(day..=day)? {
+            for row in Self::rows_of(&table, run, tenant_no)? {
+                let (run, first_tenant, block) = row?.0.value();
+                keys.push(BlockKey { day, run, first_tenant, block });
             }
         }
-        Ok(None)
+        Ok(keys)
+    }
+
+    /// Every event of a block; none when it is gone.
+    pub fn block_events(&self, key: BlockKey) -> Result<Vec<StoredEvent>, StoreError> {
+        let Some(table) = self.day_table(key.day)? else { return Ok(Vec::new()) };
+        let name = |number| self.name(number);
+        match table.get((key.run, key.first_tenant, key.block))? {
+            Some(bytes) => Block::read(bytes.value())?.events(&name),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Every filed event of a day with `first_entry <= entry id` and a time in `from..to`, block by block.

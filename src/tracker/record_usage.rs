@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::UsageTracker;
 use crate::domain::event::{EventOutcome, Rejection, UsageEvent};
-use crate::writer::{Incoming, Receipt, Recorded, WriteError};
+use crate::writer::{Receipt, Recorded, WriteError};
 
 /// The most events of one submission, which is one commit.
 pub const MAX_EVENTS_PER_SUBMISSION: usize = 10_000;
@@ -26,7 +26,7 @@ impl UsageTracker {
     fn submit(&self, events: Vec<UsageEvent>, wait: bool) -> Result<PendingOutcomes, WriteError> {
         let shared = self.writer.shared();
         let mut invalid = Vec::new();
-        let mut incoming: Vec<Incoming> = Vec::with_capacity(events.len());
+        let mut valid: Vec<UsageEvent> = Vec::with_capacity(events.len());
         for (place, event) in events.into_iter().enumerate() {
             if place >= MAX_EVENTS_PER_SUBMISSION {
                 let message = "a submission holds at most 10,000 events: send the rest in another".to_owned();
@@ -34,13 +34,13 @@ impl UsageTracker {
             } else if let Err(error) = event.validate() {
                 invalid.push((place, Rejection { code: "invalid_event", message: error.to_string() }));
             } else {
-                incoming.push(shared.prepare(event));
+                valid.push(event);
             }
         }
-        let recorded = if incoming.is_empty() {
+        let recorded = if valid.is_empty() {
             Receipt::ready(Ok(Recorded { outcomes: Vec::new(), settled: None }))
         } else {
-            self.writer.record(incoming, None, wait)?
+            self.writer.record(shared.prepare(valid)?, None, wait)?
         };
         Ok(PendingOutcomes { recorded, invalid })
     }

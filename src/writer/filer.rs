@@ -25,6 +25,8 @@ const EVENTS_PER_SAVE: u64 = 500_000;
 const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 /// A day with more runs than this is merged into one.
 const RUNS_PER_DAY: usize = 8;
+/// Marks the number of a run that was merged from others; a filing's run has the number of its last commit.
+const MERGED_RUN: u64 = 1 << 63;
 
 pub(super) struct Filer {
     writer: Weak<Writer>,
@@ -180,7 +182,8 @@ impl Filer {
         }
         let mut events = Vec::new();
         snapshot.day_events(day, 0, Timestamp::default(), Timestamp::MAX, |stored| events.push(stored))?;
-        let run = runs.iter().max().copied().unwrap_or(0);
+        // A number of its own: whoever remembers a block by its name must not find another one under it.
+        let run = runs.iter().max().map_or(0, |newest| newest | MERGED_RUN);
         let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
         drop(snapshot);
         writer.publish(Publication { run, merged: Some((runs, merged)), ..Publication::default() })?;

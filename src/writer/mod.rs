@@ -8,6 +8,7 @@
 mod apply;
 mod command;
 mod denials;
+mod filed_ids;
 mod filer;
 mod receipt;
 mod shared;

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use crate::store::StoreError;
+
 /// Why something could not be made durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
@@ -18,6 +20,13 @@ pub enum WriteError {
     /// The store has failed or is closed. Nothing was recorded.
     #[error("the storage is not available: {0}")]
     Unavailable(String),
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Unavailable(format!("{error}{cause}"))
+    }
 }
 
 /// Resolves once the commit it stands for is on disk and counted.

@@ -7,15 +7,16 @@ use arc_swap::ArcSwap;
 use chrono_tz::Tz;
 
 use super::denials::DenialBook;
+use super::filed_ids::FiledIds;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
-use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, Plan};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
-use crate::store::Store;
+use crate::store::{Snapshot, Store, StoreError};
 
 /// What the engine does with tenants and old events.
 #[derive(Clone, Debug)]
@@ -83,6 +84,8 @@ pub struct Shared {
     pub identity: Identity,
     /// Keys content digests.
     pub content_key: u64,
+    /// Looks ids up among the filed events.
+    pub filed_ids: FiledIds,
 }
 
 impl Shared {
@@ -96,16 +99,44 @@ impl Shared {
         now.plus_micros(-i64::from(self.policies.realtime_days) * MICROS_PER_DAY)
     }
 
-    /// Makes an event ready for the writer: what can be done on the caller's thread is done here.
-    pub fn prepare(&self, mut event: UsageEvent) -> Incoming {
-        let slot = self.counters.get(&event.tenant_id);
-        let content = content_digest(&event, self.content_key);
-        let (id, given) = match event.event_id.take() {
-            Some(id) => (id, Some(())),
-            None => (EventId::Uuid(crate::ids::new_uuid_v7(self.clock.now())), None),
+    /// Makes events ready for the writer: what can be done on the caller's thread is done here.
+    pub fn prepare(&self, events: Vec<UsageEvent>) -> Result<Vec<Incoming>, StoreError> {
+        let now = self.clock.now();
+        let mut snapshot = None;
+        let mut incoming = Vec::with_capacity(events.len());
+        for mut event in events {
+            let slot = self.counters.get(&event.tenant_id);
+            let content = content_digest(&event, self.content_key);
+            let given = event.event_id.take();
+            let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id.key()));
+            let filed_content = match (hash, &slot) {
+                (Some(hash), Some(slot)) => self.filed_content(&mut snapshot, (slot.no, &event.tenant_id), hash, now)?,
+                _ => None,
+            };
+            let id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
+            incoming.push(Incoming { slot, event, id, hash, content, filed_content });
+        }
+        Ok(incoming)
+    }
+
+    /// The content under which the tenant's id was filed, if it was. `snapshot` is opened for the first that may be.
+    pub(super) fn filed_content(
+        &self,
+        snapshot: &mut Option<Snapshot>,
+        tenant: (u32, &TenantId),
+        hash: IdHash,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let days = self.oldest_kept(now).day()..=now.plus_micros(MAX_AHEAD_MICROS).day();
+        let days = self.fingerprints.days_of(hash.fingerprint(), days);
+        if days.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = match snapshot {
+            Some(snapshot) => snapshot,
+            None => snapshot.insert(self.store.snapshot()?),
         };
-        let hash = given.map(|()| self.identity.hash(&event.tenant_id, id.key()));
-        Incoming { slot, event, id, hash, content }
+        self.filed_ids.content_of(snapshot, tenant, hash, days, (&self.identity, self.content_key))
     }
 }
 
@@ -121,6 +152,8 @@ pub struct Incoming {
     pub hash: Option<IdHash>,
     /// The digest of the caller's fields.
     pub content: u64,
+    /// The content under which the id is filed already.
+    pub filed_content: Option<u64>,
 }
 
 impl Incoming {

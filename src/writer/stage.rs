@@ -14,7 +14,6 @@ use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantSta
 use crate::domain::time::Timestamp;
 use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
-use crate::rules::content::content_digest;
 use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredEvent};
 
 /// The numbers that go on from commit to commit.
@@ -113,22 +112,23 @@ impl<'a> Stage<'a> {
     }
 
     fn record_one(&mut self, incoming: Incoming) -> Result<EventOutcome, StoreError> {
+        let now = self.commit.committed_at;
+        let event_timestamp = incoming.event.event_timestamp.unwrap_or(now);
+        // A repeat is a repeat however old it is by now: look for it before looking at the clock.
+        if let Some(hash) = incoming.hash
+            && let Some(known) = self.known_content(&incoming, hash)?
+        {
+            let same = known == incoming.content;
+            return Ok(if same { EventOutcome::Duplicate } else { EventOutcome::Conflict });
+        }
+        // Before the tenant: an event that is not taken registers nobody.
+        if let Some(rejection) = self.time_rejection(event_timestamp) {
+            return Ok(EventOutcome::Rejected(rejection));
+        }
         let tenant_no = match self.tenant_of(&incoming) {
             Ok(tenant_no) => tenant_no,
             Err(rejection) => return Ok(EventOutcome::Rejected(rejection)),
         };
-        let now = self.commit.committed_at;
-        let event_timestamp = incoming.event.event_timestamp.unwrap_or(now);
-        // A repeat is a repeat however old it is by now: look for it before looking at the clock.
-        if let Some(hash) = incoming.hash {
-            if let Some(known) = self.known_content(tenant_no, &incoming, hash)? {
-                let same = known == incoming.content;
-                return Ok(if same { EventOutcome::Duplicate } else { EventOutcome::Conflict });
-            }
-        }
-        if let Some(rejection) = self.time_rejection(event_timestamp) {
-            return Ok(EventOutcome::Rejected(rejection));
-        }
         if let Some(hash) = incoming.hash {
             self.staged_ids.insert(hash, incoming.content);
         }
@@ -167,26 +167,21 @@ impl<'a> Stage<'a> {
     }
 
     /// The content under which this id is known: in this commit, in memory, or on disk.
-    fn known_content(&mut self, tenant_no: u32, incoming: &Incoming, hash: IdHash) -> Result<Option<u64>, StoreError> {
+    fn known_content(&mut self, incoming: &Incoming, hash: IdHash) -> Result<Option<u64>, StoreError> {
+        if incoming.filed_content.is_some() {
+            return Ok(incoming.filed_content);
+        }
         if let Some(content) = self.staged_ids.get(&hash) {
             return Ok(Some(*content));
         }
         if let Some(content) = self.shared.live.read().content_of(&hash) {
             return Ok(Some(content));
         }
+        // Filed since the caller looked; without a tenant there is nothing filed.
+        let slot = incoming.slot.clone().or_else(|| self.shared.counters.get(incoming.tenant_id()));
+        let Some(slot) = slot else { return Ok(None) };
         let now = self.commit.committed_at;
-        let days = self.shared.oldest_kept(now).day()..=now.plus_micros(MAX_AHEAD_MICROS).day();
-        let days = self.shared.fingerprints.days_of(hash.fingerprint(), days);
-        if days.is_empty() {
-            return Ok(None);
-        }
-        let snapshot = match self.snapshot.take() {
-            Some(snapshot) => snapshot,
-            None => self.shared.store.snapshot()?,
-        };
-        let found = snapshot.find_event(days, tenant_no, &incoming.id)?;
-        self.snapshot = Some(snapshot);
-        Ok(found.map(|stored| content_digest(&stored.event, self.shared.content_key)))
+        self.shared.filed_content(&mut self.snapshot, (slot.no, incoming.tenant_id()), hash, now)
     }
 
     fn tenant_of(&mut self, incoming: &Incoming) -> Result<u32, Rejection> {

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::apply::{LiveStates, Shadow, apply};
 use super::denials::DenialBook;
+use super::filed_ids::FiledIds;
 use super::shared::{PlanBook, Policies, Shared};
 use super::stage::Numbers;
 use crate::clock::Clock;
@@ -74,6 +75,7 @@ pub(crate) fn start(
         denials: DenialBook::default(),
         identity,
         content_key: keys.content,
+        filed_ids: FiledIds::default(),
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
 }

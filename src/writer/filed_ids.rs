@@ -1,0 +1,88 @@
+//! Looks ids up among the filed events, on the caller's thread, so that the writer need not.
+//!
+//! A hit in the fingerprint table names a day; the blocks of that day that may hold the tenant are read once and then
+//! remembered as hash and content, since repeats come in company: a client sends a whole batch again, an import runs twice.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::domain::tenant::TenantId;
+use crate::live::{IdHash, Identity};
+use crate::rules::content::content_digest;
+use crate::store::{BlockKey, Snapshot, StoreError};
+
+/// Blocks remembered: about 100 KiB each when full of small events.
+const BLOCKS_MAX: usize = 96;
+
+/// What a block holds: content digests by id.
+type BlockIds = Arc<HashMap<IdHash, u64>>;
+
+/// The blocks looked into last.
+#[derive(Default)]
+pub struct FiledIds {
+    blocks: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    blocks: HashMap<BlockKey, (BlockIds, u64)>,
+    clock: u64,
+}
+
+impl FiledIds {
+    /// The content under which the tenant's id was filed on one of `days`.
+    pub(super) fn content_of(
+        &self,
+        snapshot: &Snapshot,
+        tenant: (u32, &TenantId),
+        hash: IdHash,
+        days: Vec<u32>,
+        keys: (&Identity, u64),
+    ) -> Result<Option<u64>, StoreError> {
+        for day in days {
+            for block in snapshot.blocks_with_tenant(day, tenant.0)? {
+                let ids = match self.remembered(block) {
+                    Some(ids) => ids,
+                    None => self.read(snapshot, block, keys)?,
+                };
+                if let Some(content) = ids.get(&hash) {
+                    return Ok(Some(*content));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn remembered(&self, block: BlockKey) -> Option<BlockIds> {
+        let mut remembered = self.blocks.lock();
+        remembered.clock += 1;
+        let clock = remembered.clock;
+        let (ids, used) = remembered.blocks.get_mut(&block)?;
+        *used = clock;
+        Some(Arc::clone(ids))
+    }
+
+    fn read(
+        &self,
+        snapshot: &Snapshot,
+        block: BlockKey,
+        (identity, content_key): (&Identity, u64),
+    ) -> Result<BlockIds, StoreError> {
+        let events = snapshot.block_events(block)?.into_iter();
+        let ids = events.map(|stored| {
+            let hash = identity.hash(&stored.event.tenant_id, stored.event_id.key());
+            (hash, content_digest(&stored.event, content_key))
+        });
+        let ids: BlockIds = Arc::new(ids.collect());
+        let mut remembered = self.blocks.lock();
+        if remembered.blocks.len() >= BLOCKS_MAX {
+            let oldest = remembered.blocks.iter().min_by_key(|(_, (_, used))| *used).map(|(block, _)| *block);
+            oldest.map(|block| remembered.blocks.remove(&block));
+        }
+        let clock = remembered.clock;
+        remembered.blocks.insert(block, (Arc::clone(&ids), clock));
+        Ok(ids)
+    }
+}
