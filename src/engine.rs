@@ -182,10 +182,11 @@ impl Metergate {
                     let settled = now.plus_micros(-10 * crate::domain::time::MICROS_PER_MINUTE).hour();
                     live.filed_deltas() > UNFOLDED_MAX || live.first_moving_hour().is_some_and(|hour| hour < settled)
                 };
-                if due && writer.failure().is_none() {
-                    if let Err(error) = tracker.aggregate_usage_metrics(None) {
-                        tracing::error!(%error, "the aggregation failed; it is tried again");
-                    }
+                if due
+                    && writer.failure().is_none()
+                    && let Err(error) = tracker.aggregate_usage_metrics(None)
+                {
+                    tracing::error!(%error, "the aggregation failed; it is tried again");
                 }
             }
         };

@@ -74,7 +74,8 @@ fn every_route_is_in_the_readme() {
 
 #[test]
 fn every_route_of_the_readme_exists() {
-    let routes: Vec<String> = http::route_table().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    let routes: Vec<String> =
+        http::route_table().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
     let methods = ["GET ", "POST ", "PUT ", "DELETE ", "PATCH "];
     let shown = inline_code(README).into_iter().filter(|code| methods.iter().any(|method| code.starts_with(method)));
     let unknown: Vec<&str> = shown.filter(|code| !routes.iter().any(|route| route == code)).collect();
@@ -95,7 +96,8 @@ fn every_setting_is_in_the_readme() {
 fn every_environment_variable_is_in_the_readme() {
     let mut names = BTreeSet::new();
     variables_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
-    names.extend(config::settings_table().iter().map(|setting| setting.env.to_string()).filter(|name| !name.is_empty()));
+    names
+        .extend(config::settings_table().iter().map(|setting| setting.env.to_string()).filter(|name| !name.is_empty()));
     assert!(names.contains("METERGATE_DATA_DIR"), "no variables were found");
     let missing: Vec<String> =
         names.into_iter().filter(|name| !TEST_VARIABLES.contains(&name.as_str()) && !mentions(README, name)).collect();

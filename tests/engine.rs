@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use metergate::Metergate;
 use metergate::clock::Clock;
 use metergate::config::EngineSettings;
 use metergate::domain::event::{EventOutcome, UsageEvent};
@@ -13,7 +14,6 @@ use metergate::domain::tenant::TenantId;
 use metergate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, PeriodType, Timestamp};
 use metergate::enforcer::ReserveRequest;
 use metergate::tracker::{ConsumerMetric, EventQuery};
-use metergate::Metergate;
 
 const NOON: &str = "2026-11-24T12:00:00Z";
 
@@ -110,7 +110,9 @@ fn a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once() {
     let (engine, _clock) = open(folder.path(), now);
     let tracker = engine.usage_tracker();
     let batch = |from: u64, to: u64| -> Vec<UsageEvent> {
-        (from..to).map(|n| event("acme", &format!("e{n}"), now.plus_micros(-(n as i64) * MICROS_PER_SECOND), n)).collect()
+        (from..to)
+            .map(|n| event("acme", &format!("e{n}"), now.plus_micros(-(n as i64) * MICROS_PER_SECOND), n))
+            .collect()
     };
     tracker.record_blocking(batch(0, 500)).unwrap();
     tracker.aggregate_usage_metrics(None).unwrap();
@@ -167,7 +169,8 @@ fn retention_removes_a_bounded_span_keeps_the_rows_and_forgets_the_ids() {
     tracker.aggregate_usage_metrics(None).unwrap();
     let first = tracker.cleanup_old_realtime_events().unwrap();
     assert_eq!((first.rows_removed, first.cut), (10, start.plus_micros(MICROS_PER_DAY)));
-    let query = EventQuery { from: Timestamp::default(), to: Timestamp::MAX, event_type: None, limit: 100, after: None };
+    let query =
+        EventQuery { from: Timestamp::default(), to: Timestamp::MAX, event_type: None, limit: 100, after: None };
     assert_eq!(tracker.get_tenant_events(&acme, &query).unwrap().events.len(), 20);
     let daily = |engine: &Metergate| {
         let rows = all_rows(engine, "acme").into_iter();
@@ -198,7 +201,8 @@ fn pages_neither_skip_nor_repeat_while_events_arrive_and_are_filed() {
     let acme = tenant("acme");
     let time = |n: i64| now.plus_micros(-(n / 3) * MICROS_PER_HOUR);
     tracker.record_blocking((0..100).map(|n| event("acme", &format!("e{n}"), time(n), 1)).collect()).unwrap();
-    let mut query = EventQuery { from: Timestamp::default(), to: Timestamp::MAX, event_type: None, limit: 7, after: None };
+    let mut query =
+        EventQuery { from: Timestamp::default(), to: Timestamp::MAX, event_type: None, limit: 7, after: None };
     let mut seen = Vec::new();
     loop {
         let page = tracker.get_tenant_events(&acme, &query).unwrap();

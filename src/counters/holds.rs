@@ -140,7 +140,7 @@ impl Holds {
                     place -= 1;
                 }
                 let last = place == self.anonymous.len();
-                let regular = place == 0 && last || last && self.regular_until <= hold.expires_at;
+                let regular = last && (place == 0 || self.regular_until <= hold.expires_at);
                 self.anonymous.insert(place, Anonymous { number: *number, hold, regular });
                 if regular {
                     self.regular_until = hold.expires_at;

@@ -216,7 +216,7 @@ fn run(operations: &[Operation]) {
                         Settled { found: Found::Unknown, overage: true, lapsed: false }
                     }
                     Some(hold) => {
-                        let over = amounts.iter().zip(&hold.amounts).any(|(charge, held)| charge > held);
+                        let over = amounts.iter().zip(&hold.amounts).any(|(charge, held)| *held > 0 && charge > held);
                         let granted_at = hold.granted_at;
                         let (found, overage, lapsed) = match hold.stage {
                             Stage::Open => (Found::Open, over, false),

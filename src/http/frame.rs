@@ -53,7 +53,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     match headers.get(REQUEST_ID).filter(sane) {
         Some(given) => given.clone(),
         // The text of a UUID is a header value.
-        None => HeaderValue::from_str(&crate::ids::new_request_id().to_string()).unwrap_or(HeaderValue::from_static("-")),
+        None => {
+            HeaderValue::from_str(&crate::ids::new_request_id().to_string()).unwrap_or(HeaderValue::from_static("-"))
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Partition {
     }
 
     fn line_of(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.lines.len() as u128 >> HASH_BITS) as usize
+        ((u128::from(hash) * self.lines.len() as u128) >> HASH_BITS) as usize
     }
 
     /// The hash of an entry, from the line it stands in.

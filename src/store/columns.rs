@@ -76,7 +76,7 @@ pub(super) fn put_events<'a>(
     let count = events.clone().count();
     let mut values: Vec<u64> = Vec::with_capacity(count);
 
-    values.extend(events.clone().map(|stored| flags_of(stored)));
+    values.extend(events.clone().map(flags_of));
     put_planes(out, &values);
 
     put_times(out, events.clone().map(|stored| stored.event_timestamp.micros()), &mut values);

@@ -29,7 +29,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
-pub use records::{Checkpoint, HourMark, RealtimeCut, RunInfo};
+pub use records::{Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;

@@ -9,21 +9,18 @@ use super::block::Block;
 use super::columns::StoredEvent;
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, RowTotals, RowsBlock};
-use super::records::{self, Checkpoint, HourMark, RealtimeCut, RunInfo};
+use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
 use crate::domain::event::IdKey;
-use crate::domain::quota::QuotaSnapshot;
-use crate::domain::quota::{Denial, Plan};
+use crate::domain::quota::{Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
 
 type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
-type BlockRow<'t> = Result<
-    (redb::AccessGuard<'t, (u64, u32, u32)>, redb::AccessGuard<'t, &'static [u8]>),
-    redb::StorageError,
->;
+type BlockRow<'t> =
+    Result<(redb::AccessGuard<'t, (u64, u32, u32)>, redb::AccessGuard<'t, &'static [u8]>), redb::StorageError>;
 
 /// Names a segment block for as long as the store lives: a merge gives its blocks new names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,7 +159,11 @@ impl Snapshot {
     }
 
     /// The blocks of a run that may hold events of the tenant.
-    fn rows_of<'t>(table: &'t DayTable, run: u64, tenant_no: u32) -> Result<impl Iterator<Item = BlockRow<'t>>, StoreError> {
+    fn rows_of<'t>(
+        table: &'t DayTable,
+        run: u64,
+        tenant_no: u32,
+    ) -> Result<impl Iterator<Item = BlockRow<'t>>, StoreError> {
         // A block is keyed by its first tenant: the tenant may begin inside the last block that starts before it.
         let before = table.range((run, 0, 0)..(run, tenant_no, 0))?.next_back();
         Ok(before.into_iter().chain(table.range((run, tenant_no, 0)..=(run, tenant_no, u32::MAX))?))
@@ -259,8 +260,8 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The filed denials of a day, as (tenant number, entry id, denial).
-    pub fn day_denials(&self, day: u32) -> Result<Vec<(u32, u64, Denial)>, StoreError> {
+    /// The filed denials of a day.
+    pub fn day_denials(&self, day: u32) -> Result<Vec<FiledDenial>, StoreError> {
         let table = self.read.open_table(tables::DENIALS)?;
         let mut denials = Vec::new();
         for row in table.range((day, 0)..=(day, u64::MAX))? {

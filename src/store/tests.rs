@@ -191,9 +191,10 @@ fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
     assert_eq!(seen, all.len());
     for event in all.iter().step_by(131) {
         let blocks = snapshot.blocks_with_tenant(day, event.tenant_no).unwrap();
-        let found = blocks.iter().flat_map(|key| snapshot.block_events(*key).unwrap()).find(|found| {
-            found.tenant_no == event.tenant_no && found.event_id == event.event_id
-        });
+        let found = blocks
+            .iter()
+            .flat_map(|key| snapshot.block_events(*key).unwrap())
+            .find(|found| found.tenant_no == event.tenant_no && found.event_id == event.event_id);
         assert_eq!(found.as_ref(), Some(event));
     }
     let mut ids = 0;

@@ -7,13 +7,12 @@ use siphasher::sip::SipHasher13;
 
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, merge_blocks};
-use super::records::{self, Checkpoint, HourMark, RealtimeCut};
+use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut};
 use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
-use crate::domain::quota::QuotaSnapshot;
-use crate::domain::quota::{Denial, Plan};
+use crate::domain::quota::{Plan, QuotaSnapshot};
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
 
@@ -80,8 +79,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Adds the denials a filing brought, as (tenant number, entry id, denial).
-    pub fn put_denials(&mut self, day: u32, run: u64, denials: &[(u32, u64, Denial)]) -> Result<(), StoreError> {
+    /// Adds the denials a filing brought.
+    pub fn put_denials(&mut self, day: u32, run: u64, denials: &[FiledDenial]) -> Result<(), StoreError> {
         let bytes = records::encode_denials(denials)?;
         self.write.open_table(tables::DENIALS)?.insert((day, run), bytes.as_slice())?;
         Ok(())

@@ -12,7 +12,7 @@ use super::rows::with_delta;
 use super::{Aggregation, MaintainError, ReadError, UsageTracker};
 use crate::domain::time::{Period, PeriodType, Timestamp};
 use crate::live::HourDelta;
-use crate::store::{HourMark, MetricsRow, Snapshot, StoreError};
+use crate::store::{FiledDenial, HourMark, MetricsRow, Snapshot, StoreError};
 use crate::writer::Publication;
 
 /// Tenant hours folded in one transaction, so that the writer is never held up for long.
@@ -197,7 +197,7 @@ pub(super) fn deltas_from_events(
         let delta = deltas.entry((stored.event_timestamp.hour(), stored.tenant_no)).or_default();
         delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
     })?;
-    for (tenant_no, _, denial) in snapshot.day_denials(day)? {
+    for FiledDenial { tenant_no, denial, .. } in snapshot.day_denials(day)? {
         if hours.contains(&denial.at.hour()) {
             let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
             delta.add_denials(denial.count, denial.at);

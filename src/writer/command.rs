@@ -6,11 +6,11 @@ use super::receipt::Promise;
 use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
 use crate::domain::event::EventOutcome;
-use crate::domain::quota::{Denial, Hold, QuotaSnapshot};
+use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
 use crate::rules::administration::ChangeRefused;
-use crate::store::{Checkpoint, HourMark, MetricsRow, PreparedRun, RealtimeCut};
+use crate::store::{Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
 pub(crate) enum Command {
@@ -60,8 +60,8 @@ pub struct Publication {
     pub runs: Vec<PreparedRun>,
     /// The number of the new runs.
     pub run: u64,
-    /// Denials of each day, as (tenant number, entry id, denial).
-    pub denials: Vec<(u32, Vec<(u32, u64, Denial)>)>,
+    /// Denials of each day.
+    pub denials: Vec<(u32, Vec<FiledDenial>)>,
     /// A day whose old runs (given by number) are replaced by one.
     pub merged: Option<(Vec<u64>, PreparedRun)>,
     /// How far hours are filed and folded.

@@ -14,9 +14,8 @@ use super::apply::{Shadow, apply};
 use super::command::{Command, Publication};
 use super::receipt::WriteError;
 use super::{Writer, thread};
-use crate::domain::quota::Denial;
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
-use crate::store::{Checkpoint, Commit, HourMark, Operation, StoreError, prepare_runs};
+use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, StoreError, prepare_runs};
 
 /// Commits never stay in the journal longer than this, however few they are.
 const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
@@ -108,14 +107,18 @@ impl Filer {
             let through = hours.entry(at.hour()).or_default();
             *through = (*through).max(entry_id);
         };
-        let mut denials: HashMap<u32, Vec<(u32, u64, Denial)>> = HashMap::new();
+        let mut denials: HashMap<u32, Vec<FiledDenial>> = HashMap::new();
         for commit in &commits {
             apply(commit, &mut self.shadow);
             commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
             for placed in &commit.operations {
                 if let Operation::Denied { tenant_no, entry_id, denial } = &placed.operation {
                     touch(denial.at, *entry_id);
-                    denials.entry(denial.at.day()).or_default().push((*tenant_no, *entry_id, denial.clone()));
+                    denials.entry(denial.at.day()).or_default().push(FiledDenial {
+                        tenant_no: *tenant_no,
+                        entry_id: *entry_id,
+                        denial: denial.clone(),
+                    });
                 }
             }
         }

@@ -110,7 +110,9 @@ impl Shared {
             let given = event.event_id.take();
             let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id.key()));
             let filed_content = match (hash, &slot) {
-                (Some(hash), Some(slot)) => self.filed_content(&mut snapshot, (slot.no, &event.tenant_id), hash, now)?,
+                (Some(hash), Some(slot)) => {
+                    self.filed_content(&mut snapshot, (slot.no, &event.tenant_id), hash, now)?
+                }
                 _ => None,
             };
             let id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));

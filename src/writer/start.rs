@@ -17,7 +17,7 @@ use crate::domain::quota::Plan;
 use crate::domain::time::{Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
 use crate::rules::content::content_digest;
-use crate::store::{Checkpoint, Operation, Snapshot, Store, StoreError};
+use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError};
 
 /// A rebuilt engine, ready for its threads.
 pub(crate) struct Started {
@@ -151,7 +151,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
                 live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at);
             }
         })?;
-        for (tenant_no, entry_id, denial) in snapshot.day_denials(day)? {
+        for FiledDenial { tenant_no, entry_id, denial } in snapshot.day_denials(day)? {
             if unfolded(denial.at, entry_id) {
                 let mut delta = HourDelta::default();
                 delta.add_denials(denial.count, denial.at);

@@ -16,6 +16,7 @@ use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
 use crate::domain::time::{PeriodType, Timestamp};
 
 pub(super) use audit::{decode_audit, encode_audit};
+pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
     merge_quota_states,

@@ -181,15 +181,29 @@ pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOper
     Ok(operations)
 }
 
-pub(in crate::store) fn encode_denials(denials: &[(u32, u64, Denial)]) -> Result<Vec<u8>, StoreError> {
+/// A denial as it is filed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiledDenial {
+    /// Whose.
+    pub tenant_no: u32,
+    /// Its place in the log.
+    pub entry_id: u64,
+    /// What was denied.
+    pub denial: Denial,
+}
+
+pub(in crate::store) fn encode_denials(denials: &[FiledDenial]) -> Result<Vec<u8>, StoreError> {
     let records: Vec<(u32, u64, DenialV1)> =
-        denials.iter().map(|(tenant_no, entry_id, denial)| (*tenant_no, *entry_id, denial.into())).collect();
+        denials.iter().map(|filed| (filed.tenant_no, filed.entry_id, (&filed.denial).into())).collect();
     encode(&records)
 }
 
-pub(in crate::store) fn decode_denials(bytes: &[u8]) -> Result<Vec<(u32, u64, Denial)>, StoreError> {
+pub(in crate::store) fn decode_denials(bytes: &[u8]) -> Result<Vec<FiledDenial>, StoreError> {
     let records: Vec<(u32, u64, DenialV1)> = decode(bytes)?;
-    records.into_iter().map(|(tenant_no, entry_id, denial)| Ok((tenant_no, entry_id, denial.read()?))).collect()
+    let filed = |(tenant_no, entry_id, denial): (u32, u64, DenialV1)| {
+        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read()? })
+    };
+    records.into_iter().map(filed).collect()
 }
 
 #[derive(Serialize, Deserialize)]
