@@ -37,7 +37,13 @@ impl UsageTracker {
         let _alone = self.writer.maintenance();
         match range {
             None => self.fold_moving_hours(),
-            Some((from, to)) => self.recompute(from, to),
+            Some((from, to)) => {
+                // First fold what moves, in all three periods at once: a stop between a day and its month then leaves
+                // both as they were counted.
+                let folded = self.fold_moving_hours()?;
+                let again = self.recompute(from, to)?;
+                Ok(Aggregation { rows_written: folded.rows_written + again.rows_written, ..again })
+            }
         }
     }
 
