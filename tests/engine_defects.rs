@@ -107,3 +107,61 @@ fn a_zone_that_is_given_soon_after_the_first_event_does_not_move_the_window_at_a
     let (after, _clock) = open(folder.path(), now.plus_micros(MICROS_PER_HOUR));
     assert_eq!(used(&after), before);
 }
+
+#[test]
+fn an_aggregation_ends_while_events_go_on_arriving() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = at(NOON);
+    let (engine, _clock) = open(folder.path(), now);
+    let tracker = engine.usage_tracker();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3u64 {
+            let (tracker, stop) = (engine.usage_tracker(), &stop);
+            scope.spawn(move || {
+                let mut batch = 0u64;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let events = (0..10_000).map(|n| {
+                        let time = now.plus_micros(-(n as i64) * 1_000_000);
+                        event("acme", &format!("{thread}-{batch}-{n}"), time, 1)
+                    });
+                    tracker.record_blocking(events.collect()).unwrap();
+                    batch += 1;
+                }
+            });
+        }
+        for _ in 0..3 {
+            tracker.aggregate_usage_metrics(None).unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let (from, to) = (now.plus_micros(-MICROS_PER_DAY), now.plus_micros(MICROS_PER_DAY));
+    let month = metergate::domain::time::PeriodType::Monthly;
+    let month_start = month.containing(from).start();
+    let before = tracker.get_tenant_usage(&tenant("acme"), month_start, to, month).unwrap();
+    tracker.aggregate_usage_metrics(Some((from, to))).unwrap();
+    assert_eq!(tracker.get_tenant_usage(&tenant("acme"), month_start, to, month).unwrap(), before);
+    assert_eq!(tracker.verify().unwrap().differences, []);
+}
+
+#[test]
+fn closed_hours_of_a_zone_off_the_hour_say_what_was_left_of_the_quota_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = at("2026-11-23T18:00:00Z");
+    let (engine, clock) = open(folder.path(), start);
+    let put = TenantChange::Put(TenantPut { zone: Some(chrono_tz::Asia::Kathmandu), ..TenantPut::default() });
+    engine.tenants().change_blocking(&tenant("acme"), put, &Actor("admin".to_owned())).unwrap();
+    clock.advance(6 * MICROS_PER_HOUR);
+    let tracker = engine.usage_tracker();
+    // The quota day begins at 18:15 UTC: 100 before it, 10 and 1 in it.
+    let events = [("2026-11-23T18:14:59Z", 100), ("2026-11-23T18:15:00Z", 10), ("2026-11-23T20:30:00Z", 1)];
+    let events = events.map(|(time, tokens)| event("acme", time, at(time), tokens));
+    tracker.record_blocking(events.to_vec()).unwrap();
+    for round in ["unfiled", "filed"] {
+        let hourly = metergate::domain::time::PeriodType::Hourly;
+        let rows = tracker.get_tenant_usage(&tenant("acme"), start, clock.now(), hourly).unwrap();
+        let left: Vec<_> = rows.iter().map(|row| row.quota_remaining).collect();
+        assert_eq!(left, [Some(9_989), Some(9_990)], "{round}, newest first");
+        tracker.aggregate_usage_metrics(None).unwrap();
+    }
+}
