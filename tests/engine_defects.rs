@@ -54,7 +54,11 @@ fn a_repeat_is_recognised_after_its_day_was_merged_more_than_once() {
         tracker.verify().unwrap();
         for earlier in 0..=n {
             let again = event("acme", &format!("e{earlier}"), now, 1);
-            assert_eq!(tracker.record_blocking(vec![again]).unwrap(), [EventOutcome::Duplicate], "e{earlier} after e{n}");
+            assert_eq!(
+                tracker.record_blocking(vec![again]).unwrap(),
+                [EventOutcome::Duplicate],
+                "e{earlier} after e{n}"
+            );
         }
     }
 }
@@ -75,7 +79,11 @@ fn a_late_clean_up_forgets_no_id_of_a_later_day() {
         assert_eq!(tracker.cleanup_old_realtime_events().unwrap().rows_removed, 1);
         for day in 41..70 {
             let again = event("acme", &format!("d{day}"), start.plus_micros(day * MICROS_PER_DAY), 1);
-            assert_eq!(tracker.record_blocking(vec![again]).unwrap(), [EventOutcome::Duplicate], "d{day} after run {run}");
+            assert_eq!(
+                tracker.record_blocking(vec![again]).unwrap(),
+                [EventOutcome::Duplicate],
+                "d{day} after run {run}"
+            );
         }
     }
 }
@@ -164,4 +172,57 @@ fn closed_hours_of_a_zone_off_the_hour_say_what_was_left_of_the_quota_day() {
         assert_eq!(left, [Some(9_989), Some(9_990)], "{round}, newest first");
         tracker.aggregate_usage_metrics(None).unwrap();
     }
+}
+
+#[test]
+fn a_stop_under_load_loses_nothing_that_was_acknowledged_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = at(NOON);
+    let (engine, _clock) = open(folder.path(), now);
+    let accepted = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (tracker, accepted) = (engine.usage_tracker(), &accepted);
+            scope.spawn(move || {
+                for batch in 0u64.. {
+                    let events = (0..500)
+                        .map(|n| event("acme", &format!("{thread}-{batch}-{n}"), now.plus_micros(-(n * 7_000_000)), 1));
+                    let Ok(outcomes) = tracker.record_blocking(events.collect()) else { return };
+                    assert!(outcomes.iter().all(|outcome| *outcome == EventOutcome::Accepted));
+                    accepted.fetch_add(500, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        while accepted.load(std::sync::atomic::Ordering::Relaxed) < 20_000 {
+            std::thread::yield_now();
+        }
+        engine.close();
+    });
+    let (again, _clock) = open(folder.path(), now);
+    let month = metergate::domain::time::PeriodType::Monthly;
+    let rows = again.usage_tracker().get_tenant_usage(&tenant("acme"), at("2026-11-01T00:00:00Z"), now, month).unwrap();
+    let stored: u64 = rows.iter().map(|row| row.api_calls_total).sum();
+    assert_eq!(stored, accepted.into_inner(), "what was not acknowledged was refused");
+    assert_eq!(again.usage_tracker().verify().unwrap().differences, []);
+}
+
+#[test]
+fn late_events_of_folded_hours_count_towards_the_busiest_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = at(NOON);
+    let (engine, _clock) = open(folder.path(), now);
+    let tracker = engine.usage_tracker();
+    let hours = [1, 2, 25].map(|hours| now.plus_micros(-hours * MICROS_PER_HOUR));
+    for round in 0..3 {
+        let events = hours.iter().flat_map(|&hour| {
+            (0..=round).map(move |n| event("acme", &format!("{hour}-{round}-{n}"), hour.plus_micros(n), 1))
+        });
+        tracker.record_blocking(events.collect()).unwrap();
+        tracker.aggregate_usage_metrics(None).unwrap();
+    }
+    let hourly = metergate::domain::time::PeriodType::Hourly;
+    let rows = tracker.get_tenant_usage(&tenant("acme"), now.plus_micros(-2 * MICROS_PER_DAY), now, hourly).unwrap();
+    let peaks: Vec<_> = rows.iter().map(|row| (row.api_calls_total, row.peak_qps)).collect();
+    assert_eq!(peaks, [(6, 6.0), (6, 6.0), (6, 6.0)]);
+    assert_eq!(tracker.verify().unwrap().differences, []);
 }

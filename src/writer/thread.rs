@@ -56,7 +56,9 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) if !self.shared.denials.is_due(self.shared.clock.now(), false) => continue,
+                Err(RecvTimeoutError::Timeout) if !self.shared.denials.is_due(self.shared.clock.now(), false) => {
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
