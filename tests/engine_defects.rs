@@ -226,3 +226,25 @@ fn late_events_of_folded_hours_count_towards_the_busiest_second() {
     assert_eq!(peaks, [(6, 6.0), (6, 6.0), (6, 6.0)]);
     assert_eq!(tracker.verify().unwrap().differences, []);
 }
+
+#[test]
+fn a_longer_retention_brings_back_nothing_that_was_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = at(NOON);
+    let clock = Clock::manual(start);
+    let open = |realtime_days: u32| {
+        let settings = EngineSettings { realtime_days, ..EngineSettings::new(folder.path()) };
+        Metergate::open_at(settings, |_| clock.clone()).unwrap()
+    };
+    let engine = open(5);
+    let tracker = engine.usage_tracker();
+    tracker.record_blocking(vec![event("acme", "once", start, 1)]).unwrap();
+    for _ in 0..12 {
+        clock.advance(MICROS_PER_DAY);
+        tracker.aggregate_usage_metrics(None).unwrap();
+        tracker.cleanup_old_realtime_events().unwrap();
+    }
+    engine.close();
+    let outcomes = open(30).usage_tracker().record_blocking(vec![event("acme", "once", start, 1)]).unwrap();
+    assert!(matches!(&outcomes[..], [EventOutcome::Rejected(no)] if no.code == "timestamp_too_old"), "{outcomes:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
@@ -86,6 +87,8 @@ pub struct Shared {
     pub content_key: u64,
     /// Looks ids up among the filed events.
     pub filed_ids: FiledIds,
+    /// The retention cut on disk, in microseconds.
+    pub cut: AtomicI64,
 }
 
 impl Shared {
@@ -94,9 +97,11 @@ impl Shared {
         self.plans.load().limits(plan).unwrap_or_default()
     }
 
-    /// The earliest event time that is still accepted and shown.
+    /// The earliest event time that is still accepted and shown. Never before the cut, also after the retention was
+    /// made longer: the ids of what was taken are forgotten.
     pub fn oldest_kept(&self, now: Timestamp) -> Timestamp {
-        now.plus_micros(-i64::from(self.policies.realtime_days) * MICROS_PER_DAY)
+        let kept = now.plus_micros(-i64::from(self.policies.realtime_days) * MICROS_PER_DAY);
+        kept.max(Timestamp::from_micros(self.cut.load(Ordering::Acquire)))
     }
 
     /// Makes events ready for the writer: what can be done on the caller's thread is done here.

@@ -66,6 +66,7 @@ pub(crate) fn start(
         next_tenant_no: counters.len() as u32,
     };
     let last_commit = replayed.last_commit.max(checkpoint.saved_at);
+    let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
     let shared = Shared {
         store,
@@ -79,6 +80,7 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),
+        cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
 }

@@ -172,6 +172,9 @@ impl WriterThread {
                     live.publish_filing();
                 }
                 live.publish_fold(&publication.folds_hours);
+                if let Some(cut) = &publication.cut {
+                    shared.cut.store(cut.cut.micros(), Ordering::Release);
+                }
             }
             self.apply_live(stage, &mut live);
         }
