@@ -130,7 +130,7 @@ impl LiveState {
         self.generations.get(newest).map(|closed| closed.last_seq)
     }
 
-    /// The oldest closed generation is on disk: its hours join the filed layer. Gives its ids for the fingerprints.
+    /// The oldest closed generation is on disk: its hours join the filed layer. Its ids are in the fingerprints already.
     pub fn publish_filing(&mut self) {
         if self.generations.len() < 2 {
             return;

@@ -183,7 +183,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits what was queued, files it, saves the counters, and ends the threads.
+    /// Commits what was queued, files it, and ends the threads. What the saved counters lack stays in the journal.
     pub fn stop(&self) {
         if self.threads.lock().is_empty() {
             return;
