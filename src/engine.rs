@@ -150,7 +150,7 @@ impl Metergate {
         self.writer.failure().map_or(Ok(()), Err)
     }
 
-    /// Commits what was queued, saves the live state and stops the threads. Later writes answer unavailable.
+    /// Commits what was queued, files it and stops the threads. Later writes answer unavailable.
     pub fn close(&self) {
         if let Some((stop, thread)) = self.housekeeping.lock().take() {
             drop(stop);

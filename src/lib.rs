@@ -1,4 +1,232 @@
 //! Usage metering, quota enforcement and an audit log in one binary with its storage embedded.
+//!
+//! metergate records what tenants of an LLM or RAG platform use, decides before the work is done whether they may, and
+//! knows at every moment what it adds up to. It is a library ([`Metergate`]), an HTTP server ([`http`]) and a command
+//! line ([`cli`]) over one [redb](https://docs.rs/redb) file. What users need is in `README.md`; this page is the
+//! architecture, for who changes the code. It says only what the code does today.
+//!
+//! # Quick start
+//!
+//! ```
+//! use metergate::Metergate;
+//! use metergate::domain::event::UsageEvent;
+//! use metergate::domain::quota::{Item, QuotaType};
+//! use metergate::domain::tenant::TenantId;
+//! use metergate::enforcer::ReserveRequest;
+//! use metergate::tracker::Success;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let metergate = Metergate::open(folder.path())?;
+//! let (tracker, enforcer) = (metergate.usage_tracker(), metergate.quota_enforcer());
+//! let acme: TenantId = "acme".parse()?;
+//!
+//! // Check first, record later: the hold is closed by the next recorded event.
+//! let answer = enforcer.enforce_quota(&acme, QuotaType::Tokens, 2_000)?;
+//! assert!(answer.allowed);
+//! let call = tracker.track_usage(acme.clone(), "api_call", None);
+//! let receipt = call.record_success(Success { tokens_used: Some(1_540), ..Success::default() });
+//! receipt.ok_or("the queue is full")?.wait()?; // now it is on disk
+//!
+//! // Or keep a handle: reserve, work, settle.
+//! let granted = enforcer.reserve_blocking(ReserveRequest {
+//!     tenant_id: acme.clone(),
+//!     items: vec![Item { quota_type: QuotaType::Tokens, amount: 2_000 }],
+//!     ttl_seconds: None,
+//!     reservation_id: Some("job-7".to_owned()),
+//! })?;
+//! assert!(granted.decision.allowed);
+//! let mut event = UsageEvent::new(acme.clone(), "api_call");
+//! event.tokens_consumed = Some(1_850);
+//! let settled = enforcer.settle_blocking(Some(&acme), "job-7", vec![event])?;
+//! assert!(!settled.overage);
+//!
+//! assert_eq!(tracker.get_today_usage(&acme)?.total_tokens_used, 3_390);
+//! assert!(enforcer.check_tenant_quota(&acme, 6_610)?); // the trial plan has 10,000 a day
+//! assert!(!enforcer.check_tenant_quota(&acme, 6_611)?);
+//! metergate.close();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The floors
+//!
+//! A module imports only from floors below its own; those on one floor do not know each other. `tests/floors.rs` reads the
+//! source and fails otherwise.
+//!
+//! | floor | module | what |
+//! |---|---|---|
+//! | 9 | `main` | the process: its allocator, and [`cli::main`] |
+//! | 9 | [`cli`] | words typed by a person become requests; answers become tables or JSON |
+//! | 8 | [`app`] | starts a server's parts in order, stops them in reverse |
+//! | 7 | [`http`] | JSON, status codes, keys; the only one that knows axum |
+//! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
+//! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
+//! | 5 | [`enforcer`] | check, enforce, reserve, settle, release |
+//! | 5 | [`tenants`] | tenants and plans, as administered |
+//! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
+//! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
+//! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
+//! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
+//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration |
+//! | 2 | [`clock`] | the server's time, which never runs backwards |
+//! | 2 | [`ids`] | UUIDs and random bytes |
+//! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
+//! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, money, time |
+//!
+//! # The flow
+//!
+//! ```text
+//!  caller -> http -> enforcer -> counters            decided in memory, under the tenant's lock
+//!                 |      `------> writer ------.     a grant is journaled before it is answered
+//!                 `-> tracker --> writer ------+==>  one transaction, one fsync ==> journal
+//!                 `-> tenants --> writer ------'           |                           |
+//!                                                          v                           v  filer, in the background
+//!                          receipts <-- live, counters <-- commit                 segments of the UTC day
+//!                                                                                      |
+//!  housekeeping, job or command -> aggregate_usage_metrics ----------------> hourly, daily, monthly rows
+//!  job or command -> cleanup_old_realtime_events --------------------------> drops whole days below the cut
+//! ```
+//!
+//! # Invariants
+//!
+//! Each names where it is kept and the test that would fail.
+//!
+//! 1. *Success means on disk.* A receipt is fulfilled after the transaction's commit (`writer::thread`, `write` before
+//!    `answer`). `tests/engine.rs`: `a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once`.
+//! 2. *At every grant, used + held + granted <= limit.* [`counters::TenantState::take`] asks, takes and holds in one call
+//!    under [`counters::TenantSlot::lock`]. `src/counters`: `the_state_agrees_with_a_model_that_recounts_everything`,
+//!    `sixty_four_threads_never_pass_the_limit_of_one_tenant`; `tests/quota_gate.rs`:
+//!    `the_busiest_minute_of_azure_never_takes_a_token_more_than_the_limit`.
+//! 3. *In no 60 seconds is more than a minute's limit granted.* `counters::minute`.
+//!    `in_no_sixty_seconds_is_more_than_the_limit_granted`.
+//! 4. *A denied request burns nothing*, of any of its types. [`counters::TenantState::take`].
+//!    `a_denied_request_burns_nothing_of_any_type`.
+//! 5. *A grant is on disk before its answer, and survives a crash.* `enforcer::reserve` waits for the writer's receipt.
+//!    `tests/quota_gate.rs`: `a_hold_survives_a_kill_and_lapses_by_itself`.
+//! 6. *An id counts once*, while its event is kept: same content is a duplicate, other content a conflict. `Stage` in
+//!    `writer::stage` looks into the commit itself, [`live`], and the segments; an id enters the fingerprints before it
+//!    leaves its generation (`writer::filer`). `tests/retries.rs`: `the_same_ids_in_many_requests_at_once_count_once`,
+//!    `a_retry_is_known_after_filing_and_after_every_kind_of_restart`.
+//! 7. *Stored rows, filed layer and generations hold disjoint events*, so their sum is the exact usage.
+//!    [`live::LiveState`]. `tests/engine.rs`: `usage_is_exact_at_once_and_the_same_after_filing_folding_and_a_restart`.
+//! 8. *Aggregating twice changes nothing*, and recomputing a range from its events gives the rows that folding gave.
+//!    `tracker::aggregate_usage_metrics`. The same test; `tests/usage_days.rs`: `aggregating_again_writes_the_same_rows`.
+//! 9. *A clean-up moves the cut by at most a day and never past what is not aggregated.* [`rules::retention::next_cut`].
+//!    `a_clock_three_years_ahead_removes_one_day`; `tests/engine.rs`:
+//!    `retention_removes_a_bounded_span_keeps_the_rows_and_forgets_the_ids`.
+//! 10. *The server's time never runs backwards, and no jump of the wall clock is believed at once.* [`clock`].
+//!     `no_thread_sees_the_clock_run_backwards`, `jumps_of_the_wall_clock_are_never_believed_at_once`.
+//! 11. *Changed bytes are found before anything is believed*: journal blocks, segment blocks and blocks of metrics rows
+//!     carry checksums. `src/store`: `a_flipped_byte_in_a_block_is_found_before_anything_is_believed`,
+//!     `a_flipped_bit_is_found`. Plain records (tenants, plans, saved counters, marks) carry a version byte only.
+//! 12. *Money is an integer*, read from its text and summed exactly; an unknown cost is counted, never zero.
+//!     [`domain::money`]. `tests/counting.rs`: `costs_are_added_exactly_and_an_unknown_one_is_never_zero`.
+//! 13. *What works without the admin key is listed*: health and the cron door. `http::routes`.
+//!     `what_works_without_the_admin_key_is_listed_here_and_nowhere_else`; `tests/bad_input.rs`:
+//!     `every_route_but_health_asks_for_the_key`.
+//! 14. *One process has a data folder.* redb's lock, as [`OpenError::InUse`]. `tests/bad_surroundings.rs`:
+//!     `a_second_server_on_the_same_folder_is_refused_and_told_what_to_do`.
+//! 15. *The house stands on its floors*, and nobody reads clock, randomness or environment elsewhere. `tests/floors.rs`:
+//!     `the_house_stands_on_its_floors`.
+//!
+//! # Walkthroughs
+//!
+//! **Record usage.** `http::routes::events::record` reads drafts, one bad event never sinking its batch, and calls
+//! [`tracker::UsageTracker::record`]. That validates, and `Shared::prepare` does on the caller's thread what can be done
+//! there: the tenant, the digest of the caller's fields, the keyed hash of the id, and the look-up among filed ids. The
+//! writer's thread takes every command that waits (up to 10,000 events or 4,096 commands), `Stage` decides what each event
+//! becomes, numbers it, and registers unknown tenants with their audit record. `Transaction::put_commit` writes one journal
+//! block, `commit` syncs once. Then the events enter [`live`] and, by `writer::apply::apply`, the counters; then everybody
+//! is answered. Memory changes only after the commit, so a commit that failed changed nothing there.
+//!
+//! **Reserve, work, settle.** [`enforcer::QuotaEnforcer::reserve`] registers an unknown tenant first, takes in memory
+//! (`TenantState::take`), and sends the hold to the journal; a denial is noted in the `DenialBook`, which rides on a later
+//! commit (within 200 ms), and needs no write of its own. A grant that never got into the queue is undone; one whose commit
+//! is unknown stays held and is named in the error. [`enforcer::QuotaEnforcer::settle`] puts a `Settle` operation and its
+//! events into one commit; `TenantState::settle` charges the windows of the hold in full and gives the hold back. A hold
+//! lapses when the state is next looked at, by `TenantState::advance`; no job is needed.
+//!
+//! **Check.** [`enforcer::QuotaEnforcer::check`] looks under the tenant's lock: no write, no disk, no await. An unknown
+//! tenant is looked at as a new one and not registered.
+//!
+//! **Aggregate.** `UsageTracker::aggregate_usage_metrics` files everything (`Writer::file_everything`), takes the
+//! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`prepare_fold`) and publishes them,
+//! at most about 5,000 tenant hours a transaction. With a range it recomputes whole hours above the retention cut from
+//! their events, days from hours, months from days (`recompute`), and writes only rows that differ. The engine's
+//! housekeeping folds hours ten minutes after their end; reads are exact without it.
+//!
+//! **Clean up.** `UsageTracker::cleanup_old_realtime_events` files everything, lets `next_cut` decide, counts what falls
+//! below the new cut, and publishes it with the whole days that lie below it and the hourly rows older than 90 days; then
+//! the fingerprints forget those days. Reads stop at the cut. Nothing calls it by itself yet: a command, `POST
+//! /api/admin/jobs` or the cron door does.
+//!
+//! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
+//! saved counters are loaded twice, for the live state and the shadow; fingerprints are rebuilt from the id columns without
+//! inflating a block; events filed but not folded go into the filed layer; then `Tail::replay` applies the journal behind
+//! the checkpoints with the same `apply` that ran before. The clock starts no earlier than the last commit.
+//!
+//! # What is on disk
+//!
+//! One file, `metergate.redb`. A record is a version byte and bincode; blocks lead with a version byte and an xxh3 checksum
+//! and have formats of their own. Every version byte is 1 so far; `meta/format_version` refuses a store that is newer.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | name | records: `format_version`, `store_id`, `secret`, `checkpoint`, `realtime_cut` |
+//! | `journal` | commit sequence | block: nonce, time, first entry id, operations (holds, settlements, releases, denials, tenants), lz4 of the events' columns |
+//! | `tenant_usage_realtime_NNNNNN`, one per UTC day since 1970 | run, first tenant, block | block just below 32 KiB: tenant directory, time span, packed ids, zstd of the events' columns |
+//! | `runs` | UTC day, run | record: events, first and last entry id and time |
+//! | `denials` | UTC day, run | record: the denials that a filing brought |
+//! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
+//! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
+//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
+//! | `plans` | name | record: limits |
+//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
+//! | `audit_events` | index | record: one audit record |
+//!
+//! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
+//! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two
+//! UUIDv7 of one tenant that differ in nothing but their clock are one id.
+//!
+//! # One consistent read
+//!
+//! A reader takes the read lock of [`live`], then the store's snapshot, copies what it needs and lets go of the lock before
+//! it reads the disk. A publication, which moves something from memory to disk (a filing, a fold), commits *while holding
+//! the write lock*. So whatever moves is seen here or there, never twice and never not at all. Plain commits need no such
+//! care: rows do not read the journal, and raw events (`get_tenant_events`) read the journal and the segments from one
+//! snapshot alone.
+//!
+//! # Where this is not the measured prototype, and why
+//!
+//! - *Generations.* Unfiled events pass through memory in generations of 50,000 events or 20 seconds, filed as a whole. A
+//!   generation has its own ids and hour deltas, so filing drops it in one step instead of picking a tail apart.
+//! - *Deltas are folded, rows are not rebuilt.* An hour keeps only what it gained since its row was written; folding adds
+//!   it to hour, day and month. Only `peak_qps` needs the hour's events again, when an hour is folded a second time.
+//! - *Repeats are decoded on the caller's thread.* The prototype inflated blocks on the writer's thread, and 0.8 % of
+//!   repeats halved its rate. `FiledIds` decodes a block once and remembers 96 of them as hash and content, since repeats
+//!   come in company; the writer looks again only for what was filed in between.
+//! - *The shadow.* Live counters run ahead of the journal (they hold grants that are not committed), so they cannot be
+//!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
+//! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000 events, a
+//!   minute, or a filing without events); the journal is kept back to the older of the two, and replayed from it.
+//! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, merging a day at
+//!   its close (a day with more than 8 runs is merged into one instead), and reopening a failed store: after a failed
+//!   commit writes are refused until metergate is restarted.
+//!
+//! # Deliberately absent
+//!
+//! A cluster (one process owns a folder); an async engine (threads and receipts, so that a library user needs no runtime);
+//! a storage trait (redb's own backends test the store in memory); a crate-wide error (each module owns its own, `http`
+//! maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
+//! for a quota.
+//!
+//! # Rooms for what comes later
+//!
+//! `audit` and `export` stand on floor 5 beside the tracker, `jobs` (the schedule) and `gateway` (the OpenAI-compatible
+//! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard and the audit log's routes belong
+//! to [`http`], prices to [`rules`] and [`store`]. Audit records are written already, each in the transaction of its
+//! change; what is missing is their surface and proofs.
 
 pub mod app;
 pub mod cli;
@@ -18,3 +246,8 @@ pub mod tracker;
 pub mod writer;
 
 pub use engine::{Metergate, OpenError};
+
+/// Compiles what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! The operations by their documented names, and `verify`.
 
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::backend::Backend;
 use super::failure::{Exit, Failure};
@@ -79,9 +79,12 @@ fn job(backend: &Backend, target: &Target, name: &str, range: Vec<(&str, String)
 /// Prints `true` or `false`.
 pub fn check_tenant_quota(args: &CheckTenantQuotaArgs, backend: &Backend) -> Result<Exit, Failure> {
     let answer = quota::check(backend, &args.tenant, QuotaType::Tokens, &args.tokens.to_string())?;
-    let allowed = answer.json["allowed"] == true;
+    // Today's quota alone: a month's limit is looked at by `quota check`.
+    let denied_by = answer.json["denied_by"].as_array().map_or(&[][..], Vec::as_slice);
+    let denied_today = denied_by.iter().any(|denied| denied["window"] == "day");
+    let allowed = answer.json["allowed"] == true || (!denied_by.is_empty() && !denied_today);
     if args.target.json {
-        show::print(&answer.text);
+        show::print(json!({ "tenant_id": args.tenant, "tokens": args.tokens, "allowed": allowed }));
     } else {
         show::print(allowed);
     }

@@ -127,15 +127,28 @@ impl Rollup {
         self.latency.merge(latency);
         self.cost += *cost;
         self.peak_qps = self.peak_qps.max(*peak_qps);
-        for session in chat_sessions {
-            self.add_session(*session);
-        }
+        self.add_sessions(chat_sessions);
     }
 
     /// Adds a chat session by its hash, once.
     pub fn add_session(&mut self, session: u64) {
         if let Err(place) = self.chat_sessions.binary_search(&session) {
             self.chat_sessions.insert(place, session);
+        }
+    }
+
+    /// Adds sorted chat sessions in one pass: a month may have a million of them.
+    fn add_sessions(&mut self, more: &[u64]) {
+        if more.is_empty() {
+            return;
+        }
+        let known = std::mem::take(&mut self.chat_sessions);
+        self.chat_sessions.reserve(known.len() + more.len());
+        let (mut known, mut more) = (known.into_iter().peekable(), more.iter().copied().peekable());
+        while let Some(next) = known.peek().into_iter().chain(more.peek()).min().copied() {
+            self.chat_sessions.push(next);
+            known.next_if_eq(&next);
+            more.next_if_eq(&next);
         }
     }
 

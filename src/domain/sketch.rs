@@ -3,7 +3,7 @@
 /// Linear steps in each doubling: values below twice this are exact.
 const STEPS: u32 = 64;
 
-/// Counts of whole milliseconds in bins that double every [`STEPS`] steps.
+/// Counts of whole milliseconds in bins that double every `STEPS` steps.
 ///
 /// Merging adds bins, so any order of merging gives the same sketch. A quantile is the middle of its bin,
 /// which is within 1/128 of every value in it.

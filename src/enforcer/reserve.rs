@@ -86,7 +86,9 @@ impl QuotaEnforcer {
         id: String,
     ) -> Result<Decided, EnforceError> {
         let now = self.now();
-        let taken = slot.lock().take(now, items, request);
+        // Until the grant is queued nobody else sees it: a repeat of its id must not be granted over one that is undone.
+        let mut state = slot.lock();
+        let taken = state.take(now, items, request);
         let taken =
             taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
@@ -95,7 +97,7 @@ impl QuotaEnforcer {
                 let journaled = self.writer.hold(Arc::clone(slot), hold.clone());
                 let receipt = journaled.inspect_err(|_| {
                     // It never got to the queue: as though it had not been granted.
-                    slot.lock().undo_hold(now, &hold.id);
+                    state.undo_hold(now, &hold.id);
                 })?;
                 Ok(Decided { outcome, journaled: Some((receipt, id)) })
             }
@@ -106,6 +108,7 @@ impl QuotaEnforcer {
                 Ok(Decided { outcome, journaled: Some((receipt, id)) })
             }
             Taken::Denied(decision) => {
+                drop(state);
                 let decision_id = self.note_denial(slot, &decision);
                 let outcome = ReserveOutcome { decision, reservation: None, decision_id: Some(decision_id) };
                 Ok(Decided { outcome, journaled: None })

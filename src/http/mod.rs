@@ -1,4 +1,4 @@
-//! The HTTP surface: JSON in, JSON out, and the only place that knows axum. The routes stand on one page in [`routes`].
+//! The HTTP surface: JSON in, JSON out, and the only place that knows axum. The routes stand on one page in `routes`.
 
 mod auth;
 mod body;

@@ -62,8 +62,12 @@ impl Fingerprints {
         days.filter(|&day| slots >> slot_of(day) & 1 == 1).collect()
     }
 
-    /// Forgets a day's ids, partition by partition.
-    pub fn forget(&self, day: u32) {
+    /// Forgets a day's ids, partition by partition; unless a day of `kept` has the same slot, whose ids would go with
+    /// them. What is left of the day then is a wrong hint at worst.
+    pub fn forget(&self, day: u32, kept: impl IntoIterator<Item = u32>) {
+        if kept.into_iter().any(|kept| slot_of(kept) == slot_of(day)) {
+            return;
+        }
         for partition in &self.partitions {
             partition.write().forget(slot_of(day));
         }
@@ -189,7 +193,9 @@ mod tests {
         assert!(wrong < 50, "{wrong} wrong hits in a million");
         assert!(table.bytes() < count as usize * 9, "{} bytes", table.bytes());
 
-        table.forget(20_002);
+        table.forget(20_002, [20_001, 20_002 + SLOTS]);
+        assert_eq!(table.len(), count as usize, "another day has its slot");
+        table.forget(20_002, [20_001]);
         assert_eq!(table.len(), (count - count / 5) as usize);
         let left = (0..count).filter(|&n| n % 5 == 2 && table.days_of(hash(n), 20_002..=20_002) == [20_002]).count();
         assert_eq!(left, 0);

@@ -124,7 +124,13 @@ impl LiveState {
         if self.generations.len() < 2 { None } else { self.generations.front().map(|oldest| oldest.last_seq) }
     }
 
-    /// The oldest closed generation is on disk: its hours join the filed layer. Gives its ids for the fingerprints.
+    /// The last commit of the newest closed generation.
+    pub fn newest_closed(&self) -> Option<u64> {
+        let newest = self.generations.len().checked_sub(2)?;
+        self.generations.get(newest).map(|closed| closed.last_seq)
+    }
+
+    /// The oldest closed generation is on disk: its hours join the filed layer. Its ids are in the fingerprints already.
     pub fn publish_filing(&mut self) {
         if self.generations.len() < 2 {
             return;

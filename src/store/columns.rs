@@ -66,38 +66,72 @@ fn numbers(event: &UsageEvent) -> [Option<u64>; NUMBERS] {
     ]
 }
 
+/// The columns of a set of events, gathered in one pass: an event is a few hundred bytes, and is looked at once.
+#[derive(Default)]
+struct Columns<'a> {
+    flags: Vec<u64>,
+    times: Vec<i64>,
+    created: Vec<i64>,
+    entries: Vec<i64>,
+    event_types: Dictionary<'a>,
+    methods: Dictionary<'a>,
+    endpoints: Dictionary<'a>,
+    sessions: Dictionary<'a>,
+    models: Dictionary<'a>,
+    numbers: [Vec<u64>; NUMBERS],
+    costs: Vec<u128>,
+    metadata: Dictionary<'a>,
+}
+
+impl<'a> Columns<'a> {
+    fn add(&mut self, stored: &'a StoredEvent) {
+        let event = &stored.event;
+        let bit = |present: bool, bit: u64| if present { bit } else { 0 };
+        let mut flags = bit(stored.event_id_given, ID_GIVEN) | bit(event.event_timestamp.is_some(), TIME_GIVEN);
+        self.times.push(stored.event_timestamp.micros());
+        self.created.push(stored.created_at.micros());
+        self.entries.push(stored.entry_id as i64);
+        self.event_types.add(&event.event_type);
+        flags |= bit(self.methods.add_some(event.api_method.as_deref()), METHOD);
+        flags |= bit(self.endpoints.add_some(event.api_endpoint.as_deref()), ENDPOINT);
+        flags |= bit(self.sessions.add_some(event.chat_session_id.as_deref()), SESSION);
+        flags |= bit(self.models.add_some(event.model.as_deref()), MODEL);
+        for (column, number) in numbers(event).into_iter().enumerate() {
+            if let Some(number) = number {
+                self.numbers[column].push(number);
+                flags |= 1 << (FIRST_NUMBER + column as u32);
+            }
+        }
+        if let Some(cost) = event.cost_usd {
+            self.costs.push(cost.femtos());
+            flags |= COST;
+        }
+        flags |= bit(self.metadata.add_some(event.metadata.as_deref()), METADATA);
+        self.flags.push(flags);
+    }
+
+    fn put(&self, out: &mut Vec<u8>, with_entry: bool) {
+        put_planes(out, &self.flags);
+        put_times(out, &self.times);
+        if with_entry {
+            put_times(out, &self.created);
+            put_deltas(out, self.entries.iter().copied());
+        }
+        for dictionary in [&self.event_types, &self.methods, &self.endpoints, &self.sessions, &self.models] {
+            dictionary.put(out);
+        }
+        self.numbers.iter().for_each(|numbers| put_planes(out, numbers));
+        put_costs(out, &self.costs);
+        self.metadata.put(out);
+    }
+}
+
 /// Appends the columns of `events` in the order given. `with_entry` adds entry ids and commit times, which the journal
 /// keeps once for a whole commit instead.
-pub(super) fn put_events<'a>(
-    out: &mut Vec<u8>,
-    events: impl Iterator<Item = &'a StoredEvent> + Clone,
-    with_entry: bool,
-) {
-    let count = events.clone().count();
-    let mut values: Vec<u64> = Vec::with_capacity(count);
-
-    values.extend(events.clone().map(flags_of));
-    put_planes(out, &values);
-
-    put_times(out, events.clone().map(|stored| stored.event_timestamp.micros()), &mut values);
-    if with_entry {
-        put_times(out, events.clone().map(|stored| stored.created_at.micros()), &mut values);
-        put_deltas(out, events.clone().map(|stored| stored.entry_id as i64), &mut values);
-    }
-
-    put_dictionary(out, events.clone().map(|stored| stored.event.event_type.as_str()), &mut values);
-    put_dictionary(out, events.clone().filter_map(|stored| stored.event.api_method.as_deref()), &mut values);
-    put_dictionary(out, events.clone().filter_map(|stored| stored.event.api_endpoint.as_deref()), &mut values);
-    put_dictionary(out, events.clone().filter_map(|stored| stored.event.chat_session_id.as_deref()), &mut values);
-    put_dictionary(out, events.clone().filter_map(|stored| stored.event.model.as_deref()), &mut values);
-
-    for number in 0..NUMBERS {
-        values.clear();
-        values.extend(events.clone().filter_map(|stored| numbers(&stored.event)[number]));
-        put_planes(out, &values);
-    }
-    put_costs(out, events.clone().filter_map(|stored| stored.event.cost_usd), &mut values);
-    put_dictionary(out, events.filter_map(|stored| stored.event.metadata.as_deref()), &mut values);
+pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a StoredEvent>, with_entry: bool) {
+    let mut columns = Columns::default();
+    events.for_each(|stored| columns.add(stored));
+    columns.put(out, with_entry);
 }
 
 /// Reads what [`put_events`] wrote. `tenants` gives the number and id of each event's tenant, `entries` the entry id and
@@ -180,28 +214,11 @@ pub(super) fn read_events(
     Ok(events)
 }
 
-fn flags_of(stored: &StoredEvent) -> u64 {
-    let event = &stored.event;
-    let bit = |present: bool, bit: u64| if present { bit } else { 0 };
-    let mut flags = bit(stored.event_id_given, ID_GIVEN)
-        | bit(event.event_timestamp.is_some(), TIME_GIVEN)
-        | bit(event.api_method.is_some(), METHOD)
-        | bit(event.api_endpoint.is_some(), ENDPOINT)
-        | bit(event.chat_session_id.is_some(), SESSION)
-        | bit(event.model.is_some(), MODEL)
-        | bit(event.cost_usd.is_some(), COST)
-        | bit(event.metadata.is_some(), METADATA);
-    for (column, number) in numbers(event).iter().enumerate() {
-        flags |= bit(number.is_some(), 1 << (FIRST_NUMBER + column as u32));
-    }
-    flags
-}
-
 /// Instants as differences in the largest of microsecond, millisecond and second that loses nothing.
-fn put_times(out: &mut Vec<u8>, times: impl Iterator<Item = i64> + Clone, values: &mut Vec<u64>) {
-    let unit = [1_000_000, 1_000].into_iter().find(|&unit| times.clone().all(|time| time % unit == 0)).unwrap_or(1);
+fn put_times(out: &mut Vec<u8>, times: &[i64]) {
+    let unit = [1_000_000, 1_000].into_iter().find(|unit| times.iter().all(|time| time % unit == 0)).unwrap_or(1);
     put_varint(out, unit as u64);
-    put_deltas(out, times.map(|time| time / unit), values);
+    put_deltas(out, times.iter().map(|time| time / unit));
 }
 
 fn read_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
@@ -214,17 +231,18 @@ fn read_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreEr
     Ok(times)
 }
 
-fn put_deltas(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>, values: &mut Vec<u64>) {
-    values.clear();
+fn put_deltas(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
     let mut numbers = numbers.peekable();
     let mut last = numbers.peek().copied().unwrap_or(0);
     put_varint(out, zigzag(last));
-    values.extend(numbers.map(|number| {
-        let delta = number.wrapping_sub(last);
-        last = number;
-        zigzag(delta)
-    }));
-    put_planes(out, values);
+    let deltas: Vec<u64> = numbers
+        .map(|number| {
+            let delta = number.wrapping_sub(last);
+            last = number;
+            zigzag(delta)
+        })
+        .collect();
+    put_planes(out, &deltas);
 }
 
 fn read_deltas(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
@@ -240,25 +258,47 @@ fn read_deltas(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreE
 }
 
 /// Texts, each distinct one once, then their numbers.
-fn put_dictionary<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>, values: &mut Vec<u64>) {
-    values.clear();
-    let mut known: HashMap<&'a str, u64> = HashMap::new();
-    let mut distinct: Vec<&'a str> = Vec::new();
-    let mut last: Option<(&'a str, u64)> = None;
-    for text in texts {
-        let number = match last {
-            Some((same, number)) if same == text => number,
-            _ => *known.entry(text).or_insert_with(|| {
-                distinct.push(text);
-                distinct.len() as u64 - 1
-            }),
+#[derive(Default)]
+struct Dictionary<'a> {
+    known: HashMap<&'a str, u64>,
+    distinct: Vec<&'a str>,
+    numbers: Vec<u64>,
+}
+
+impl<'a> Dictionary<'a> {
+    /// So many distinct texts are compared one by one before they are hashed.
+    const FEW: usize = 6;
+
+    fn add(&mut self, text: &'a str) {
+        let few = self.distinct.len() <= Self::FEW;
+        let number = match self.distinct.iter().take(Self::FEW).position(|known| *known == text) {
+            Some(place) => place as u64,
+            None if few => self.insert(text),
+            None => match self.known.get(text) {
+                Some(number) => *number,
+                None => self.insert(text),
+            },
         };
-        last = Some((text, number));
-        values.push(number);
+        self.numbers.push(number);
     }
-    put_varint(out, distinct.len() as u64);
-    distinct.iter().for_each(|text| put_text(out, text));
-    put_planes(out, values);
+
+    fn insert(&mut self, text: &'a str) -> u64 {
+        let number = self.distinct.len() as u64;
+        self.distinct.push(text);
+        self.known.insert(text, number);
+        number
+    }
+
+    /// Whether there was one.
+    fn add_some(&mut self, text: Option<&'a str>) -> bool {
+        text.map(|text| self.add(text)).is_some()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.distinct.len() as u64);
+        self.distinct.iter().for_each(|text| put_text(out, text));
+        put_planes(out, &self.numbers);
+    }
 }
 
 fn read_dictionary(reader: &mut Reader<'_>, count: usize) -> Result<Vec<CompactString>, StoreError> {
@@ -275,22 +315,22 @@ fn read_dictionary(reader: &mut Reader<'_>, count: usize) -> Result<Vec<CompactS
 }
 
 /// Amounts in the largest power of ten femto-dollars that loses nothing.
-fn put_costs(out: &mut Vec<u8>, costs: impl Iterator<Item = Money> + Clone, values: &mut Vec<u64>) {
+fn put_costs(out: &mut Vec<u8>, costs: &[u128]) {
     let mut zeros = 15;
-    for cost in costs.clone() {
-        while zeros > 0 && cost.femtos() % 10u128.pow(zeros) != 0 {
+    let mut unit = 10u128.pow(zeros);
+    for cost in costs {
+        while zeros > 0 && !cost.is_multiple_of(unit) {
             zeros -= 1;
+            unit /= 10;
         }
     }
-    let unit = 10u128.pow(zeros);
-    let fits = costs.clone().all(|cost| cost.femtos() / unit <= u128::from(u64::MAX));
-    out.push(if fits { zeros as u8 } else { u8::MAX });
-    if fits {
-        values.clear();
-        values.extend(costs.map(|cost| (cost.femtos() / unit) as u64));
-        put_planes(out, values);
+    if costs.iter().all(|cost| cost / unit <= u128::from(u64::MAX)) {
+        out.push(zeros as u8);
+        let costs: Vec<u64> = costs.iter().map(|cost| (cost / unit) as u64).collect();
+        put_planes(out, &costs);
     } else {
-        costs.for_each(|cost| put_varint_u128(out, cost.femtos()));
+        out.push(u8::MAX);
+        costs.iter().for_each(|cost| put_varint_u128(out, *cost));
     }
 }
 

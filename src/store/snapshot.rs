@@ -250,6 +250,19 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Every filed event of these runs of a day, block by block.
+    pub fn run_events(&self, day: u32, runs: &[u64], mut see: impl FnMut(StoredEvent)) -> Result<(), StoreError> {
+        let Some(table) = self.day_table(day)? else { return Ok(()) };
+        let name = |number| self.name(number);
+        for &run in runs {
+            for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
+                let (_, bytes) = row?;
+                Block::read(bytes.value())?.events(&name)?.into_iter().for_each(&mut see);
+            }
+        }
+        Ok(())
+    }
+
     /// The hashed part of every id of a day, with its tenant number; nothing is inflated.
     pub fn day_ids(&self, day: u32, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };

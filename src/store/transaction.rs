@@ -182,14 +182,18 @@ impl Transaction {
 
     /// Commits with one fsync. An error leaves open whether it is on disk.
     pub fn commit(mut self) -> Result<(), StoreError> {
-        self.write.commit()?;
         self.new_names.sort_unstable_by_key(|(number, _)| *number);
-        let mut names = self.names.write();
-        for (number, name) in self.new_names {
-            if number as usize == names.len() {
-                names.push(name);
+        {
+            // Before the commit: whoever reads what it brought must be able to name it. When it fails, the store takes
+            // no more writes until it is opened again.
+            let mut names = self.names.write();
+            for (number, name) in self.new_names {
+                if number as usize == names.len() {
+                    names.push(name);
+                }
             }
         }
+        self.write.commit()?;
         Ok(())
     }
 }

@@ -37,7 +37,13 @@ impl UsageTracker {
         let _alone = self.writer.maintenance();
         match range {
             None => self.fold_moving_hours(),
-            Some((from, to)) => self.recompute(from, to),
+            Some((from, to)) => {
+                // First fold what moves, in all three periods at once: a stop between a day and its month then leaves
+                // both as they were counted.
+                let folded = self.fold_moving_hours()?;
+                let again = self.recompute(from, to)?;
+                Ok(Aggregation { rows_written: folded.rows_written + again.rows_written, ..again })
+            }
         }
     }
 
@@ -75,8 +81,8 @@ impl UsageTracker {
         let snapshot = shared.store.snapshot()?;
         let mut rows: BTreeMap<Period, Rows> = BTreeMap::new();
         let mut marks = Vec::new();
+        let peaks = peaks_with_folded(&snapshot, &hours)?;
         for (hour, tenants) in &hours {
-            let peaks = peaks_with_folded(&snapshot, *hour, tenants)?;
             let start = Period::hour(*hour).start();
             for period in PeriodType::ALL.map(|kind| kind.containing(start)) {
                 let of_period = rows.entry(period).or_default();
@@ -85,7 +91,7 @@ impl UsageTracker {
                         Some(row) => Some(row),
                         None => snapshot.row(period, *tenant_no)?,
                     };
-                    let peak = peaks.get(tenant_no).copied().unwrap_or_else(|| delta.peak());
+                    let peak = peaks.get(&(*hour, *tenant_no)).copied().unwrap_or_else(|| delta.peak());
                     of_period.insert(*tenant_no, with_delta(before, delta, peak));
                 }
             }
@@ -234,26 +240,30 @@ fn changed_rows(snapshot: &Snapshot, period: Period, rows: Rows) -> Result<Vec<(
     Ok(rows.into_iter().filter(|(tenant_no, row)| stored.get(tenant_no) != Some(row)).collect())
 }
 
-/// The peaks of tenants that have both a stored row and a delta in the hour: their busiest second needs all events.
+/// The peaks, by (hour, tenant number), of tenants that have both a stored row and a delta in the hour: their busiest
+/// second needs all events. A day is read once for all of its hours.
 fn peaks_with_folded(
     snapshot: &Snapshot,
-    hour: u32,
-    tenants: &HashMap<u32, HourDelta>,
-) -> Result<HashMap<u32, u64>, StoreError> {
-    let period = Period::hour(hour);
-    let mut seconds: HashMap<u32, HourDelta> = HashMap::new();
-    for (tenant_no, delta) in tenants {
-        let folded = snapshot.row(period, *tenant_no)?.is_some_and(|row| row.rollup.api_calls_total > 0);
-        if folded && delta.events() > 0 {
-            seconds.insert(*tenant_no, HourDelta::default());
+    hours: &[(u32, HashMap<u32, HourDelta>)],
+) -> Result<HashMap<(u32, u32), u64>, StoreError> {
+    let mut days: BTreeMap<u32, HashMap<(u32, u32), HourDelta>> = BTreeMap::new();
+    for (hour, tenants) in hours {
+        for (tenant_no, _) in tenants.iter().filter(|(_, delta)| delta.events() > 0) {
+            let row = snapshot.row(Period::hour(*hour), *tenant_no)?;
+            if row.is_some_and(|row| row.rollup.api_calls_total > 0) {
+                days.entry(hour / 24).or_default().insert((*hour, *tenant_no), HourDelta::default());
+            }
         }
     }
-    if !seconds.is_empty() {
-        snapshot.day_events(hour / 24, 0, period.start(), period.end(), |stored| {
-            if let Some(seconds) = seconds.get_mut(&stored.tenant_no) {
+    let mut peaks = HashMap::new();
+    for (day, mut seconds) in days {
+        let period = Period::day(day);
+        snapshot.day_events(day, 0, period.start(), period.end(), |stored| {
+            if let Some(seconds) = seconds.get_mut(&(stored.event_timestamp.hour(), stored.tenant_no)) {
                 seconds.add_second((stored.event_timestamp.seconds() % 3_600) as u16, 1);
             }
         })?;
+        peaks.extend(seconds.into_iter().map(|(hour_of_tenant, seconds)| (hour_of_tenant, seconds.peak())));
     }
-    Ok(seconds.into_iter().map(|(tenant_no, seconds)| (tenant_no, seconds.peak())).collect())
+    Ok(peaks)
 }

@@ -28,7 +28,8 @@ impl UsageTracker {
 
         let days: std::collections::BTreeSet<u32> = runs.iter().map(|(day, ..)| *day).collect();
         let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
-        let dropped_days: Vec<u32> = days.into_iter().filter(|day| Period::day(*day).end() <= cut).collect();
+        let (dropped_days, kept_days): (Vec<u32>, Vec<u32>) =
+            days.into_iter().partition(|day| Period::day(*day).end() <= cut);
         let hourly_rows_days = i64::from(HOURLY_ROWS_DAYS - shared.policies.realtime_days.min(HOURLY_ROWS_DAYS));
         let hourly_from = Period::hour(cut.plus_micros(-hourly_rows_days * MICROS_PER_DAY).hour());
         drop(snapshot);
@@ -38,7 +39,8 @@ impl UsageTracker {
             rows_before: vec![hourly_from],
             ..Publication::default()
         })?;
-        dropped_days.into_iter().for_each(|day| shared.fingerprints.forget(day));
+        // After a long pause more days may be kept than the table tells apart.
+        dropped_days.into_iter().for_each(|day| shared.fingerprints.forget(day, kept_days.iter().copied()));
         Ok(Cleanup { rows_removed, cut })
     }
 }

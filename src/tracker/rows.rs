@@ -1,5 +1,6 @@
 //! One tenant's metrics rows: stored rows and what memory has beyond them, in one consistent view.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ReadError, UsageTracker};
@@ -63,6 +64,8 @@ struct TenantRows {
     /// What is left of tokens a day and a month now, with its limit.
     open: (RowQuota, RowQuota),
     now: Timestamp,
+    /// Tokens of the part hour that a quota day begins with, by its begin: many rows ask for the same.
+    part_hours: RefCell<BTreeMap<Timestamp, u64>>,
 }
 
 /// An hour that is still moving.
@@ -111,7 +114,7 @@ impl TenantRows {
         let snapshot = shared.store.snapshot()?;
         drop(live);
         let open = (quota(Window::Day), quota(Window::Month));
-        Ok(Self { moving, snapshot, tenant_no: slot.no, tenant, open, now })
+        Ok(Self { moving, snapshot, tenant_no: slot.no, tenant, open, now, part_hours: RefCell::default() })
     }
 
     fn rows(
@@ -218,10 +221,25 @@ impl TenantRows {
         }
         if first_whole > from.hour() {
             // Zones off the hour: the quota day begins inside a UTC hour.
-            let end = Period::hour(first_whole).start();
-            let events = super::events::tenant_events(&self.snapshot, self.tenant_no, from, end)?;
-            tokens = events.iter().fold(tokens, |sum, stored| sum.saturating_add(stored.event.tokens()));
+            tokens = tokens.saturating_add(self.part_hour_tokens(from, Period::hour(first_whole).start())?);
         }
+        Ok(tokens)
+    }
+
+    /// Tokens from `from` to the end of its hour, from the events.
+    fn part_hour_tokens(&self, from: Timestamp, end: Timestamp) -> Result<u64, StoreError> {
+        if let Some(&tokens) = self.part_hours.borrow().get(&from) {
+            return Ok(tokens);
+        }
+        // The journal is read only for an hour that has something in it.
+        let unfiled = self.moving.get(&from.hour()).is_some_and(|moving| moving.unfiled.events() > 0);
+        let events = if unfiled {
+            super::events::tenant_events(&self.snapshot, self.tenant_no, from, end)?
+        } else {
+            self.snapshot.tenant_events(from.day(), self.tenant_no, from, end)?
+        };
+        let tokens = events.iter().fold(0u64, |sum, stored| sum.saturating_add(stored.event.tokens()));
+        self.part_hours.borrow_mut().insert(from, tokens);
         Ok(tokens)
     }
 }

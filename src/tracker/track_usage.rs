@@ -21,7 +21,7 @@ pub struct Success {
 
 /// One call being tracked. Dropped without a word, it records status 499.
 ///
-/// Recording never fails the caller: what cannot be recorded is logged and counted, and the receipt may be dropped.
+/// Recording never fails the caller: what cannot be recorded is logged, and the receipt may be dropped.
 #[must_use = "a tracker that is dropped records the call as abandoned (499)"]
 pub struct Tracker {
     usage: UsageTracker,

@@ -22,13 +22,26 @@ pub struct DenialBook {
     state: Mutex<Book>,
 }
 
-#[derive(Default)]
 struct Book {
     pending: Vec<(u32, Denial)>,
     /// Where in `pending` a limit's denials without details are counted.
     counted: HashMap<(u32, QuotaType, Window), usize>,
     detailed: HashMap<u32, (Timestamp, u32)>,
     audited: HashMap<(u32, QuotaType, Window), Audited>,
+    /// When the next audit record is due.
+    next_audit: Timestamp,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            pending: Vec::new(),
+            counted: HashMap::new(),
+            detailed: HashMap::new(),
+            audited: HashMap::new(),
+            next_audit: Timestamp::MAX,
+        }
+    }
 }
 
 struct Audited {
@@ -66,24 +79,30 @@ impl DenialBook {
         }
     }
 
-    /// Whether there is anything to write.
-    pub fn is_empty(&self) -> bool {
-        self.state.lock().pending.is_empty()
+    /// Whether there is anything to write now; when `closing`, also what would wait for its minute.
+    pub fn is_due(&self, now: Timestamp, closing: bool) -> bool {
+        let book = self.state.lock();
+        !book.pending.is_empty() || book.next_audit <= now || closing && book.next_audit < Timestamp::MAX
     }
 
     /// Takes what is to be written: denials by tenant number, and the audit records that are due.
-    pub fn take(&self, now: Timestamp) -> (Vec<(u32, Denial)>, Vec<AuditEntry>) {
+    pub fn take(&self, now: Timestamp, closing: bool) -> (Vec<(u32, Denial)>, Vec<AuditEntry>) {
         let mut book = self.state.lock();
         book.counted.clear();
         let mut audit = Vec::new();
+        let mut next_audit = Timestamp::MAX;
         book.audited.retain(|_, audited| {
-            if audited.waiting > 0 && now.micros_since(audited.at) >= MICROS_PER_MINUTE {
+            if audited.waiting > 0 && (closing || audited.due() <= now) {
                 audit.push(audited.entry());
                 (audited.at, audited.waiting) = (now, 0);
+            }
+            if audited.waiting > 0 {
+                next_audit = next_audit.min(audited.due());
             }
             // An hour without a denial: the next is a first one again.
             audited.waiting > 0 || now.micros_since(audited.at) < 60 * MICROS_PER_MINUTE
         });
+        book.next_audit = next_audit;
         if book.detailed.len() > 10_000 {
             book.detailed.retain(|_, (since, _)| now.micros_since(*since) < MICROS_PER_MINUTE);
         }
@@ -102,10 +121,16 @@ impl Book {
         });
         audited.waiting += denial.count;
         audited.last = denial.clone();
+        self.next_audit = self.next_audit.min(audited.due());
     }
 }
 
 impl Audited {
+    /// When its next record may be written.
+    fn due(&self) -> Timestamp {
+        self.at.plus_micros(MICROS_PER_MINUTE)
+    }
+
     fn entry(&self) -> AuditEntry {
         let denied = &self.last.denied_by;
         let show = |amount: u128| denied.state.quota_type.show(amount);
@@ -131,5 +156,52 @@ impl Audited {
             error_message: Some(format!("Quota exceeded: {quota_type} per {}", denied.state.window)),
             ..AuditEntry::system(Some(self.tenant_id.clone()), "quota_exceeded", "usage_quota", AuditAction::Error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::quota::{DeniedBy, LimitState};
+
+    #[test]
+    fn denials_that_wait_for_their_minute_are_audited_though_no_other_follows() {
+        let book = DenialBook::default();
+        let start = Timestamp::from_seconds(1_800_000_000);
+        let state = LimitState {
+            quota_type: QuotaType::Tokens,
+            window: Window::Day,
+            limit: Some(10),
+            used: 10,
+            held: 0,
+            resets_at: start.plus_micros(MICROS_PER_MINUTE),
+        };
+        let deny = |at: Timestamp| {
+            let denied_by = DeniedBy { state, asked: 1 };
+            let denial = Denial { decision_id: None, at, request_id: None, denied_by, count: 1 };
+            book.note(3, &"acme".parse().unwrap(), vec![denial]);
+        };
+        let said = |entries: &[AuditEntry]| {
+            let values = entries.iter().filter_map(|entry| entry.new_values.as_deref());
+            let read = |text| serde_json::from_str::<serde_json::Value>(text).unwrap()["denials"].as_u64().unwrap();
+            values.map(read).collect::<Vec<u64>>()
+        };
+        assert!(!book.is_due(start, true));
+        deny(start);
+        assert!(book.is_due(start, false));
+        assert_eq!(said(&book.take(start, false).1), [1], "the first at once");
+
+        let later = start.plus_micros(1_000_000);
+        (0..5).for_each(|_| deny(later));
+        let (denials, audit) = book.take(later, false);
+        assert_eq!((denials.len(), said(&audit)), (5, vec![]));
+        assert!(!book.is_due(later, false) && book.is_due(later, true));
+        let minute = start.plus_micros(MICROS_PER_MINUTE);
+        assert!(book.is_due(minute, false));
+        assert_eq!(said(&book.take(minute, false).1), [5]);
+
+        deny(minute);
+        assert_eq!(said(&book.take(minute, true).1), [1], "a stop leaves nothing behind");
+        assert!(!book.is_due(Timestamp::MAX.plus_micros(-1), true));
     }
 }

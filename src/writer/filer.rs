@@ -22,8 +22,10 @@ const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
 /// The counters are saved after so many filed events, or so much time.
 const EVENTS_PER_SAVE: u64 = 500_000;
 const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
-/// A day with more runs than this is merged into one.
-const RUNS_PER_DAY: usize = 8;
+/// A day with more small runs than this has them merged into one.
+const SMALL_RUNS_PER_DAY: usize = 8;
+/// A run of more events stays as it is: a merge is held in memory, and a busy day is not to be rewritten again and again.
+const SMALL_RUN_EVENTS: u64 = 400_000;
 /// Marks the number of a run that was merged from others; a filing's run has the number of its last commit.
 const MERGED_RUN: u64 = 1 << 63;
 
@@ -69,11 +71,16 @@ impl Filer {
             }
             let Some(writer) = self.writer.upgrade() else { return };
             if let Err(error) = self.file_closed(&writer) {
-                // The journal still holds everything; after a failure of the store nothing more is filed.
-                tracing::error!(error = %thread::chain(&error), "filing failed");
-                if writer.failure().is_some() {
-                    return;
-                }
+                // The journal still holds everything. The shadow may be half moved, and what is not filed would fill the
+                // memory: nothing goes on until the next start.
+                let reason = thread::chain(&error);
+                tracing::error!(error = %reason, "filing failed: writes are refused until metergate is restarted");
+                writer.fail(format!("filing failed: {reason}"));
+                return;
+            }
+            let _alone = writer.maintenance();
+            if let Err(error) = self.merge_one_day(&writer) {
+                tracing::error!(error = %thread::chain(&error), "runs could not be merged; they stay as they are");
             }
         }
     }
@@ -85,8 +92,7 @@ impl Filer {
             let _alone = writer.maintenance();
             self.file_through(writer, last_seq)?;
         }
-        let _alone = writer.maintenance();
-        self.merge_one_day(writer)
+        Ok(())
     }
 
     /// Files the commits up to `last_seq`, which end a generation.
@@ -124,8 +130,11 @@ impl Filer {
         }
         let now = shared.clock.now();
         let mut checkpoint = Checkpoint { filed_seq: last_seq, saved_at: now, ..self.checkpoint.clone() };
+        // The shadow stays at the time of its last commit: a hold that ends in the next one has not lapsed before.
+        let mut last_commit = Timestamp::default();
         if let Some(last) = commits.last() {
             checkpoint.filed_next_entry_id = last.first_entry_id + last.entries;
+            last_commit = last.committed_at;
         }
         let events: Vec<_> = commits.into_iter().flat_map(|commit| commit.events).collect();
         // Into the table before the ids leave the generation: an id is always in at least one of the two.
@@ -139,7 +148,7 @@ impl Filer {
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
             || self.checkpoint.state_seq == 0
             || events.is_empty();
-        let quota_states = if save { self.shadow.take_changed(now) } else { Vec::new() };
+        let quota_states = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
         if save {
             checkpoint.state_seq = last_seq;
             self.events_since_save = 0;
@@ -171,22 +180,25 @@ impl Filer {
         Ok(())
     }
 
-    /// Merges the runs of the fullest day that has many, so that reads stay short.
+    /// Merges the small runs of the day that has most of them, so that reads stay short.
     fn merge_one_day(&self, writer: &Writer) -> Result<(), FilingError> {
         let shared = &*writer.shared;
         let snapshot = shared.store.snapshot()?;
         let mut runs_of_day: HashMap<u32, Vec<u64>> = HashMap::new();
-        for (day, run, _) in snapshot.runs(0..=u32::MAX)? {
-            runs_of_day.entry(day).or_default().push(run);
+        for (day, run, info) in snapshot.runs(0..=u32::MAX)? {
+            if info.events <= SMALL_RUN_EVENTS {
+                runs_of_day.entry(day).or_default().push(run);
+            }
         }
         let Some((day, runs)) = runs_of_day.into_iter().max_by_key(|(_, runs)| runs.len()) else { return Ok(()) };
-        if runs.len() <= RUNS_PER_DAY {
+        if runs.len() <= SMALL_RUNS_PER_DAY {
             return Ok(());
         }
         let mut events = Vec::new();
-        snapshot.day_events(day, 0, Timestamp::default(), Timestamp::MAX, |stored| events.push(stored))?;
-        // A number of its own: whoever remembers a block by its name must not find another one under it.
-        let run = runs.iter().max().map_or(0, |newest| newest | MERGED_RUN);
+        snapshot.run_events(day, &runs, |stored| events.push(stored))?;
+        // A number of its own: whoever remembers a block by its name must not find another one under it. At most one of
+        // the runs was merged before, and from older ones, so the newest filing among them never named a run like this.
+        let run = runs.iter().map(|run| run & !MERGED_RUN).max().map_or(0, |newest| newest | MERGED_RUN);
         let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
         drop(snapshot);
         writer.publish(Publication { run, merged: Some((runs, merged)), ..Publication::default() })?;

@@ -77,12 +77,18 @@ impl Writer {
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
         let poison = Arc::clone(&writer.failed);
         let run_writer = move || {
-            let guard = PoisonOnPanic(poison);
+            let guard = PoisonOnPanic("writer", poison);
             thread.run();
             drop(guard);
         };
         let mut threads = vec![std::thread::Builder::new().name("writer".to_owned()).spawn(run_writer)?];
-        threads.push(std::thread::Builder::new().name("filer".to_owned()).spawn(move || filer.run())?);
+        let poison = Arc::clone(&writer.failed);
+        let run_filer = move || {
+            let guard = PoisonOnPanic("filer", poison);
+            filer.run();
+            drop(guard);
+        };
+        threads.push(std::thread::Builder::new().name("filer".to_owned()).spawn(run_filer)?);
         *writer.threads.lock() = threads;
         Ok(writer)
     }
@@ -100,6 +106,13 @@ impl Writer {
     /// Keeps the background from moving anything between memory and disk while the guard lives.
     pub(crate) fn maintenance(&self) -> MutexGuard<'_, ()> {
         self.maintenance.lock()
+    }
+
+    /// Refuses writes from here on, unless they are refused already.
+    fn fail(&self, reason: String) {
+        if self.failed.load().is_none() {
+            self.failed.store(Some(Arc::new(reason)));
+        }
     }
 
     /// Queues events for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
@@ -156,7 +169,9 @@ impl Writer {
     /// Files everything that is committed by now; blocks until it is done.
     pub(crate) fn file_everything(&self) -> Result<(), WriteError> {
         self.submit(true, |promise| Command::CloseGeneration { promise })?.wait()?;
-        while self.shared.live.read().oldest_closed().is_some() {
+        // What is closed from here on need not be waited for: under a steady load something always is.
+        let Some(through) = self.shared.live.read().newest_closed() else { return Ok(()) };
+        while self.shared.live.read().oldest_closed().is_some_and(|oldest| oldest <= through) {
             if let Some(reason) = self.failure() {
                 return Err(WriteError::Unavailable(reason));
             }
@@ -168,7 +183,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits what was queued, files it, saves the counters, and ends the threads.
+    /// Commits what was queued, files it, and ends the threads. What the saved counters lack stays in the journal.
     pub fn stop(&self) {
         if self.threads.lock().is_empty() {
             return;
@@ -212,13 +227,13 @@ impl Writer {
     }
 }
 
-/// Marks the store as failed when the writer's thread ends by a panic, so that nobody waits for it.
-struct PoisonOnPanic(Arc<ArcSwapOption<String>>);
+/// Marks the store as failed when this thread of it ends by a panic, so that nobody waits for it.
+struct PoisonOnPanic(&'static str, Arc<ArcSwapOption<String>>);
 
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.store(Some(Arc::new("the writer has panicked: restart metergate".to_owned())));
+            self.1.store(Some(Arc::new(format!("the {} has panicked: restart metergate", self.0))));
         }
     }
 }

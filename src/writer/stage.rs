@@ -97,6 +97,7 @@ impl<'a> Stage<'a> {
         });
         self.commit.events.reserve(events.len());
         self.ids.reserve(events.len());
+        self.staged_ids.reserve(events.len());
         let mut outcomes = Vec::with_capacity(events.len());
         let before = self.commit.events.len();
         for incoming in events {

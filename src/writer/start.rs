@@ -56,6 +56,9 @@ pub(crate) fn start(
 
     let tail = Tail { checkpoint: &checkpoint, identity, content_key: keys.content };
     let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
+    if counters.len() != store.names().read().len() {
+        return Err(StoreError::Damaged("a tenant has neither saved counters nor a registration in the journal"));
+    }
     let numbers = Numbers {
         next_seq: replayed.last_seq.max(checkpoint.filed_seq) + 1,
         next_entry_id: replayed.next_entry_id.max(checkpoint.filed_next_entry_id).max(1),
@@ -101,16 +104,12 @@ fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, 
     let mut shadow = Shadow::default();
     for (tenant_no, tenant) in snapshot.tenants()? {
         let limits = plans.limits(&tenant.plan).ok_or(StoreError::Damaged("a tenant's plan does not exist"))?;
+        // Without a saved state its registration is still in the journal: it begins there, as it was then, since the zone
+        // it has by now would give its first windows other borders.
+        let Some(state) = saved.get(&tenant_no) else { continue };
         let tenant = Arc::new(tenant);
-        let (live, shade) = match saved.get(&tenant_no) {
-            Some(state) => (
-                TenantState::restore(Arc::clone(&tenant), limits, state),
-                TenantState::restore(tenant, Arc::default(), state),
-            ),
-            None => (TenantState::new(Arc::clone(&tenant), limits), TenantState::new(tenant, Arc::default())),
-        };
-        counters.insert(tenant_no, live);
-        shadow.insert(tenant_no, shade);
+        counters.insert(tenant_no, TenantState::restore(Arc::clone(&tenant), limits, state));
+        shadow.insert(tenant_no, TenantState::restore(tenant, Arc::default(), state));
     }
     Ok((counters, shadow))
 }

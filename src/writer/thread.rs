@@ -56,7 +56,9 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) if self.shared.denials.is_empty() => continue,
+                Err(RecvTimeoutError::Timeout) if !self.shared.denials.is_due(self.shared.clock.now(), false) => {
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -115,8 +117,8 @@ impl WriterThread {
                 next = self.commands.try_recv().ok();
             }
         }
-        if !shared.denials.is_empty() {
-            let (denials, audit) = shared.denials.take(stage.commit.committed_at);
+        if shared.denials.is_due(stage.commit.committed_at, !go_on) {
+            let (denials, audit) = shared.denials.take(stage.commit.committed_at, !go_on);
             stage.denials(denials, audit);
         }
 

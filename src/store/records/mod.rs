@@ -94,7 +94,7 @@ pub struct Checkpoint {
     pub filed_next_entry_id: u64,
     /// Commits up to this one are in the saved quota counters.
     pub state_seq: u64,
-    /// The server's time when it was written; the clock never starts before it.
+    /// The server's time when the counters were saved last; the clock never starts before it.
     pub saved_at: Timestamp,
 }
 
