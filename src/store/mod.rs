@@ -18,6 +18,8 @@ mod tables;
 mod transaction;
 
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

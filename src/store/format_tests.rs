@@ -1,0 +1,160 @@
+//! What a version of the format once wrote is read for ever; what a newer one wrote is refused with what to do.
+
+use std::path::{Path, PathBuf};
+
+use super::block::{Block, cut_into_blocks};
+use super::*;
+use crate::domain::audit::{AuditAction, AuditEntry, AuditRecord};
+use crate::domain::event::UsageEvent;
+use crate::domain::quota::{Hold, HoldId, Item, QuotaType, Window};
+use crate::domain::tenant::{Override, Tenant};
+use crate::domain::time::Timestamp;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn acme() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+fn name(number: u32) -> Option<TenantId> {
+    (number == 0).then(acme)
+}
+
+fn tenant() -> Tenant {
+    let set_at = at("2026-11-24T12:00:00Z");
+    let own = Override { limit: Some(250), reason: Some("a trial week".to_owned()), until: None, set_at };
+    let mut tenant = Tenant::new(acme(), "trial", chrono_tz::America::Santiago, set_at);
+    tenant.name = Some("Acme".to_owned());
+    tenant.labels.insert("tier".to_owned(), "gold".to_owned());
+    tenant.overrides.insert((QuotaType::Tokens, Window::Day), own);
+    tenant
+}
+
+fn event() -> StoredEvent {
+    StoredEvent {
+        tenant_no: 0,
+        entry_id: 41,
+        created_at: at("2026-11-24T12:00:01Z"),
+        event_timestamp: at("2026-11-24T12:00:00.25Z"),
+        event_id: "call-1".parse().unwrap(),
+        event_id_given: true,
+        event: UsageEvent {
+            event_timestamp: Some(at("2026-11-24T12:00:00.25Z")),
+            api_method: Some("POST".into()),
+            api_status_code: Some(200),
+            api_response_time_ms: Some(321),
+            model: Some("gpt-x".into()),
+            input_tokens: Some(120),
+            cached_input_tokens: Some(20),
+            output_tokens: Some(30),
+            cost_usd: Some("0.0123".parse().unwrap()),
+            metadata: Some(r#"{"a":1}"#.into()),
+            ..UsageEvent::new(acme(), "api_call")
+        },
+    }
+}
+
+fn commit() -> Commit {
+    let midnight = at("2026-11-24T03:00:00Z");
+    let hold = Hold {
+        id: HoldId::Named("r1".to_owned()),
+        items: vec![Item { quota_type: QuotaType::Tokens, amount: 7 }],
+        granted_at: at("2026-11-24T12:00:01Z"),
+        expires_at: at("2026-11-24T12:01:01Z"),
+        day_start: midnight,
+        month_start: at("2026-11-01T03:00:00Z"),
+    };
+    let operations = [
+        Operation::Tenant { tenant_no: 0, tenant: Box::new(tenant()) },
+        Operation::Hold { tenant_no: 0, hold },
+        Operation::Release { tenant_no: 0, reservation_id: "r0".to_owned() },
+    ];
+    let place = |operation| PlacedOperation { before_event: 0, operation };
+    let operations = operations.into_iter().map(place).collect();
+    let committed_at = at("2026-11-24T12:00:01Z");
+    Commit { seq: 9, committed_at, first_entry_id: 41, entries: 1, events: vec![event()], operations }
+}
+
+fn audit() -> AuditRecord {
+    AuditRecord {
+        index: 3,
+        event_id: uuid::Uuid::from_u128(7),
+        timestamp: at("2026-11-24T12:00:01Z"),
+        entry: AuditEntry {
+            new_values: Some(r#"{"plan":"trial"}"#.to_owned()),
+            ..AuditEntry::system(Some(acme()), "tenant_created", "tenant", AuditAction::Create)
+        },
+    }
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint { filed_seq: 8, filed_next_entry_id: 41, state_seq: 7, saved_at: at("2026-11-24T11:59:00Z") }
+}
+
+fn fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/format-1.txt")
+}
+
+/// The bytes of one line of the fixture: a name, a space, hexadecimal.
+fn bytes_of(name: &str) -> Vec<u8> {
+    let text = std::fs::read_to_string(fixture()).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let hex = line.unwrap_or_else(|| panic!("the fixture has no line `{name}`"));
+    (0..hex.len()).step_by(2).map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn what_format_1_wrote_is_read_for_ever() {
+    let read = journal::decode(9, &bytes_of("commit"), &name).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{:?}", commit()));
+    let block = bytes_of("block");
+    assert_eq!(Block::read(&block).unwrap().events(&name).unwrap(), [event()]);
+    assert_eq!(records::decode_tenant(&bytes_of("tenant")).unwrap(), tenant());
+    assert_eq!(records::decode_audit(&bytes_of("audit")).unwrap(), audit());
+    assert_eq!(records::decode_checkpoint(&bytes_of("checkpoint")).unwrap(), checkpoint());
+}
+
+/// Only for a new format: `cargo test --lib write_the_fixture -- --ignored`, under a new file name.
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_fixture_of_the_format() {
+    let lines = [
+        ("commit", journal::encode(&commit(), 5).unwrap()),
+        ("block", cut_into_blocks(&[&event()]).unwrap().remove(0).1),
+        ("tenant", records::encode_tenant(&tenant()).unwrap()),
+        ("audit", records::encode_audit(&audit()).unwrap()),
+        ("checkpoint", records::encode_checkpoint(&checkpoint()).unwrap()),
+    ];
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let text: String = lines.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
+    std::fs::create_dir_all(fixture().parent().unwrap()).unwrap();
+    std::fs::write(fixture(), text).unwrap();
+}
+
+fn set_format(folder: &Path, version: u8) {
+    let db = Database::create(folder.join(FILE_NAME)).unwrap();
+    let write = db.begin_write().unwrap();
+    // The record's version byte, then the number, in one byte while it is small.
+    write.open_table(tables::META).unwrap().insert(tables::META_FORMAT, [1, version].as_slice()).unwrap();
+    write.commit().unwrap();
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap());
+    set_format(folder.path(), 2);
+    let refused = Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil());
+    assert!(matches!(refused, Err(StoreError::NewerFormat { found: 2 })));
+    let error = crate::engine::Metergate::open(folder.path()).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "the store has format 2, this metergate reads up to 1: use the version that wrote it or a newer one"
+    );
+    // The refusals changed nothing that the newer version would miss.
+    set_format(folder.path(), 1);
+    let store = Store::open(folder.path(), 1 << 20, [8; 32], uuid::Uuid::max()).unwrap();
+    assert_eq!((store.secret(), store.store_id()), (&[7; 32], uuid::Uuid::nil()));
+}
