@@ -184,7 +184,7 @@ impl Traffic {
             event_timestamp: Some(time),
             api_method: Some("POST".into()),
             api_endpoint: Some(["/v1/chat/completions", "/v1/embeddings"][usize::from(model == 4)].into()),
-            api_status_code: Some(if self.next() % 100 == 0 { 500 } else { 200 }),
+            api_status_code: Some(if self.next().is_multiple_of(100) { 500 } else { 200 }),
             api_response_time_ms: Some((output * 9 + self.next() % 200) as u32),
             model: Some(["gpt-large", "gpt-small", "claude", "mistral", "embed"][model].into()),
             input_tokens: Some(input),

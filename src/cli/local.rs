@@ -104,9 +104,10 @@ pub fn prepare_folder(folder: &Path) -> Result<(), Failure> {
 /// Why the folder could not be opened, with the exit code it means.
 pub fn open_failure(error: OpenError) -> Failure {
     let exit = match error {
-        OpenError::Folder { .. } | OpenError::InUse(_) => Exit::Unreachable,
         OpenError::Setting { .. } => Exit::Usage,
-        OpenError::NewerFormat { .. } | OpenError::Storage(_) => Exit::Failed,
+        OpenError::Folder { .. } | OpenError::InUse(_) | OpenError::NewerFormat { .. } | OpenError::Storage(_) => {
+            Exit::Unreachable
+        }
     };
     let remedy = match error {
         OpenError::InUse(_) => {

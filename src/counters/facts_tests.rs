@@ -119,7 +119,7 @@ fn a_reservation_answers_the_same_until_it_ends() {
     assert!(matches!(again, Taken::Again { hold, .. } if hold.expires_at == named("a", now).expires_at));
     assert_eq!(state.take(now, &[tokens(61)], named("a", now)), Ok(Taken::Conflict));
     assert_eq!(state.release(now, "a"), Released::Held);
-    assert!(matches!(state.take(now, &[tokens(60)], named("a", now)), Ok(Taken::Finished(_))));
+    assert!(matches!(state.take(now, &[tokens(60)], named("a", now)), Ok(Taken::Finished { .. })));
     assert_eq!(state.take(now, &[tokens(61)], named("a", now)), Ok(Taken::Conflict));
     let day_later = now.plus_micros(FINISHED_KEPT_MICROS + 60 * MICROS_PER_SECOND);
     granted(state.take(day_later, &[tokens(61)], named("a", day_later)).unwrap());

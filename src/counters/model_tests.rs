@@ -172,8 +172,8 @@ fn run(operations: &[Operation]) {
                 let taken = state.take(now, &items_of(&amounts), request).unwrap();
                 match (known, taken) {
                     (Some((true, Stage::Open)), Taken::Again { decision, .. }) => assert!(decision.allowed),
-                    (Some((true, Stage::Lapsed)), Taken::Finished(HoldState::Lapsed)) => {}
-                    (Some((true, Stage::Ended(ended))), Taken::Finished(finished)) => assert_eq!(ended, finished),
+                    (Some((true, Stage::Lapsed)), Taken::Finished { state: HoldState::Lapsed, .. }) => {}
+                    (Some((true, Stage::Ended(ended))), Taken::Finished { state, .. }) => assert_eq!(ended, state),
                     (Some((false, _)), Taken::Conflict) => {}
                     (None, Taken::Granted { decision, hold }) => {
                         assert!(fits && decision.allowed);

@@ -41,8 +41,15 @@ pub enum Taken {
     },
     /// The same id stands, or stood in the last 24 hours, for other items.
     Conflict,
-    /// The same id with the same items has ended already.
-    Finished(HoldState),
+    /// The same id with the same items has ended already: the same answer, although nothing is held any more.
+    Finished {
+        /// Allowed, with the limits as they are now.
+        decision: Decision,
+        /// How it ended.
+        state: HoldState,
+        /// When it lapsed or would have.
+        expires_at: Timestamp,
+    },
 }
 
 /// A deterministic state machine: the same calls give the same answers, and time is an argument.
@@ -179,8 +186,11 @@ impl TenantState {
         }
         let Key::Named(hash) = key else { return None };
         let finished = self.holds.finished(hash, now)?;
-        let same = finished.items_digest == amounts.digest();
-        Some(if same { Taken::Finished(finished.state) } else { Taken::Conflict })
+        if finished.items_digest != amounts.digest() {
+            return Some(Taken::Conflict);
+        }
+        let decision = self.describe(now, amounts, super::decide::Verdict::default());
+        Some(Taken::Finished { decision, state: finished.state, expires_at: finished.expires_at })
     }
 
     /// Holds without asking: what was granted before, replayed from the journal. A known id changes nothing.

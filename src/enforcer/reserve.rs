@@ -113,7 +113,14 @@ impl QuotaEnforcer {
                 let outcome = ReserveOutcome { decision, reservation: None, decision_id: Some(decision_id) };
                 Ok(Decided { outcome, journaled: None })
             }
-            Taken::Conflict | Taken::Finished(_) => Err(EnforceError::ReservationConflict(id)),
+            // Settled, released or lapsed since: the same request has the same answer, and nothing is held again. It is
+            // on disk: it ended by a commit, or by its own clock after one.
+            Taken::Finished { decision, expires_at, .. } => {
+                let reservation = Reservation { tenant_id: slot.id.clone(), reservation_id: id, expires_at };
+                let outcome = ReserveOutcome { decision, reservation: Some(reservation), decision_id: None };
+                Ok(Decided { outcome, journaled: None })
+            }
+            Taken::Conflict => Err(EnforceError::ReservationConflict(id)),
         }
     }
 }

@@ -119,6 +119,11 @@ impl LiveState {
         }
     }
 
+    /// Generations that wait to be filed.
+    pub fn closed_generations(&self) -> usize {
+        self.generations.len().saturating_sub(1)
+    }
+
     /// The last commit of the oldest closed generation.
     pub fn oldest_closed(&self) -> Option<u64> {
         if self.generations.len() < 2 { None } else { self.generations.front().map(|oldest| oldest.last_seq) }

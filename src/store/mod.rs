@@ -89,11 +89,19 @@ pub const FILE_NAME: &str = "metergate.redb";
 impl Store {
     /// Opens or makes the store in `folder`, which must exist. `secret` and `store_id` are used for a new store only.
     pub fn open(folder: &Path, cache_bytes: usize, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
-        let db = Database::builder().set_cache_size(cache_bytes).create(folder.join(FILE_NAME))?;
+        let path = folder.join(FILE_NAME);
+        let io = |error| StoreError::Storage(Box::new(redb::Error::Io(error)));
+        if !path.exists() {
+            // An empty file becomes a store; made here, it is its owner's alone from the first byte on.
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(&path).map_err(io)?;
+        }
+        let db = Database::builder().set_cache_size(cache_bytes).create(&path)?;
         // A new file is durable only once its folder is.
-        std::fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| StoreError::Storage(Box::new(redb::Error::Io(error))))?;
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         Self::over(db, secret, store_id)
     }
 

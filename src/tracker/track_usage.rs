@@ -1,5 +1,7 @@
 //! The documented tracker of one call: it takes the start time, and records however the call ends.
 
+use std::sync::atomic::Ordering;
+
 use super::UsageTracker;
 use super::record_usage::PendingOutcomes;
 use crate::domain::event::{STATUS_ABANDONED, UsageEvent};
@@ -47,6 +49,13 @@ impl UsageTracker {
     }
 }
 
+impl UsageTracker {
+    /// Calls that trackers could not record since the start; each is in the log as well.
+    pub fn recording_errors(&self) -> u64 {
+        self.writer.shared().recording_errors.load(Ordering::Relaxed)
+    }
+}
+
 impl Tracker {
     /// Lets the caller fill in the event's other fields (model, session, tokens apart...) before it is recorded.
     pub fn event_mut(&mut self) -> Option<&mut UsageEvent> {
@@ -90,6 +99,7 @@ impl Tracker {
         match self.usage.record(vec![event]) {
             Ok(pending) => Some(pending),
             Err(error) => {
+                self.usage.writer.shared().recording_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a call could not be recorded");
                 None
             }

@@ -37,6 +37,8 @@ use thread::WriterThread;
 
 /// Events that may wait for the writer.
 const QUEUED_EVENTS_MAX: usize = 100_000;
+/// Closed generations that may wait for the filer: about two million events.
+const UNFILED_GENERATIONS_MAX: usize = 40;
 /// Commands that may wait for the writer.
 const QUEUED_COMMANDS_MAX: usize = 16_384;
 
@@ -123,6 +125,16 @@ impl Writer {
         wait: bool,
     ) -> Result<Receipt<Recorded>, WriteError> {
         let count = events.len();
+        // Faster than it can be filed: what is unfiled lives in memory and in the journal, and both have an end.
+        while self.shared.live.read().closed_generations() > UNFILED_GENERATIONS_MAX {
+            if let Some(reason) = self.failure() {
+                return Err(WriteError::Unavailable(reason));
+            }
+            if !wait {
+                return Err(WriteError::QueueFull);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let queued = self.queued_events.fetch_add(count, Ordering::Relaxed);
         if !wait && queued > 0 && queued + count > QUEUED_EVENTS_MAX {
             self.queued_events.fetch_sub(count, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
@@ -87,6 +88,8 @@ pub struct Shared {
     pub content_key: u64,
     /// Looks ids up among the filed events.
     pub filed_ids: FiledIds,
+    /// Calls whose tracker could not record them.
+    pub recording_errors: AtomicU64,
     /// The retention cut on disk, in microseconds.
     pub cut: AtomicI64,
 }

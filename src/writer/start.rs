@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -80,6 +81,7 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),
+        recording_errors: AtomicU64::new(0),
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })

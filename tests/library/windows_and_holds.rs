@@ -142,6 +142,24 @@ fn a_reservation_ends_once_whatever_comes_between() {
 }
 
 #[test]
+fn a_request_that_is_repeated_after_its_reservation_ended_has_the_same_answer_and_holds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, clock) = open(folder.path(), at(NOON));
+    let ask = |id, amount| try_reserve(&engine, request("acme", Some(id), amount, 60));
+    let first: Vec<_> = ["settled", "released", "lapsed"].map(|id| ask(id, 3_000).unwrap().reservation).into();
+    engine.quota_enforcer().settle_blocking(None, "settled", vec![event("acme", 100)]).unwrap();
+    engine.quota_enforcer().release_blocking(None, "released").unwrap();
+    clock.advance(61 * MICROS_PER_SECOND);
+    for (id, first) in ["settled", "released", "lapsed"].into_iter().zip(first) {
+        let again = ask(id, 3_000).unwrap();
+        assert!(again.decision.allowed, "{id}");
+        assert_eq!(again.reservation, first, "{id}");
+        assert_eq!(ask(id, 3_001).unwrap_err(), EnforceError::ReservationConflict(id.to_owned()));
+    }
+    assert_eq!(tokens(&engine, "acme"), (Some(10_000), 100, 0));
+}
+
+#[test]
 fn a_reservation_id_gives_the_same_answer_after_a_restart_and_a_conflict_for_other_items() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, _clock) = open(folder.path(), at(NOON));
