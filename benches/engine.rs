@@ -1,6 +1,6 @@
 //! The engine in process: durable records, callers one by one, a start, and what an event weighs at rest.
 //!
-//! `cargo bench --bench engine -- [EVENTS]` (default 2,000,000). The events are made up from published medians and tails:
+//! `cargo bench --bench engine -- [EVENTS [TENANTS]] [record]` (default 2,000,000 and 1,000; `record` stops after that). The events are made up from published medians and tails:
 //! 1,000 tenants, five models, log-normal tokens, UUIDv7 ids, times within the last two days. A raw file with append and
 //! fdatasync of the same number of bytes is measured beside it: the disk's own limit on this machine.
 
@@ -19,6 +19,10 @@ use metergate::domain::tenant::TenantId;
 use metergate::domain::time::{PeriodType, Timestamp};
 
 const BATCH: usize = 1_000;
+
+/// The binary's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.replace('_', "").parse::<usize>().ok());
@@ -54,6 +58,9 @@ fn main() {
     tracker.aggregate_usage_metrics(None).unwrap();
     row("file and fold the rest", format!("{:.0} ms", ms(started.elapsed())), "");
 
+    if std::env::args().any(|argument| argument == "record") {
+        return;
+    }
     let outcomes = tracker.record_blocking(repeats.clone()).unwrap();
     assert!(outcomes.iter().all(|outcome| *outcome == EventOutcome::Duplicate));
     let started = Instant::now();

@@ -8,7 +8,7 @@ use crate::domain::event::IdKey;
 use crate::domain::tenant::TenantId;
 
 /// A keyed 128-bit hash of a tenant and an event id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdHash(pub u128);
 
 impl std::hash::Hash for IdHash {

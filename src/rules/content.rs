@@ -1,6 +1,5 @@
 //! The content of an event: the caller's own fields, before defaults, as one number to compare retries by.
 
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::domain::event::UsageEvent;
@@ -10,8 +9,6 @@ use crate::domain::event::UsageEvent;
 /// Two events with the same id and the same digest are a retry; with another digest they are in conflict. A time that was
 /// left to the server is not part of it.
 pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
-    // On the stack but for events with long texts: hashing in one go is several times cheaper than in pieces.
-    let mut bytes: SmallVec<[u8; 512]> = SmallVec::new();
     let texts = [
         Some(event.event_type.as_str()),
         event.api_method.as_deref(),
@@ -20,12 +17,6 @@ pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
         event.model.as_deref(),
         event.metadata.as_deref(),
     ];
-    for text in texts {
-        // The length before the text keeps neighbours apart; 0 is for none.
-        let length = text.map_or(0, |text| text.len() as u32 + 1);
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
-    }
     let numbers = [
         event.event_timestamp.map(|time| time.micros() as u64),
         event.api_status_code.map(u64::from),
@@ -39,19 +30,24 @@ pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
         event.output_tokens,
         event.reasoning_tokens,
     ];
+    // Which fields are given comes first, then the numbers: a fixed layout that needs no buffer beyond the stack.
+    let mut bytes = [0u8; 4 + 11 * 8 + 16];
     let mut present = 0u32;
     for (place, number) in numbers.into_iter().enumerate() {
-        if let Some(number) = number {
-            present |= 1 << place;
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
+        present |= u32::from(number.is_some()) << place;
+        bytes[4 + place * 8..12 + place * 8].copy_from_slice(&number.unwrap_or(0).to_le_bytes());
     }
-    if let Some(cost) = event.cost_usd {
-        present |= 1 << numbers.len();
-        bytes.extend_from_slice(&cost.femtos().to_le_bytes());
+    for (place, text) in texts.iter().enumerate() {
+        present |= u32::from(text.is_some()) << (numbers.len() + place);
     }
-    bytes.extend_from_slice(&present.to_le_bytes());
-    xxh3_64_with_seed(&bytes, key)
+    present |= u32::from(event.cost_usd.is_some()) << (numbers.len() + texts.len());
+    bytes[..4].copy_from_slice(&present.to_le_bytes());
+    bytes[92..].copy_from_slice(&event.cost_usd.map_or(0, |cost| cost.femtos()).to_le_bytes());
+    // Each text is hashed under the digest of what came before it, so that neighbours stay apart.
+    texts
+        .into_iter()
+        .flatten()
+        .fold(xxh3_64_with_seed(&bytes, key), |digest, text| xxh3_64_with_seed(text.as_bytes(), digest))
 }
 
 #[cfg(test)]

@@ -27,28 +27,33 @@ const MAX_INFLATED: usize = 64 << 20;
 pub(super) fn cut_into_blocks(events: &[&StoredEvent]) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
     let mut blocks = Vec::new();
     let mut rest = events;
-    // A guess that follows what the last block needed.
+    // A guess that follows what the last block needed, so that most blocks are encoded once.
     let mut guess = 1_024usize;
     while !rest.is_empty() {
         let mut take = guess.min(rest.len());
         let mut block = encode(&rest[..take])?;
         while block.len() > BLOCK_BYTES && take > 1 {
-            take = (take * BLOCK_BYTES / block.len() * 98 / 100).clamp(1, take - 1);
+            take = (take * BLOCK_BYTES * 96 / 100 / block.len()).clamp(1, take - 1);
             block = encode(&rest[..take])?;
         }
-        // Fill a block that came out small, as long as there is more to put in.
-        if take < rest.len() && block.len() < BLOCK_BYTES * 9 / 10 {
-            let more = (take * BLOCK_BYTES * 97 / 100 / block.len().max(1)).clamp(take, rest.len());
+        // A block that came out small is filled, as long as there is more to put in.
+        if take < rest.len() && block.len() < BLOCK_BYTES * 8 / 10 {
+            let more = filled(take, block.len()).clamp(take, rest.len());
             let fuller = encode(&rest[..more])?;
             if fuller.len() <= BLOCK_BYTES {
                 (take, block) = (more, fuller);
             }
         }
-        guess = take.max(64);
+        guess = filled(take, block.len());
         blocks.push((rest[0].tenant_no, block));
         rest = &rest[take..];
     }
     Ok(blocks)
+}
+
+/// How many events fill a block, given that `events` made one of `bytes`.
+fn filled(events: usize, bytes: usize) -> usize {
+    (events * BLOCK_BYTES * 96 / 100 / bytes.max(1)).max(1)
 }
 
 fn encode(events: &[&StoredEvent]) -> Result<Vec<u8>, StoreError> {

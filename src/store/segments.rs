@@ -18,16 +18,21 @@ pub struct PreparedRun {
     pub(super) blocks: Vec<(u32, Vec<u8>)>,
 }
 
+/// Where an event stands in its run: the key lies beside the reference, so that sorting does not look at the events.
+type Placed<'a> = ((u32, i64, u64), &'a StoredEvent);
+
 /// Sorts `events` by day, tenant and time, and packs them. Pure work for a background thread.
-pub fn prepare_runs(events: &[StoredEvent]) -> Result<Vec<PreparedRun>, StoreError> {
-    let mut by_day: BTreeMap<u32, Vec<&StoredEvent>> = BTreeMap::new();
+pub fn prepare_runs<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> Result<Vec<PreparedRun>, StoreError> {
+    let mut by_day: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
     for stored in events {
-        by_day.entry(stored.event_timestamp.day()).or_default().push(stored);
+        let key = (stored.tenant_no, stored.event_timestamp.micros(), stored.entry_id);
+        by_day.entry(stored.event_timestamp.day()).or_default().push((key, stored));
     }
     by_day
         .into_iter()
-        .map(|(day, mut events)| {
-            events.sort_unstable_by_key(|stored| (stored.tenant_no, stored.event_timestamp, stored.entry_id));
+        .map(|(day, mut placed)| {
+            placed.sort_unstable_by_key(|(key, _)| *key);
+            let events: Vec<&StoredEvent> = placed.into_iter().map(|(_, stored)| stored).collect();
             let entry_ids = || events.iter().map(|stored| stored.entry_id);
             let times = || events.iter().map(|stored| stored.event_timestamp.micros());
             let info = RunInfo {

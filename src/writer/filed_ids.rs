@@ -13,11 +13,21 @@ use crate::live::{IdHash, Identity};
 use crate::rules::content::content_digest;
 use crate::store::{BlockKey, Snapshot, StoreError};
 
-/// Blocks remembered: about 100 KiB each when full of small events.
-const BLOCKS_MAX: usize = 96;
+/// Blocks remembered: about 32 KiB each when full of small events.
+const BLOCKS_MAX: usize = 512;
 
-/// What a block holds: content digests by id.
-type BlockIds = Arc<HashMap<IdHash, u64>>;
+/// What a block holds: its ids, sorted, and the content digest of each.
+struct BlockIds {
+    hashes: Vec<IdHash>,
+    contents: Vec<u64>,
+}
+
+impl BlockIds {
+    fn content_of(&self, hash: IdHash) -> Option<u64> {
+        let place = self.hashes.binary_search(&hash).ok()?;
+        Some(self.contents[place])
+    }
+}
 
 /// The blocks looked into last.
 #[derive(Default)]
@@ -27,7 +37,7 @@ pub struct FiledIds {
 
 #[derive(Default)]
 struct Remembered {
-    blocks: HashMap<BlockKey, (BlockIds, u64)>,
+    blocks: HashMap<BlockKey, (Arc<BlockIds>, u64)>,
     clock: u64,
 }
 
@@ -47,15 +57,15 @@ impl FiledIds {
                     Some(ids) => ids,
                     None => self.read(snapshot, block, keys)?,
                 };
-                if let Some(content) = ids.get(&hash) {
-                    return Ok(Some(*content));
+                if let Some(content) = ids.content_of(hash) {
+                    return Ok(Some(content));
                 }
             }
         }
         Ok(None)
     }
 
-    fn remembered(&self, block: BlockKey) -> Option<BlockIds> {
+    fn remembered(&self, block: BlockKey) -> Option<Arc<BlockIds>> {
         let mut remembered = self.blocks.lock();
         remembered.clock += 1;
         let clock = remembered.clock;
@@ -69,13 +79,16 @@ impl FiledIds {
         snapshot: &Snapshot,
         block: BlockKey,
         (identity, content_key): (&Identity, u64),
-    ) -> Result<BlockIds, StoreError> {
+    ) -> Result<Arc<BlockIds>, StoreError> {
         let events = snapshot.block_events(block)?.into_iter();
         let ids = events.map(|stored| {
             let hash = identity.hash(&stored.event.tenant_id, stored.event_id.key());
             (hash, content_digest(&stored.event, content_key))
         });
-        let ids: BlockIds = Arc::new(ids.collect());
+        let mut ids: Vec<(IdHash, u64)> = ids.collect();
+        ids.sort_unstable();
+        let (hashes, contents) = ids.into_iter().unzip();
+        let ids = Arc::new(BlockIds { hashes, contents });
         let mut remembered = self.blocks.lock();
         if remembered.blocks.len() >= BLOCKS_MAX {
             let oldest = remembered.blocks.iter().min_by_key(|(_, (_, used))| *used).map(|(block, _)| *block);

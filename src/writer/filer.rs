@@ -136,18 +136,19 @@ impl Filer {
             checkpoint.filed_next_entry_id = last.first_entry_id + last.entries;
             last_commit = last.committed_at;
         }
-        let events: Vec<_> = commits.into_iter().flat_map(|commit| commit.events).collect();
+        let events = || commits.iter().flat_map(|commit| &commit.events);
+        let count = events().count() as u64;
         // Into the table before the ids leave the generation: an id is always in at least one of the two.
-        for stored in events.iter().filter(|stored| stored.event_id_given) {
+        for stored in events().filter(|stored| stored.event_id_given) {
             let hash = shared.identity.hash(&stored.event.tenant_id, stored.event_id.key());
             shared.fingerprints.insert(hash.fingerprint(), stored.event_timestamp.day());
         }
 
-        self.events_since_save += events.len() as u64;
+        self.events_since_save += count;
         let save = self.events_since_save >= EVENTS_PER_SAVE
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
             || self.checkpoint.state_seq == 0
-            || events.is_empty();
+            || count == 0;
         let quota_states = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
         if save {
             checkpoint.state_seq = last_seq;
@@ -158,7 +159,7 @@ impl Filer {
 
         let marks: HashMap<u32, HourMark> = snapshot.hour_marks(0..u32::MAX)?.into_iter().collect();
         let publication = Publication {
-            runs: prepare_runs(&events)?,
+            runs: prepare_runs(events())?,
             run: last_seq,
             denials: denials.into_iter().collect(),
             hours: hours

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
@@ -88,6 +87,9 @@ pub struct Shared {
     pub content_key: u64,
     /// Looks ids up among the filed events.
     pub filed_ids: FiledIds,
+    /// Filings published. An id that was not among the filed ones is still not, or is in a generation, as long as this
+    /// has not moved: only a publication, on the writer's own thread, takes ids out of the generations.
+    pub filings: AtomicU64,
     /// Calls whose tracker could not record them.
     pub recording_errors: AtomicU64,
     /// The retention cut on disk, in microseconds.
@@ -110,6 +112,7 @@ impl Shared {
     /// Makes events ready for the writer: what can be done on the caller's thread is done here.
     pub fn prepare(&self, events: Vec<UsageEvent>) -> Result<Vec<Incoming>, StoreError> {
         let now = self.clock.now();
+        let looked_up_at = self.filings.load(Ordering::Acquire);
         let mut snapshot = None;
         let mut incoming = Vec::with_capacity(events.len());
         for mut event in events {
@@ -124,7 +127,7 @@ impl Shared {
                 _ => None,
             };
             let id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
-            incoming.push(Incoming { slot, event, id, hash, content, filed_content });
+            incoming.push(Incoming { slot, event, id, hash, content, filed_content, looked_up_at });
         }
         Ok(incoming)
     }
@@ -164,6 +167,8 @@ pub struct Incoming {
     pub content: u64,
     /// The content under which the id is filed already.
     pub filed_content: Option<u64>,
+    /// [`Shared::filings`] when that was looked up.
+    pub looked_up_at: u64,
 }
 
 impl Incoming {

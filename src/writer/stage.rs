@@ -1,6 +1,7 @@
 //! Staging: many commands become one commit. Everything is decided here; nothing has happened yet.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
@@ -178,7 +179,10 @@ impl<'a> Stage<'a> {
         if let Some(content) = self.shared.live.read().content_of(&hash) {
             return Ok(Some(content));
         }
-        // Filed since the caller looked; without a tenant there is nothing filed.
+        // The caller has looked among the filed ids, if it knew the tenant; has any been filed since?
+        if incoming.slot.is_some() && incoming.looked_up_at == self.shared.filings.load(Ordering::Acquire) {
+            return Ok(None);
+        }
         let slot = incoming.slot.clone().or_else(|| self.shared.counters.get(incoming.tenant_id()));
         let Some(slot) = slot else { return Ok(None) };
         let now = self.commit.committed_at;

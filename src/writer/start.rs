@@ -81,6 +81,7 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),
+        filings: AtomicU64::new(0),
         recording_errors: AtomicU64::new(0),
         cut,
     };

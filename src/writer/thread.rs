@@ -170,6 +170,7 @@ impl WriterThread {
             for publication in publications {
                 if publication.files_generation {
                     live.publish_filing();
+                    shared.filings.fetch_add(1, Ordering::AcqRel);
                 }
                 live.publish_fold(&publication.folds_hours);
                 if let Some(cut) = &publication.cut {
