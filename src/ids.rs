@@ -35,6 +35,14 @@ pub fn new_uuid_v7(now: Timestamp) -> Uuid {
     Builder::from_u128(bits).with_version(uuid::Version::SortRand).with_variant(uuid::Variant::RFC4122).into_uuid()
 }
 
+/// The time that a UUIDv7 carries; `None` for other ids. Ids made while the clock stood behind an earlier one carry that
+/// one's time.
+pub fn time_of(id: &Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?;
+    Some(Timestamp::from_micros(micros.checked_add(i64::from(nanos / 1_000))?))
+}
+
 /// The id of a request: unique, cheap, and no secret. A random prefix of the process and a count (UUID version 8).
 pub fn new_request_id() -> Uuid {
     static PREFIX: LazyLock<[u8; 8]> = LazyLock::new(random_bytes);

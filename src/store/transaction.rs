@@ -60,6 +60,12 @@ impl Transaction {
         Ok(())
     }
 
+    /// Removes a plan.
+    pub fn remove_plan(&mut self, name: &str) -> Result<(), StoreError> {
+        self.write.open_table(tables::PLANS)?.remove(name)?;
+        Ok(())
+    }
+
     /// Appends an audit record.
     pub fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
         let bytes = records::encode_audit(record)?;

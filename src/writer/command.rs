@@ -10,6 +10,7 @@ use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
 use crate::rules::administration::ChangeRefused;
+use crate::rules::plan_changes::{PlanChange, PlanRefused};
 use crate::store::{Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Release { slot: Arc<TenantSlot>, reservation_id: String, promise: Promise<Released> },
     /// Change a tenant, with its audit records; for `None`, register it if it is unknown.
     Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
+    /// Change a plan, and what follows from it for its tenants, with its audit record.
+    ChangePlan { change: PlanChange, actor: String, promise: Promise<PlanOutcome> },
     /// Close the open generation, so that it is filed.
     CloseGeneration { promise: Promise<()> },
     /// A prepared write of the background: filing, folding, cleaning.
@@ -45,6 +48,9 @@ pub(crate) struct Recorded {
 
 /// A changed tenant.
 pub(crate) type ChangeOutcome = Result<(Arc<TenantSlot>, Tenant), ChangeFailed>;
+
+/// Whether a plan was changed.
+pub(crate) type PlanOutcome = Result<(), PlanRefused>;
 
 /// Why a tenant was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
-pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded, SettleTarget};
+pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, SettleTarget};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
@@ -32,6 +32,7 @@ pub(crate) use start::{Started, start};
 use crate::counters::{Released, TenantSlot};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
+use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
 use thread::WriterThread;
 
@@ -170,6 +171,12 @@ impl Writer {
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
         let actor = actor.to_owned();
         self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
+    }
+
+    /// Changes a plan.
+    pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
+        let actor = actor.to_owned();
+        self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded};
+use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded};
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
@@ -47,6 +47,7 @@ enum Answer {
     Held(Promise<()>),
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
+    PlanChanged(PlanOutcome, Promise<PlanOutcome>),
     Published(Promise<()>),
 }
 
@@ -104,6 +105,9 @@ impl WriterThread {
                 Command::Change { tenant_id, change, actor, promise } => {
                     answers.push(Answer::Changed(stage.change_tenant(&tenant_id, change.as_ref(), &actor), promise));
                 }
+                Command::ChangePlan { change, actor, promise } => {
+                    answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
+                }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);
@@ -152,6 +156,12 @@ impl WriterThread {
             for (tenant_no, tenant) in stage.changed_tenants() {
                 transaction.put_tenant(*tenant_no, tenant)?;
             }
+            for (name, plan) in &stage.plan_changes {
+                match plan {
+                    Some(plan) => transaction.put_plan(plan)?,
+                    None => transaction.remove_plan(name)?,
+                }
+            }
             for record in &stage.audit {
                 transaction.put_audit(record)?;
             }
@@ -179,9 +189,23 @@ impl WriterThread {
             }
             self.apply_live(stage, &mut live);
         }
+        if !stage.plan_changes.is_empty() {
+            // Before tenants are applied: they take their limits from it.
+            shared.plans.store(Arc::clone(&stage.plans));
+        }
         let plan_limits = |plan: &str| shared.plan_limits(plan);
         let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
         let ended = apply(&stage.commit, &mut states);
+        for (name, _) in &stage.plan_changes {
+            // Those whose record stays as it is, too: the next decision is made by the new limits.
+            for slot in shared.counters.all() {
+                let mut state = slot.lock();
+                if state.tenant().plan == *name {
+                    let tenant = Arc::clone(state.tenant());
+                    state.set_tenant(tenant, shared.plan_limits(name), stage.commit.committed_at);
+                }
+            }
+        }
         if !stage.is_empty() {
             self.numbers = stage.numbers_after();
         }
@@ -197,7 +221,7 @@ impl WriterThread {
         }
         for placed in &stage.commit.operations {
             if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
-                live.add_denials(*tenant_no, denial.at, denial.count);
+                live.add_denials(*tenant_no, denial.at, denial.refused());
             }
         }
         live.end_commit(stage.commit.seq);
@@ -223,6 +247,7 @@ impl WriterThread {
                     };
                     keep(promise, released);
                 }
+                Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
             }
         }
@@ -238,6 +263,7 @@ impl WriterThread {
                 Answer::Recorded { promise, .. } => fail(promise, &unknown),
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
+                Answer::PlanChanged(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),
             }
         }

@@ -1,7 +1,9 @@
 //! The engine as a library, on a clock that the test owns: what issue and specification ask of part 1.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
+mod explain;
 mod overrides_and_denials;
+mod plans;
 mod quick_start;
 mod spec_section_2;
 mod windows_and_holds;
@@ -72,6 +74,7 @@ fn request(name: &str, id: Option<&str>, tokens: u128, ttl_seconds: u32) -> Rese
         items: vec![Item { quota_type: QuotaType::Tokens, amount: tokens }],
         ttl_seconds: Some(ttl_seconds),
         reservation_id: id.map(str::to_owned),
+        request_id: None,
     }
 }
 
