@@ -12,11 +12,10 @@ use crate::domain::quota::{Denial, Hold, HoldId, QuotaType, Window};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, Timestamp};
 use crate::rules::charges::charges_of;
+use crate::rules::retention::DENIALS_DAYS;
 use crate::rules::window::{CalendarWindow, window_at};
 use crate::store::{Operation, Snapshot, StoreError, StoredEvent};
 
-/// Days that denials are found again.
-const KEPT_DAYS: i64 = 30;
 /// How far from the time asked for a denial may lie.
 const NEAR_MICROS: i64 = 5 * MICROS_PER_MINUTE;
 /// Further denials that are told.
@@ -54,7 +53,7 @@ impl QuotaEnforcer {
         query: &ExplainQuery,
     ) -> Result<Vec<Denial>, StoreError> {
         let now = self.now();
-        let oldest = now.plus_micros(-KEPT_DAYS * MICROS_PER_DAY);
+        let oldest = now.plus_micros(-i64::from(DENIALS_DAYS) * MICROS_PER_DAY);
         let wanted = |denial: &Denial| {
             denial.at >= oldest
                 && match query {

@@ -2,7 +2,7 @@
 
 use super::{Cleanup, MaintainError, UsageTracker};
 use crate::domain::time::{MICROS_PER_DAY, Period, Timestamp};
-use crate::rules::retention::{HOURLY_ROWS_DAYS, next_cut};
+use crate::rules::retention::{DENIALS_DAYS, HOURLY_ROWS_DAYS, next_cut};
 use crate::store::{RealtimeCut, Snapshot, StoreError};
 use crate::writer::Publication;
 
@@ -32,11 +32,13 @@ impl UsageTracker {
             days.into_iter().partition(|day| Period::day(*day).end() <= cut);
         let hourly_rows_days = i64::from(HOURLY_ROWS_DAYS - shared.policies.realtime_days.min(HOURLY_ROWS_DAYS));
         let hourly_from = Period::hour(cut.plus_micros(-hourly_rows_days * MICROS_PER_DAY).hour());
+        let denials_days = i64::from(DENIALS_DAYS - shared.policies.realtime_days.min(DENIALS_DAYS));
         drop(snapshot);
         self.writer.publish(Publication {
             dropped_days: dropped_days.clone(),
             cut: Some(RealtimeCut { cut, removed: before.removed + rows_removed }),
             rows_before: vec![hourly_from],
+            denials_before: Some(cut.plus_micros(-denials_days * MICROS_PER_DAY).day()),
             ..Publication::default()
         })?;
         // After a long pause more days may be kept than the table tells apart.

@@ -84,6 +84,8 @@ pub struct Publication {
     pub dropped_days: Vec<u32>,
     /// The retention cut after this.
     pub cut: Option<RealtimeCut>,
+    /// Denials of days before this one are dropped.
+    pub denials_before: Option<u32>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
     /// The oldest closed generation is filed by this.

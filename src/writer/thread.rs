@@ -297,6 +297,9 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     for day in &publication.dropped_days {
         transaction.drop_day(*day)?;
     }
+    if let Some(day) = publication.denials_before {
+        transaction.drop_denials_before(day)?;
+    }
     for before in &publication.rows_before {
         transaction.delete_rows_before(*before)?;
     }

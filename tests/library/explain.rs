@@ -192,3 +192,28 @@ fn an_observing_tenant_is_granted_counted_and_told_what_would_have_been_denied()
         assert_eq!(types, ["tenant_created", "tenant_updated", "quota_exceeded"], "what only observes is not audited");
     }
 }
+
+#[test]
+fn denials_are_kept_thirty_days_though_events_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = metergate::clock::Clock::manual(at(NOON));
+    let settings =
+        metergate::config::EngineSettings { realtime_days: 7, ..metergate::config::EngineSettings::new(folder.path()) };
+    let engine = Metergate::open_at(settings, |_| clock.clone()).unwrap();
+    record(&engine, vec![event("acme", 10_000)]);
+    let id = try_reserve(&engine, asked_as("acme", "r", 1)).unwrap().decision_id.unwrap();
+    for _ in 0..20 {
+        clock.advance(MICROS_PER_DAY);
+        record(&engine, vec![event("acme", 1)]);
+        engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
+        engine.usage_tracker().cleanup_old_realtime_events().unwrap();
+    }
+    let explanation = explain(&engine, "acme", ExplainQuery::Decision(id));
+    assert_eq!(explanation.denial.denied_by.state.used, 10_000);
+    assert_eq!(
+        (explanation.usage.events, explanation.usage.complete),
+        (0, false),
+        "its events are gone, and it says so"
+    );
+    assert_eq!(engine.usage_tracker().verify().unwrap().differences, []);
+}
