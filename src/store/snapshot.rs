@@ -263,10 +263,10 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The hashed part of every id of a day, with its tenant number; nothing is inflated.
-    pub fn day_ids(&self, day: u32, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
+    /// The hashed part of every id of a run, with its tenant number; nothing is inflated.
+    pub fn run_ids(&self, day: u32, run: u64, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
-        for row in table.iter()? {
+        for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
             let (_, bytes) = row?;
             Block::read(bytes.value())?.id_keys().for_each(|(tenant, key)| see(tenant, key));
         }
