@@ -16,7 +16,7 @@ use crate::store::{FiledDenial, HourMark, MetricsRow, Snapshot, StoreError};
 use crate::writer::Publication;
 
 /// Tenant hours folded in one transaction, so that the writer is never held up for long.
-const DELTAS_PER_PUBLICATION: usize = 5_000;
+const DELTAS_PER_PUBLICATION: usize = 1_000;
 
 /// One period's rows by tenant number.
 type Rows = BTreeMap<u32, MetricsRow>;
