@@ -26,10 +26,13 @@ impl UsageTracker {
             return Ok(Cleanup { rows_removed: 0, cut: before.cut });
         }
 
-        let days: std::collections::BTreeSet<u32> = runs.iter().map(|(day, ..)| *day).collect();
+        let days = snapshot.days(0..=u32::MAX)?;
         let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
         let (dropped_days, kept_days): (Vec<u32>, Vec<u32>) =
             days.into_iter().partition(|day| Period::day(*day).end() <= cut);
+        // Denials outlive their day: what was dropped before is not dropped again.
+        let still_there = |day: &u32| Period::day(*day).end() > before.cut || runs.iter().any(|(of, ..)| of == day);
+        let dropped_days: Vec<u32> = dropped_days.into_iter().filter(still_there).collect();
         let hourly_rows_days = i64::from(HOURLY_ROWS_DAYS - shared.policies.realtime_days.min(HOURLY_ROWS_DAYS));
         let hourly_from = Period::hour(cut.plus_micros(-hourly_rows_days * MICROS_PER_DAY).hour());
         let denials_days = i64::from(DENIALS_DAYS - shared.policies.realtime_days.min(DENIALS_DAYS));
