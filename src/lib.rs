@@ -229,6 +229,7 @@
 //! change; what is missing is their surface and proofs.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

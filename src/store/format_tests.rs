@@ -124,7 +124,7 @@ fn write_the_fixture_of_the_format() {
         ("commit", journal::encode(&commit(), 5).unwrap()),
         ("block", cut_into_blocks(&[&event()]).unwrap().remove(0).1),
         ("tenant", records::encode_tenant(&tenant()).unwrap()),
-        ("audit", records::encode_audit(&audit()).unwrap()),
+        ("audit", records::encode_audit(&audit(), &[7; 32]).unwrap()),
         ("checkpoint", records::encode_checkpoint(&checkpoint()).unwrap()),
     ];
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

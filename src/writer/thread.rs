@@ -11,11 +11,12 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded};
+use super::command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded, ResolveOutcome};
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
 use crate::counters::{Released, Settled};
+use crate::domain::audit::AuditOutcome;
 use crate::domain::event::EventOutcome;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Timestamp;
@@ -23,6 +24,8 @@ use crate::store::{Operation, StoreError, Transaction};
 
 /// Events that one commit takes before it stops looking for more; a single submission may bring more.
 const EVENTS_PER_COMMIT: usize = 10_000;
+/// Audit records that one commit takes before it stops looking for more: each costs about ten keys.
+const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
 const COMMANDS_PER_COMMIT: usize = 4_096;
 /// How long noted denials may wait for a commit to ride on.
@@ -47,6 +50,8 @@ enum Answer {
     Held(Promise<()>),
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
+    Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
+    AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
 }
 
@@ -104,6 +109,23 @@ impl WriterThread {
                 Command::Change { tenant_id, change, actor, promise } => {
                     answers.push(Answer::Changed(stage.change_tenant(&tenant_id, change.as_ref(), &actor), promise));
                 }
+                Command::Audit { entries, promise } => {
+                    self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
+                    match stage.record_audit(entries) {
+                        Ok(outcomes) => answers.push(Answer::Audited(outcomes, promise)),
+                        Err(error) => {
+                            fail(promise, &unavailable(&error));
+                            failure = Some(error);
+                        }
+                    }
+                }
+                Command::ResolveAudit { event_id, entry, promise } => match stage.resolve_audit(event_id, *entry) {
+                    Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
+                    Err(error) => {
+                        fail(promise, &unavailable(&error));
+                        failure = Some(error);
+                    }
+                },
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);
@@ -111,7 +133,9 @@ impl WriterThread {
                 }
                 Command::Stop => go_on = false,
             }
-            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT || answers.len() >= COMMANDS_PER_COMMIT;
+            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT
+                || stage.audit.len() >= AUDIT_RECORDS_PER_COMMIT
+                || answers.len() >= COMMANDS_PER_COMMIT;
             // A publication moves things under the readers' lock: one at a time.
             if go_on && !full && failure.is_none() && publications.is_empty() {
                 next = self.commands.try_recv().ok();
@@ -152,8 +176,11 @@ impl WriterThread {
             for (tenant_no, tenant) in stage.changed_tenants() {
                 transaction.put_tenant(*tenant_no, tenant)?;
             }
-            for record in &stage.audit {
-                transaction.put_audit(record)?;
+            for (record, content) in &stage.audit {
+                transaction.put_audit(record, *content)?;
+            }
+            for (original, resolution) in &stage.audit_resolutions {
+                transaction.put_audit_resolution(*original, *resolution)?;
             }
             transaction.put_commit(&stage.commit)?;
         }
@@ -223,6 +250,8 @@ impl WriterThread {
                     };
                     keep(promise, released);
                 }
+                Answer::Audited(outcomes, promise) => keep(promise, outcomes),
+                Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
             }
         }
@@ -238,6 +267,8 @@ impl WriterThread {
                 Answer::Recorded { promise, .. } => fail(promise, &unknown),
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
+                Answer::Audited(_, promise) => fail(promise, &unknown),
+                Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),
             }
         }
@@ -276,6 +307,12 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     }
     if let Some(cut) = &publication.cut {
         transaction.put_cut(cut)?;
+    }
+    if let Some(cut) = &publication.audit_cut {
+        transaction.put_audit_cut(cut)?;
+    }
+    if let Some((min_index, limit)) = publication.audit_freed {
+        transaction.free_audit_below(min_index, limit)?;
     }
     Ok(())
 }
