@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::domain::time::Timestamp;
@@ -33,6 +34,14 @@ pub fn new_uuid_v7(now: Timestamp) -> Uuid {
     let bits = (u128::from(millis) << 80) | (u128::from(high) << 64) | u128::from(low);
     // The builder writes version and variant.
     Builder::from_u128(bits).with_version(uuid::Version::SortRand).with_variant(uuid::Variant::RFC4122).into_uuid()
+}
+
+/// The UUID (version 8) that stands for a name: the same name gives the same, others give others.
+pub fn uuid_of_name(name: &str) -> Uuid {
+    let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// The id of a request: unique, cheap, and no secret. A random prefix of the process and a count (UUID version 8).

@@ -120,7 +120,13 @@ impl KbAudit {
     pub fn manual_added(tenant_id: &TenantId, kb_id: &str, title: &str) -> AuditEntry {
         AuditEntry {
             new_values: json_of(json!({ "title": title })),
-            ..entry(tenant_id, "kb_manual_added", ("knowledge_base", kb_id), AuditAction::Create, format!("Added {title}"))
+            ..entry(
+                tenant_id,
+                "kb_manual_added",
+                ("knowledge_base", kb_id),
+                AuditAction::Create,
+                format!("Added {title}"),
+            )
         }
     }
 

@@ -40,8 +40,7 @@ impl AuditLogger {
                 }
             }
         }
-        let receipt =
-            if valid.is_empty() { Receipt::ready(Ok(Vec::new())) } else { self.writer.audit(valid, wait)? };
+        let receipt = if valid.is_empty() { Receipt::ready(Ok(Vec::new())) } else { self.writer.audit(valid, wait)? };
         Ok(PendingAudit { receipt, invalid })
     }
 }
@@ -53,6 +52,12 @@ fn refusal(entry: &AuditEntry, place: usize, latest: Timestamp) -> Option<Reject
     }
     if let Err(error) = entry.validate() {
         return Some(Rejection { code: "invalid_event", message: error.to_string() });
+    }
+    let broken = |json: &String| serde_json::from_str::<serde::de::IgnoredAny>(json).is_err();
+    for (field, json) in [("old_values", &entry.old_values), ("new_values", &entry.new_values)] {
+        if json.as_ref().is_some_and(broken) {
+            return Some(Rejection { code: "invalid_event", message: format!("{field} are not JSON") });
+        }
     }
     entry.occurred_at.filter(|time| *time > latest).map(|time| Rejection {
         code: "timestamp_in_future",

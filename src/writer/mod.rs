@@ -26,9 +26,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use command::ResolveOutcome;
-pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, Publication, Recorded, SettleTarget,
-};
+pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, IncomingAudit, Publication, Recorded, SettleTarget};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};

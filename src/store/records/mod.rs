@@ -15,7 +15,7 @@ use super::StoreError;
 use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
 use crate::domain::time::{PeriodType, Timestamp};
 
-pub(super) use audit::{Leaf, audit_leaf, decode_audit, encode_audit, recorded_at};
+pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
