@@ -1,7 +1,7 @@
 //! `metergate audit`: what happened, who did it, and what became of it.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
@@ -194,7 +194,7 @@ fn report(args: &ReportArgs, backend: &Backend) -> Result<Exit, Failure> {
         }
         show::print(show::draw(table));
     }
-    if report["total"] == Value::from(0) {
+    if report["total"] == 0 {
         show::print("nothing in this range: see --from and --to");
     }
     Ok(Exit::Ok)
