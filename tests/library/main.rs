@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod audit;
+mod exact_usage;
 mod overrides_and_denials;
 mod quick_start;
+mod repaired;
 mod spec_section_2;
 mod windows_and_holds;
 mod zones;
