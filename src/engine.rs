@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
+use crate::audit::AuditLogger;
 use crate::clock::Clock;
 use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
@@ -86,6 +87,10 @@ impl Metergate {
             let reason = "must be from 1 to 60".to_owned();
             return Err(OpenError::Setting { field: "retention.realtime_days", reason });
         }
+        if !(1..=100).contains(&settings.audit_years) {
+            let reason = "must be from 1 to 100".to_owned();
+            return Err(OpenError::Setting { field: "retention.audit_years", reason });
+        }
         let plans = initial_plans(&settings)?;
         let configured = settings.plans_file.is_some().then(|| plans.clone());
         make_folder(&settings.data_dir)?;
@@ -102,6 +107,7 @@ impl Metergate {
             default_plan: settings.default_plan.clone(),
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
+            audit_years: settings.audit_years,
         };
         let started =
             start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
@@ -137,6 +143,11 @@ impl Metergate {
     /// Administers tenants and plans.
     pub fn tenants(&self) -> Tenants {
         Tenants::new(Arc::clone(&self.writer))
+    }
+
+    /// Writes the audit log and reads it.
+    pub fn audit_logger(&self) -> AuditLogger {
+        AuditLogger::new(Arc::clone(&self.writer))
     }
 
     /// The server's time.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::domain::time::Timestamp;
@@ -41,6 +42,14 @@ pub fn time_of(id: &Uuid) -> Option<Timestamp> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?;
     Some(Timestamp::from_micros(micros.checked_add(i64::from(nanos / 1_000))?))
+}
+
+/// The UUID (version 8) that stands for a name: the same name gives the same, others give others.
+pub fn uuid_of_name(name: &str) -> Uuid {
+    let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// The id of a request: unique, cheap, and no secret. A random prefix of the process and a count (UUID version 8).

@@ -64,6 +64,7 @@
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
 //! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
+//! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
 //! | 5 | [`tenants`] | tenants and plans, as administered; what a change of a plan would mean |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
@@ -162,6 +163,14 @@
 //! the fingerprints forget those days. Reads stop at the cut. Nothing calls it by itself yet: a command, `POST
 //! /api/admin/jobs` or the cron door does.
 //!
+//! **Audit.** `AuditLogger::record` checks entries and hands them to the writer, whose `Stage` looks a caller's id up in
+//! `audit_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its
+//! records itself, in its own commit. `store::audit_log` writes a record's payload, its leaf (what part 5's tree hashes:
+//! index, time and a salted commitment to the payload), its id and about ten keys. The order of indices is the order of
+//! times, so a filter is an intersection of key lists, walked from the newest index down, and a cursor is an index. A
+//! resolution is a record and an entry in `audit_resolutions`; the original is never touched. Retention moves the lowest
+//! visible index, then frees payloads, ids and keys in small commits; leaves stay.
+//!
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
 //! saved counters are loaded twice, for the live state and the shadow; fingerprints are rebuilt from the id columns without
 //! inflating a block; events filed but not folded go into the filed layer; then `Tail::replay` applies the journal behind
@@ -170,11 +179,11 @@
 //! # What is on disk
 //!
 //! One file, `metergate.redb`. A record is a version byte and bincode; blocks lead with a version byte and an xxh3 checksum
-//! and have formats of their own. Every version byte is 1 so far; `meta/format_version` refuses a store that is newer.
+//! and have formats of their own. Every version byte but that of `audit_events` is 1 so far; `meta/format_version` refuses a store that is newer.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | records: `format_version`, `store_id`, `secret`, `checkpoint`, `realtime_cut` |
+//! | `meta` | name | records: `format_version`, `store_id`, `secret`, `checkpoint`, `realtime_cut`, `audit_cut` |
 //! | `journal` | commit sequence | block: nonce, time, first entry id, operations (holds, settlements, releases, denials, tenants), lz4 of the events' columns |
 //! | `tenant_usage_realtime_NNNNNN`, one per UTC day since 1970 | run, first tenant, block | block just below 32 KiB: tenant directory, time span, packed ids, zstd of the events' columns |
 //! | `runs` | UTC day, run | record: events, first and last entry id and time |
@@ -184,7 +193,11 @@
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
 //! | `plans` | name | record: limits |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
-//! | `audit_events` | index | record: one audit record |
+//! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
+//! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |
+//! | `audit_ids` | event id | index, digest of the caller's fields (plain integers) |
+//! | `audit_keys` | hash of a field's value, index | nothing |
+//! | `audit_resolutions` | index of the resolved | index of its resolution |
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
 //! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two
@@ -224,12 +237,13 @@
 //!
 //! # Rooms for what comes later
 //!
-//! `audit` and `export` stand on floor 5 beside the tracker, `jobs` (the schedule) and `gateway` (the OpenAI-compatible
-//! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard and the audit log's routes belong
-//! to [`http`], prices to [`rules`] and [`store`]. Audit records are written already, each in the transaction of its
-//! change; what is missing is their surface and proofs.
+//! `export` stands on floor 5 beside the tracker, `jobs` (the schedule) and `gateway` (the OpenAI-compatible
+//! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard belongs
+//! to [`http`], prices to [`rules`] and [`store`]. The audit log's leaves are written already; what is missing is the tree
+//! over them, with its checkpoints and proofs.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

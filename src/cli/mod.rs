@@ -1,6 +1,7 @@
 //! The command line: words typed by a person become requests, answers become tables or JSON.
 
 mod admin_key;
+mod audit;
 mod backend;
 mod config;
 mod explain;
@@ -89,6 +90,9 @@ enum Command {
     /// Show, compare and change the plans
     #[command(subcommand)]
     Plans(plans::PlansCommand),
+    /// List, resolve and report audit events
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -107,6 +111,14 @@ enum Command {
     /// Remove raw events older than the retention, never one that is not aggregated
     #[command(after_help = "Example:\n  metergate cleanup-old-realtime-events")]
     CleanupOldRealtimeEvents(operations::PlainArgs),
+    /// Remove audit events older than the retention, at most seven days of them a run
+    #[command(after_help = "Example:\n  metergate cleanup-old-audit-events")]
+    CleanupOldAuditEvents(operations::PlainArgs),
+    /// Mark an audit event as resolved and print whether it was open; exit code 3 when it was resolved before
+    #[command(
+        after_help = "Example:\n  metergate resolve-audit-event 019ab3f0-5c1e-7d2a-9f00-4b6f0c1d2e3f --action \"key replaced\""
+    )]
+    ResolveAuditEvent(audit::ResolveArgs),
 }
 
 /// Runs the command line of this process.
@@ -165,6 +177,13 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         }
         Command::CleanupOldRealtimeEvents(args) => {
             ask(global, &args.target, Purpose::Read, |backend| operations::cleanup_old_realtime_events(args, backend))
+        }
+        Command::Audit(command) => ask(global, command.target(), Purpose::Read, |backend| command.run(backend)),
+        Command::CleanupOldAuditEvents(args) => {
+            ask(global, &args.target, Purpose::Read, |backend| operations::cleanup_old_audit_events(args, backend))
+        }
+        Command::ResolveAuditEvent(args) => {
+            ask(global, &args.target, Purpose::Read, |backend| audit::resolve(args, backend))
         }
     }
 }

@@ -56,6 +56,11 @@ pub fn cleanup_old_realtime_events(args: &PlainArgs, backend: &Backend) -> Resul
     job(backend, &args.target, "cleanup_old_realtime_events", Vec::new())
 }
 
+/// Removes audit events older than the retention.
+pub fn cleanup_old_audit_events(args: &PlainArgs, backend: &Backend) -> Result<Exit, Failure> {
+    job(backend, &args.target, "cleanup_old_audit_events", Vec::new())
+}
+
 fn job(backend: &Backend, target: &Target, name: &str, range: Vec<(&str, String)>) -> Result<Exit, Failure> {
     let mut body = Map::from_iter([("job".to_owned(), Value::from(name))]);
     body.extend(range.into_iter().map(|(key, time)| (key.to_owned(), Value::from(time))));

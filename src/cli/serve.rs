@@ -39,6 +39,9 @@ pub struct ServeArgs {
     /// Days that raw events are kept, 1 to 60 [env: METERGATE_RETENTION_REALTIME_DAYS] [default: 30]
     #[arg(long, value_name = "DAYS")]
     realtime_days: Option<String>,
+    /// Years that audit records are kept, 1 to 100 [env: METERGATE_RETENTION_AUDIT_YEARS] [default: 2]
+    #[arg(long, value_name = "YEARS")]
+    audit_years: Option<String>,
     /// The store's page cache in MiB [env: METERGATE_STORAGE_CACHE_MIB] [default: 16]
     #[arg(long, value_name = "MIB")]
     cache_mib: Option<String>,
@@ -64,6 +67,7 @@ impl ServeArgs {
             ("default_plan", &self.default_plan),
             ("default_zone", &self.default_zone),
             ("retention.realtime_days", &self.realtime_days),
+            ("retention.audit_years", &self.audit_years),
             ("storage.cache_mib", &self.cache_mib),
             ("plans_file", &plans_file),
             ("log.level", &self.log_level),

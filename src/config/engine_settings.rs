@@ -17,6 +17,8 @@ pub struct EngineSettings {
     pub default_zone: chrono_tz::Tz,
     /// Days that realtime events are kept, 1 to 60.
     pub realtime_days: u32,
+    /// Years that audit records are kept, 1 to 100.
+    pub audit_years: u32,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
@@ -42,6 +44,7 @@ impl EngineSettings {
             default_plan: "trial".to_owned(),
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
+            audit_years: 2,
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
         }

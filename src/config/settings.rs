@@ -160,8 +160,9 @@ impl Settings {
         engine.tenants_max = count("tenants_max").unwrap_or(engine.tenants_max);
         engine.default_plan = text("default_plan").to_owned();
         engine.default_zone = text("default_zone").parse().unwrap_or(engine.default_zone);
-        // Both are within the ranges of their kinds, far below the ends of the types.
+        // All are within the ranges of their kinds, far below the ends of the types.
         engine.realtime_days = count("retention.realtime_days").map_or(engine.realtime_days, |days| days as u32);
+        engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine

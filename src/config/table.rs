@@ -55,7 +55,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 15] = [
+const TABLE: [SettingInfo; 16] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -104,6 +104,13 @@ const TABLE: [SettingInfo; 15] = [
         "30",
         Kind::Count { min: 1, max: 60 },
         "Days that raw events are kept.",
+    ),
+    SettingInfo::new(
+        "retention.audit_years",
+        "METERGATE_RETENTION_AUDIT_YEARS",
+        "2",
+        Kind::Count { min: 1, max: 100 },
+        "Years that audit records are kept.",
     ),
     SettingInfo::new(
         "storage.cache_mib",

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::wire::Fault;
+use crate::audit::AuditError;
 use crate::domain::event::Rejection;
 use crate::domain::tenant::TenantStatus;
 use crate::enforcer::EnforceError;
@@ -234,6 +235,16 @@ impl From<AdminError> for ApiError {
             AdminError::Invalid { field, .. } => answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field),
             AdminError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             AdminError::Write(error) => error.clone().into(),
+        }
+    }
+}
+
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Invalid { field, reason } => Fault::field("invalid_request", field, reason).into(),
+            AuditError::Storage(cause) => ReadError::Storage(cause).into(),
+            AuditError::Write(error) => error.into(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub use auth::Role;
 pub use routes::{RouteInfo, route_table};
 pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
 
+use crate::audit::AuditLogger;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
 use crate::tenants::Tenants;
@@ -35,6 +36,7 @@ pub struct Parts {
     engine: Arc<Metergate>,
     tracker: UsageTracker,
     enforcer: QuotaEnforcer,
+    audit: AuditLogger,
     tenants: Tenants,
     keys: Keys,
 }
@@ -52,6 +54,7 @@ impl HttpState {
         Self(Arc::new(Parts {
             tracker: engine.usage_tracker(),
             enforcer: engine.quota_enforcer(),
+            audit: engine.audit_logger(),
             tenants: engine.tenants(),
             engine,
             keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },

@@ -67,24 +67,23 @@ impl Params {
         Ok(self.parsed("period")?.unwrap_or(PeriodType::Daily))
     }
 
+    /// A day or time of its own, if it is given; as an end, a day is included.
+    pub fn date(&self, name: &str, last_day_included: bool) -> Result<Option<Timestamp>, ApiError> {
+        let read = |text| {
+            read_date(text, last_day_included).ok_or_else(|| {
+                let shown: String = text.chars().take(64).collect();
+                ApiError::parameter(name, format_args!("`{shown}` is neither a day (2026-11-24) nor an RFC 3339 time"))
+            })
+        };
+        self.get(name).map(read).transpose()
+    }
+
     /// `startDate` and `endDate` as a half-open range. By default the last 30 days, from the first instant of the period
     /// that day falls in, to what may be recorded now.
     pub fn range(&self, period: PeriodType, now: Timestamp) -> Result<(Timestamp, Timestamp), ApiError> {
-        let bound = |name: &str, last_day_included| {
-            let read = |text| {
-                read_date(text, last_day_included).ok_or_else(|| {
-                    let shown: String = text.chars().take(64).collect();
-                    ApiError::parameter(
-                        name,
-                        format_args!("`{shown}` is neither a day (2026-11-24) nor an RFC 3339 time"),
-                    )
-                })
-            };
-            self.get(name).map(read).transpose()
-        };
         // An event may be a little ahead of the clock, and is counted.
-        let to = bound("endDate", true)?.unwrap_or(now.plus_micros(MAX_AHEAD_MICROS + 1));
-        let from = match bound("startDate", false)? {
+        let to = self.date("endDate", true)?.unwrap_or(now.plus_micros(MAX_AHEAD_MICROS + 1));
+        let from = match self.date("startDate", false)? {
             Some(from) => from,
             None => period.containing(to.min(now).plus_micros(-DEFAULT_DAYS * MICROS_PER_DAY)).start(),
         };

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::domain::audit::AuditEntry;
 use crate::domain::event::UsageEvent;
 
 /// A keyed digest of everything the caller gave except the id itself.
@@ -48,6 +49,34 @@ pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
         .into_iter()
         .flatten()
         .fold(xxh3_64_with_seed(&bytes, key), |digest, text| xxh3_64_with_seed(text.as_bytes(), digest))
+}
+
+/// A keyed digest of everything an audit entry's caller gave: the key that wrote it is the server's to say.
+pub fn audit_digest(entry: &AuditEntry, key: u64) -> u64 {
+    let occurred_at = entry.occurred_at.map(|time| time.micros().to_string());
+    let texts = [
+        entry.tenant_id.as_ref().map(|id| id.as_str()),
+        Some(entry.event_type.as_str()),
+        Some(entry.entity_type.as_str()),
+        entry.entity_id.as_deref(),
+        Some(entry.action.name()),
+        Some(entry.actor_type.name()),
+        entry.actor_id.as_deref(),
+        entry.old_values.as_deref(),
+        entry.new_values.as_deref(),
+        entry.changes_summary.as_deref(),
+        Some(entry.result.name()),
+        entry.error_message.as_deref(),
+        entry.ip_address.as_deref(),
+        entry.user_agent.as_deref(),
+        entry.request_id.as_deref(),
+        occurred_at.as_deref(),
+    ];
+    // Each under the digest of what came before it and its own place, so that neither neighbours nor absences blur.
+    texts.into_iter().enumerate().fold(key, |digest, (place, text)| match text {
+        Some(text) => xxh3_64_with_seed(text.as_bytes(), digest.wrapping_add(place as u64 + 1)),
+        None => digest,
+    })
 }
 
 #[cfg(test)]

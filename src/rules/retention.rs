@@ -7,6 +7,9 @@ pub const HOURLY_ROWS_DAYS: u32 = 90;
 /// Days that the records of denials are kept, and longer while the events of their day are.
 pub const DENIALS_DAYS: u32 = 30;
 
+/// Days of audit records that one run removes at most.
+const AUDIT_DAYS_PER_RUN: i64 = 7;
+
 /// The next retention cut: events strictly before it are removed.
 ///
 /// It never passes `target` (now less the retention) nor `unfolded` (the first hour that is not aggregated), and moves at
@@ -17,12 +20,25 @@ pub fn next_cut(
     oldest: Option<Timestamp>,
     unfolded: Option<Timestamp>,
 ) -> Timestamp {
-    let Some(oldest) = oldest.filter(|oldest| *oldest < target) else {
-        // Nothing is old enough to be removed: the cut only says so.
-        return target.min(unfolded.unwrap_or(target)).max(last);
-    };
-    let step = last.max(oldest).plus_micros(MICROS_PER_DAY);
-    step.min(target).min(unfolded.unwrap_or(target)).max(last)
+    bounded_cut(last, target.min(unfolded.unwrap_or(target)), oldest.filter(|oldest| *oldest < target), 1)
+}
+
+/// The next retention cut of the audit log: records strictly before it are removed. At most seven days beyond the last
+/// cut or, where nothing older is kept, beyond the `oldest` record.
+pub fn next_audit_cut(last: Timestamp, target: Timestamp, oldest: Option<Timestamp>) -> Timestamp {
+    bounded_cut(last, target, oldest.filter(|oldest| *oldest < target), AUDIT_DAYS_PER_RUN)
+}
+
+/// `years` calendar years before `now`; of the 29th of February, the 28th where there is no such day.
+pub fn years_before(now: Timestamp, years: u32) -> Timestamp {
+    let then = now.to_datetime().checked_sub_months(chrono::Months::new(years * 12));
+    then.map_or(Timestamp::default(), |then| Timestamp::from_micros(then.timestamp_micros()))
+}
+
+fn bounded_cut(last: Timestamp, target: Timestamp, oldest: Option<Timestamp>, days: i64) -> Timestamp {
+    // Nothing is old enough to be removed: the cut only says so.
+    let Some(oldest) = oldest else { return target.max(last) };
+    last.max(oldest).plus_micros(days * MICROS_PER_DAY).min(target).max(last)
 }
 
 #[cfg(test)]
@@ -50,6 +66,18 @@ mod tests {
         ] {
             assert_eq!(next_cut(last, target, oldest, unfolded), expected, "{last} {target}");
         }
+    }
+
+    #[test]
+    fn a_run_removes_seven_days_of_audit_at_most() {
+        let (start, day) = (at("2026-06-01T00:00:00Z"), |days: i64| MICROS_PER_DAY * days);
+        let after = |days| start.plus_micros(day(days));
+        assert_eq!(next_audit_cut(start, after(900), Some(start)), after(7));
+        assert_eq!(next_audit_cut(start, after(3), Some(start)), after(3));
+        assert_eq!(next_audit_cut(start, after(900), None), after(900));
+        assert_eq!(next_audit_cut(after(9), after(3), Some(start)), after(9), "never backwards");
+        assert_eq!(years_before(at("2028-02-29T10:00:00Z"), 2), at("2026-02-28T10:00:00Z"));
+        assert_eq!(years_before(at("2026-11-24T10:00:00.5Z"), 2), at("2024-11-24T10:00:00.5Z"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::block::{Block, cut_into_blocks};
 use super::*;
-use crate::domain::audit::{AuditAction, AuditEntry, AuditRecord};
+use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use crate::domain::event::UsageEvent;
 use crate::domain::quota::{Denial, DeniedBy, Hold, HoldId, Item, LimitState, Mode, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant};
@@ -186,7 +186,7 @@ fn write_the_fixture_of_the_format() {
         ("commit", journal::encode(&commit(), 5).unwrap()),
         ("block", cut_into_blocks(&[&event()]).unwrap().remove(0).1),
         ("tenant", records::encode_tenant(&tenant()).unwrap()),
-        ("audit", records::encode_audit(&audit()).unwrap()),
+        ("audit", records::encode_audit(&audit(), &[7; 32]).unwrap()),
         ("checkpoint", records::encode_checkpoint(&checkpoint()).unwrap()),
     ];
     write_lines(&fixture(), &lines);
@@ -197,6 +197,60 @@ fn write_lines(fixture: &Path, lines: &[(&str, Vec<u8>)]) {
     let text: String = lines.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
     std::fs::create_dir_all(fixture.parent().unwrap()).unwrap();
     std::fs::write(fixture, text).unwrap();
+}
+
+#[test]
+fn a_log_of_version_1_gets_leaves_and_is_found_by_its_fields() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap();
+    drop(open());
+    {
+        // As version 1 left it: one record, and none of the tables beside it.
+        let db = Database::create(folder.path().join(FILE_NAME)).unwrap();
+        let write = db.begin_write().unwrap();
+        write.open_table(tables::AUDIT).unwrap().insert(0, version_1_audit(0).as_slice()).unwrap();
+        write.delete_table(tables::AUDIT_LEAVES).unwrap();
+        write.delete_table(tables::AUDIT_IDS).unwrap();
+        write.delete_table(tables::AUDIT_KEYS).unwrap();
+        write.delete_table(tables::AUDIT_RESOLUTIONS).unwrap();
+        write.commit().unwrap();
+    }
+    let expected = AuditRecord { index: 0, ..audit() };
+    for _ in 0..2 {
+        let store = open();
+        let snapshot = store.snapshot().unwrap();
+        let filter = AuditFilter { tenant_id: Some(acme()), ..AuditFilter::default() };
+        let page = snapshot.audit_page(&filter, None, 10).unwrap();
+        let found: Vec<AuditRecord> = page.records.into_iter().map(|logged| logged.record).collect();
+        assert_eq!(found, std::slice::from_ref(&expected));
+        assert_eq!(snapshot.find_audit(expected.event_id).unwrap(), Some((0, 0)));
+        assert_eq!(snapshot.next_audit_index().unwrap(), 1);
+    }
+}
+
+/// The fixture's record under another index, which is one byte behind the version while it is small.
+fn version_1_audit(index: u8) -> Vec<u8> {
+    let mut bytes = bytes_of("audit");
+    assert_eq!(bytes[..2], [1, 3]);
+    bytes[1] = index;
+    bytes
+}
+
+#[test]
+fn a_leaf_commits_to_every_byte_of_its_record() {
+    let (record, salt) = (audit(), [7; 32]);
+    let payload = records::encode_audit(&record, &salt).unwrap();
+    assert_eq!(records::decode_audit(&payload).unwrap(), record);
+    let leaf = records::audit_leaf(&record, &payload);
+    assert_eq!(records::recorded_at(&leaf).unwrap(), record.timestamp);
+    for place in 0..payload.len() {
+        let mut other = payload.clone();
+        other[place] ^= 1;
+        assert_ne!(records::audit_leaf(&record, &other), leaf, "{place}");
+    }
+    // The same record under another salt tells nothing of it.
+    let salted = records::encode_audit(&record, &[8; 32]).unwrap();
+    assert_ne!(records::audit_leaf(&record, &salted)[17..], leaf[17..]);
 }
 
 fn set_format(folder: &Path, version: u8) {

@@ -5,6 +5,7 @@
 //! - Metrics rows are packed by period; control-plane records are rows of their own.
 //! - [`Snapshot`] reads one consistent state; [`Transaction`] writes one.
 
+mod audit_log;
 mod block;
 mod bytes;
 mod columns;
@@ -28,10 +29,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
+pub use audit_log::{LoggedPage, LoggedRecord};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
-pub use records::{Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
+pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;
@@ -142,6 +144,16 @@ impl Store {
                 (secret, store_id)
             }
         };
+        let has_leaves = {
+            let read = db.begin_read()?;
+            !matches!(read.open_table(tables::AUDIT_LEAVES), Err(redb::TableError::TableDoesNotExist(_)))
+        };
+        if !has_leaves {
+            let mut write = db.begin_write()?;
+            write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+            audit_log::AuditWriter(&write).upgrade()?;
+            write.commit()?;
+        }
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
         Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id })
     }

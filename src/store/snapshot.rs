@@ -5,14 +5,15 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 
+use super::audit_log::{AuditReader, LoggedPage, LoggedRecord};
 use super::block::Block;
 use super::columns::StoredEvent;
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, RowTotals, RowsBlock};
-use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
+use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
 use super::tables;
 use super::{StoreError, TenantNames};
-use crate::domain::audit::AuditRecord;
+use crate::domain::audit::{AuditFilter, AuditRecord};
 use crate::domain::event::IdKey;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
@@ -109,8 +110,53 @@ impl Snapshot {
 
     /// The next free index of the audit log.
     pub fn next_audit_index(&self) -> Result<u64, StoreError> {
-        let table = self.read.open_table(tables::AUDIT)?;
-        Ok(table.last()?.map_or(0, |(index, _)| index.value() + 1))
+        AuditReader(&self.read).next_index()
+    }
+
+    /// What retention has taken of the audit log.
+    pub fn audit_cut(&self) -> Result<AuditCut, StoreError> {
+        AuditReader(&self.read).cut()
+    }
+
+    /// The newest audit records below index `before` that agree with the filter, at most `limit`. A page may be short
+    /// although more follow.
+    pub fn audit_page(
+        &self,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<LoggedPage, StoreError> {
+        AuditReader(&self.read).page(filter, before, limit)
+    }
+
+    /// The index and content under which an audit record's id is known.
+    pub fn find_audit(&self, event_id: uuid::Uuid) -> Result<Option<(u64, u64)>, StoreError> {
+        AuditReader(&self.read).find(event_id)
+    }
+
+    /// The audit record at this index, and its resolution.
+    pub fn audit_record(&self, index: u64) -> Result<Option<LoggedRecord>, StoreError> {
+        AuditReader(&self.read).logged(index)
+    }
+
+    /// Whether the audit record at this index is resolved.
+    pub fn is_audit_resolved(&self, index: u64) -> Result<bool, StoreError> {
+        AuditReader(&self.read).is_resolved(index)
+    }
+
+    /// The first audit index recorded at or after `time`.
+    pub fn audit_index_at(&self, time: Timestamp) -> Result<u64, StoreError> {
+        AuditReader(&self.read).index_at(time)
+    }
+
+    /// When the audit record at this index was recorded.
+    pub fn audit_recorded_at(&self, index: u64) -> Result<Option<Timestamp>, StoreError> {
+        AuditReader(&self.read).recorded_at(index)
+    }
+
+    /// Whether audit records below the cut still wait to be freed.
+    pub fn has_audit_below(&self, min_index: u64) -> Result<bool, StoreError> {
+        AuditReader(&self.read).has_below(min_index)
     }
 
     /// Audit records from index `from` on, at most `limit`.

@@ -24,13 +24,22 @@ pub(super) const TENANTS: TableDefinition<'static, u32, &[u8]> = TableDefinition
 pub(super) const PLANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("plans");
 /// Block of 256 tenant numbers -> their quota counters and holds at the checkpoint.
 pub(super) const QUOTA_STATE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("quota_state");
-/// Index -> audit record.
+/// Index -> audit record: what a leaf commits to, and what may be erased.
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_events");
+/// Index -> the record's leaf, as it is hashed. Without gaps from 0.
+pub(super) const AUDIT_LEAVES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_leaves");
+/// Event id -> (index, digest of the caller's fields).
+pub(super) const AUDIT_IDS: TableDefinition<'static, u128, (u64, u64)> = TableDefinition::new("audit_ids");
+/// (hash of a field's value, index): what a record is found by.
+pub(super) const AUDIT_KEYS: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("audit_keys");
+/// Index of a resolved record -> index of the record of its resolution.
+pub(super) const AUDIT_RESOLUTIONS: TableDefinition<'static, u64, u64> = TableDefinition::new("audit_resolutions");
 
 pub(super) const META_FORMAT: &str = "format_version";
 pub(super) const META_STORE_ID: &str = "store_id";
 pub(super) const META_SECRET: &str = "secret";
 pub(super) const META_CHECKPOINT: &str = "checkpoint";
+pub(super) const META_AUDIT_CUT: &str = "audit_cut";
 pub(super) const META_CUT: &str = "realtime_cut";
 
 /// The name of the table of one UTC day's events; key: (run, first tenant number, block).

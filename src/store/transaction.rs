@@ -5,9 +5,10 @@ use std::hash::Hasher;
 use redb::{ReadableTable, WriteTransaction};
 use siphasher::sip::SipHasher13;
 
+use super::audit_log::AuditWriter;
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, merge_blocks};
-use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut};
+use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut};
 use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
@@ -66,11 +67,26 @@ impl Transaction {
         Ok(())
     }
 
-    /// Appends an audit record.
-    pub fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
-        let bytes = records::encode_audit(record)?;
-        self.write.open_table(tables::AUDIT)?.insert(record.index, bytes.as_slice())?;
+    /// Appends an audit record; `content` is the digest of what its caller gave.
+    pub fn put_audit(&mut self, record: &AuditRecord, content: u64) -> Result<(), StoreError> {
+        AuditWriter(&self.write).append(record, content)
+    }
+
+    /// Notes that one audit record, by its index, is resolved by another.
+    pub fn put_audit_resolution(&mut self, original: u64, resolution: u64) -> Result<(), StoreError> {
+        AuditWriter(&self.write).resolve(original, resolution)
+    }
+
+    /// Moves the audit log's retention cut.
+    pub fn put_audit_cut(&mut self, cut: &AuditCut) -> Result<(), StoreError> {
+        let bytes = records::encode_audit_cut(cut)?;
+        self.write.open_table(tables::META)?.insert(tables::META_AUDIT_CUT, bytes.as_slice())?;
         Ok(())
+    }
+
+    /// Frees at most `limit` audit records below the cut.
+    pub fn free_audit_below(&mut self, min_index: u64, limit: usize) -> Result<(), StoreError> {
+        AuditWriter(&self.write).free_below(min_index, limit)
     }
 
     /// Adds a run to its day.

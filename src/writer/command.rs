@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::receipt::Promise;
 use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
+use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::event::EventOutcome;
 use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
 use crate::rules::administration::ChangeRefused;
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
-use crate::store::{Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
+use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
 pub(crate) enum Command {
@@ -25,12 +26,36 @@ pub(crate) enum Command {
     Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
     /// Change a plan, and what follows from it for its tenants, with its audit record.
     ChangePlan { change: PlanChange, actor: String, promise: Promise<PlanOutcome> },
+    /// Write audit records; all in one commit, in order.
+    Audit { entries: Vec<IncomingAudit>, promise: Promise<Vec<AuditOutcome>> },
+    /// Resolve an audit record, once; `entry` is the record of it, without its tenant and entity.
+    ResolveAudit { event_id: uuid::Uuid, entry: Box<AuditEntry>, promise: Promise<ResolveOutcome> },
     /// Close the open generation, so that it is filed.
     CloseGeneration { promise: Promise<()> },
     /// A prepared write of the background: filing, folding, cleaning.
     Publish { publication: Box<Publication>, promise: Promise<()> },
     /// Commit what came before, then end the thread.
     Stop,
+}
+
+/// An audit entry on its way to the writer.
+pub(crate) struct IncomingAudit {
+    /// The caller's id, which it may repeat.
+    pub(crate) event_id: Option<uuid::Uuid>,
+    /// The digest of the caller's fields.
+    pub(crate) content: u64,
+    pub(crate) entry: AuditEntry,
+}
+
+/// How an audit record was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveOutcome {
+    /// Now, by a record of its own.
+    Resolved,
+    /// It was before: nothing changed.
+    AlreadyResolved,
+    /// There is no such record, or retention has taken it.
+    Unknown,
 }
 
 /// The reservation that events settle.
@@ -86,6 +111,10 @@ pub struct Publication {
     pub cut: Option<RealtimeCut>,
     /// Denials of days before this one are dropped.
     pub denials_before: Option<u32>,
+    /// The audit log's retention cut after this.
+    pub audit_cut: Option<AuditCut>,
+    /// So many audit records below this index are freed.
+    pub audit_freed: Option<(u64, usize)>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
     /// The oldest closed generation is filed by this.

@@ -6,6 +6,7 @@
 //! - `start` rebuilds memory from the disk.
 
 mod apply;
+mod audit_stage;
 mod command;
 mod denials;
 mod filed_ids;
@@ -24,12 +25,16 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
-pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, SettleTarget};
+pub use command::ResolveOutcome;
+pub(crate) use command::{
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
+};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 
 use crate::counters::{Released, TenantSlot};
+use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
 use crate::rules::plan_changes::PlanChange;
@@ -177,6 +182,36 @@ impl Writer {
     pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
         let actor = actor.to_owned();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
+    }
+
+    /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
+    pub(crate) fn audit(
+        &self,
+        entries: Vec<IncomingAudit>,
+        wait: bool,
+    ) -> Result<Receipt<Vec<AuditOutcome>>, WriteError> {
+        // They wait in the same queue as events, and take no less room.
+        let count = entries.len();
+        let queued = self.queued_events.fetch_add(count, Ordering::Relaxed);
+        let full = !wait && queued > 0 && queued + count > QUEUED_EVENTS_MAX;
+        let submitted = match full {
+            true => Err(WriteError::QueueFull),
+            false => self.submit(wait, |promise| Command::Audit { entries, promise }),
+        };
+        if submitted.is_err() {
+            self.queued_events.fetch_sub(count, Ordering::Relaxed);
+        }
+        submitted
+    }
+
+    /// Resolves an audit record.
+    pub(crate) fn resolve_audit(
+        &self,
+        event_id: uuid::Uuid,
+        entry: AuditEntry,
+    ) -> Result<Receipt<ResolveOutcome>, WriteError> {
+        let entry = Box::new(entry);
+        self.submit(false, |promise| Command::ResolveAudit { event_id, entry, promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

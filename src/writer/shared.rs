@@ -32,6 +32,8 @@ pub struct Policies {
     pub default_zone: Tz,
     /// Days that realtime events are kept.
     pub realtime_days: u32,
+    /// Years that audit records are kept.
+    pub audit_years: u32,
 }
 
 /// The plans in force.

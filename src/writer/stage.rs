@@ -36,10 +36,15 @@ pub(super) struct Stage<'a> {
     staged_ids: HashMap<IdHash, u64>,
     /// Tenants new or changed in this commit, by id.
     tenants: HashMap<TenantId, (u32, Tenant)>,
-    pub(super) audit: Vec<AuditRecord>,
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
+    /// Audit records, each with the digest of what its caller gave.
+    pub(super) audit: Vec<(AuditRecord, u64)>,
+    /// (index of an audit record, index of the record of its resolution).
+    pub(super) audit_resolutions: Vec<(u64, u64)>,
+    /// Audit records of this commit that have an id of their caller's: their place in `audit`.
+    pub(super) staged_audit_ids: HashMap<uuid::Uuid, usize>,
     numbers: Numbers,
     /// Opened for the first id that may have been filed.
     snapshot: Option<Snapshot>,
@@ -64,6 +69,8 @@ impl<'a> Stage<'a> {
             audit: Vec::new(),
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
+            audit_resolutions: Vec::new(),
+            staged_audit_ids: HashMap::new(),
             numbers,
             snapshot: None,
         }
@@ -369,14 +376,24 @@ impl<'a> Stage<'a> {
     }
 
     fn audit(&mut self, entry: AuditEntry) {
-        let now = self.commit.committed_at;
-        self.audit.push(AuditRecord {
-            index: self.numbers.next_audit_index,
-            event_id: crate::ids::new_uuid_v7(now),
-            timestamp: now,
-            entry,
-        });
+        let event_id = crate::ids::new_uuid_v7(self.commit.committed_at);
+        self.push_audit(event_id, entry, 0);
+    }
+
+    /// Appends an audit record; gives its index.
+    pub(super) fn push_audit(&mut self, event_id: uuid::Uuid, entry: AuditEntry, content: u64) -> u64 {
+        let index = self.numbers.next_audit_index;
+        self.audit.push((AuditRecord { index, event_id, timestamp: self.commit.committed_at, entry }, content));
         self.numbers.next_audit_index += 1;
+        index
+    }
+
+    /// The disk as it was before this commit; opened once.
+    pub(super) fn disk(&mut self) -> Result<&Snapshot, StoreError> {
+        match &mut self.snapshot {
+            Some(snapshot) => Ok(snapshot),
+            none => Ok(none.insert(self.shared.store.snapshot()?)),
+        }
     }
 }
 

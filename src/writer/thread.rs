@@ -11,11 +11,12 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded};
+use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
 use crate::counters::{Released, Settled};
+use crate::domain::audit::AuditOutcome;
 use crate::domain::event::EventOutcome;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Timestamp;
@@ -23,6 +24,8 @@ use crate::store::{Operation, StoreError, Transaction};
 
 /// Events that one commit takes before it stops looking for more; a single submission may bring more.
 const EVENTS_PER_COMMIT: usize = 10_000;
+/// Audit records that one commit takes before it stops looking for more: each costs about ten keys.
+const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
 const COMMANDS_PER_COMMIT: usize = 4_096;
 /// How long noted denials may wait for a commit to ride on.
@@ -48,6 +51,8 @@ enum Answer {
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
     PlanChanged(PlanOutcome, Promise<PlanOutcome>),
+    Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
+    AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
 }
 
@@ -108,6 +113,23 @@ impl WriterThread {
                 Command::ChangePlan { change, actor, promise } => {
                     answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
                 }
+                Command::Audit { entries, promise } => {
+                    self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
+                    match stage.record_audit(entries) {
+                        Ok(outcomes) => answers.push(Answer::Audited(outcomes, promise)),
+                        Err(error) => {
+                            fail(promise, &unavailable(&error));
+                            failure = Some(error);
+                        }
+                    }
+                }
+                Command::ResolveAudit { event_id, entry, promise } => match stage.resolve_audit(event_id, *entry) {
+                    Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
+                    Err(error) => {
+                        fail(promise, &unavailable(&error));
+                        failure = Some(error);
+                    }
+                },
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);
@@ -115,7 +137,9 @@ impl WriterThread {
                 }
                 Command::Stop => go_on = false,
             }
-            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT || answers.len() >= COMMANDS_PER_COMMIT;
+            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT
+                || stage.audit.len() >= AUDIT_RECORDS_PER_COMMIT
+                || answers.len() >= COMMANDS_PER_COMMIT;
             // A publication moves things under the readers' lock: one at a time.
             if go_on && !full && failure.is_none() && publications.is_empty() {
                 next = self.commands.try_recv().ok();
@@ -162,8 +186,11 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
-            for record in &stage.audit {
-                transaction.put_audit(record)?;
+            for (record, content) in &stage.audit {
+                transaction.put_audit(record, *content)?;
+            }
+            for (original, resolution) in &stage.audit_resolutions {
+                transaction.put_audit_resolution(*original, *resolution)?;
             }
             transaction.put_commit(&stage.commit)?;
         }
@@ -248,6 +275,8 @@ impl WriterThread {
                     keep(promise, released);
                 }
                 Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
+                Answer::Audited(outcomes, promise) => keep(promise, outcomes),
+                Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
             }
         }
@@ -264,6 +293,8 @@ impl WriterThread {
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
                 Answer::PlanChanged(_, promise) => fail(promise, &unknown),
+                Answer::Audited(_, promise) => fail(promise, &unknown),
+                Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),
             }
         }
@@ -305,6 +336,12 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     }
     if let Some(cut) = &publication.cut {
         transaction.put_cut(cut)?;
+    }
+    if let Some(cut) = &publication.audit_cut {
+        transaction.put_audit_cut(cut)?;
+    }
+    if let Some((min_index, limit)) = publication.audit_freed {
+        transaction.free_audit_below(min_index, limit)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The engine as a library, on a clock that the test owns: what issue and specification ask of part 1.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
+mod audit;
 mod exact_usage;
 mod explain;
 mod overrides_and_denials;

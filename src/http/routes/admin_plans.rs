@@ -11,7 +11,7 @@ use super::super::body::JsonBody;
 use super::super::error::ApiError;
 use super::super::params::{Params, segment};
 use super::super::wire::plan::{PlanChangedJson, PlanJson, read_plan};
-use super::admin_tenants::ADMIN_ACTOR;
+use super::ADMIN_ACTOR;
 use super::blocking;
 use crate::rules::plan_changes::PlanChange;
 use crate::tenants::Actor;

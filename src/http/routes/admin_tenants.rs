@@ -12,6 +12,7 @@ use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant, segment};
 use super::super::wire::Fault;
 use super::super::wire::tenant::{TenantJson, TenantsJson, read_override, read_put};
+use super::ADMIN_ACTOR;
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{TenantChange, TenantId};
 use crate::tenants::Actor;
@@ -19,8 +20,6 @@ use crate::tenants::Actor;
 /// Tenants in a page unless told otherwise, and at most.
 const PAGE_TENANTS: usize = 100;
 const PAGE_TENANTS_MAX: usize = 1_000;
-/// Until keys have names, whoever holds the admin key is this in the audit trail.
-pub(super) const ADMIN_ACTOR: &str = "admin-key";
 
 /// The quota type that the path names.
 pub struct PathQuotaType(QuotaType);

@@ -123,13 +123,13 @@ async fn record_batch(
     Ok(Json(tally.finish()).into_response())
 }
 
-const CONFLICT: &str = "this event_id is known with other content: nothing was changed";
+pub(super) const CONFLICT: &str = "this event_id is known with other content: nothing was changed";
 
 /// Gives events without an id of their own one made of the `Idempotency-Key` header.
 pub(super) struct Ids(Option<String>);
 
 impl Ids {
-    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
         let Some(value) = headers.get("idempotency-key") else { return Ok(Self(None)) };
         // With `:` and a line's number it is still an event id.
         match value.to_str() {
@@ -142,10 +142,15 @@ impl Ids {
         }
     }
 
+    /// The id that the header gives the event at this place.
+    pub(super) fn of(&self, index: u64) -> Option<String> {
+        self.0.as_ref().map(|key| format!("{key}:{index}"))
+    }
+
     /// The finished event; `index` is its place in the submission.
     pub(super) fn finish(&self, mut draft: EventDraft, index: u64) -> Result<UsageEvent, Fault> {
-        if let (None, Some(key)) = (&draft.event_id, &self.0) {
-            draft.event_id = Some(EventId::Text(format!("{key}:{index}").into()));
+        if let (None, Some(id)) = (&draft.event_id, self.of(index)) {
+            draft.event_id = Some(EventId::Text(id.into()));
         }
         draft.finish()
     }

@@ -46,8 +46,16 @@ pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonB
             let done = blocking(move || tracker.cleanup_old_realtime_events()).await??;
             Ok(Json(json!({ "job": job, "rows_removed": done.rows_removed, "cut": done.cut.to_string() })))
         }
+        "cleanup_old_audit_events" => {
+            if from.is_some() || to.is_some() {
+                return Err(Fault::field(INVALID_REQUEST, "from", "and to belong to aggregate_usage_metrics").into());
+            }
+            let audit = state.audit.clone();
+            let done = blocking(move || audit.cleanup_old_audit_events()).await??;
+            Ok(Json(json!({ "job": job, "rows_removed": done.rows_removed, "cut": done.cut.to_string() })))
+        }
         _ => {
-            let known = "is none of aggregate_usage_metrics and cleanup_old_realtime_events";
+            let known = "is none of aggregate_usage_metrics, cleanup_old_realtime_events and cleanup_old_audit_events";
             Err(Fault::field("unknown_job", "job", known).into())
         }
     }

@@ -3,6 +3,7 @@
 mod admin_plans;
 mod admin_tenants;
 mod admin_usage;
+mod audit;
 mod events;
 mod health;
 mod jobs;
@@ -17,6 +18,9 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use super::HttpState;
 use super::auth::Role;
 use super::error::ApiError;
+
+/// Until keys have names, whoever holds the admin key is this in the audit trail.
+const ADMIN_ACTOR: &str = "admin-key";
 
 /// One route.
 pub struct RouteInfo {
@@ -72,6 +76,11 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/quota/{tenant}" Viewer get_quota_status "A tenant's plan, limits, use and what is left" => get(quota::status);
     "GET" "/api/quota/{tenant}/explain" Viewer explain_denial "Why a request was denied, which limit, and what had used it" => get(quota::explain);
 
+    "POST" "/api/audit/events" Service record_audit_events "Writes one audit event or an array" => post(audit::record);
+    "GET" "/api/audit/events" Viewer get_audit_events "Audit events by any field, newest first, by cursor" => get(audit::list);
+    "GET" "/api/audit/report" Viewer generate_audit_report "A tenant's audit events over a range, counted" => get(audit::report);
+    "POST" "/api/audit/events/{id}/resolve" Admin resolve_audit_event "Marks an audit event as resolved, once" => post(audit::resolve);
+
     "GET" "/api/admin/usage" Admin admin_usage "Usage, cost and quotas over all tenants, or of one" => get(admin_usage::show);
     "GET" "/api/admin/metrics/aggregate" Admin aggregation_health "Whether usage flows in and is aggregated" => get(metrics_aggregate::health);
     "POST" "/api/admin/metrics/aggregate" CronSecret run_aggregation "The cron job's door: aggregates, then cleans up" => post(metrics_aggregate::run);
@@ -84,7 +93,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
-    "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics or cleanup_old_realtime_events" => post(jobs::run);
+    "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics, cleanup_old_realtime_events or cleanup_old_audit_events" => post(jobs::run);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);

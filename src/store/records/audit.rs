@@ -1,11 +1,46 @@
-//! Audit records on disk.
+//! Audit records on disk: the payload, and the leaf that commits to it.
+//!
+//! A payload is `2 · salt · bincode`, a leaf `version · index · recorded_at · SHA-256 of the payload's bytes`. The salt
+//! stands in the payload: when that is erased, nothing is left to guess the commitment from, and the leaf still stands.
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode, encode, instant, micros};
+use sha2::{Digest, Sha256};
+
+use super::{VERSION, decode, decode_body, encode_body, instant, micros};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry, AuditRecord, AuditResult};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 
+/// The version byte of payloads with a salt in front.
+const VERSION_SALTED: u8 = 2;
+/// The version of the leaves' layout.
+const LEAF_VERSION: u8 = 1;
+const SALT_BYTES: usize = 32;
+
+/// The salt of one payload.
+pub(in crate::store) type Salt = [u8; SALT_BYTES];
+/// Version, index, recorded_at in microseconds (both big-endian), commitment.
+pub(in crate::store) type Leaf = [u8; 1 + 8 + 8 + 32];
+
+/// The leaf over a payload's bytes, as they are stored.
+pub(in crate::store) fn audit_leaf(record: &AuditRecord, payload: &[u8]) -> Leaf {
+    let mut leaf = [0; 49];
+    leaf[0] = LEAF_VERSION;
+    leaf[1..9].copy_from_slice(&record.index.to_be_bytes());
+    leaf[9..17].copy_from_slice(&micros(record.timestamp).to_be_bytes());
+    leaf[17..].copy_from_slice(&Sha256::digest(payload));
+    leaf
+}
+
+/// When the record of a leaf was recorded.
+pub(in crate::store) fn recorded_at(leaf: &[u8]) -> Result<Timestamp, StoreError> {
+    let bytes = leaf.get(9..17).and_then(|bytes| bytes.try_into().ok()).filter(|_| leaf[0] == LEAF_VERSION);
+    let bytes = bytes.ok_or(StoreError::Damaged("an audit leaf has an unknown version"))?;
+    Ok(instant(i64::from_be_bytes(bytes)))
+}
+
+/// The record as version 1 wrote it.
 #[derive(Serialize, Deserialize)]
 struct AuditV1 {
     index: u64,
@@ -25,6 +60,16 @@ struct AuditV1 {
     error_message: Option<String>,
 }
 
+/// What version 2 added behind it.
+#[derive(Default, Serialize, Deserialize)]
+struct AddedV2 {
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    request_id: Option<String>,
+    occurred_at: Option<i64>,
+    key_id: Option<String>,
+}
+
 // A word's number on disk is its place here: append, never reorder.
 const ACTIONS: [AuditAction; 5] =
     [AuditAction::Create, AuditAction::Update, AuditAction::Delete, AuditAction::Access, AuditAction::Error];
@@ -40,9 +85,16 @@ fn word<T: Copy>(words: &[T], number: u8) -> Result<T, StoreError> {
     words.get(usize::from(number)).copied().ok_or(StoreError::Damaged("an audit record holds an unknown word"))
 }
 
-pub(in crate::store) fn encode_audit(record: &AuditRecord) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_audit(record: &AuditRecord, salt: &Salt) -> Result<Vec<u8>, StoreError> {
     let entry = record.entry.clone();
-    encode(&AuditV1 {
+    let added = AddedV2 {
+        ip_address: entry.ip_address,
+        user_agent: entry.user_agent,
+        request_id: entry.request_id,
+        occurred_at: entry.occurred_at.map(micros),
+        key_id: entry.key_id,
+    };
+    let first = AuditV1 {
         index: record.index,
         event_id: record.event_id.as_u128(),
         timestamp: micros(record.timestamp),
@@ -58,11 +110,22 @@ pub(in crate::store) fn encode_audit(record: &AuditRecord) -> Result<Vec<u8>, St
         changes_summary: entry.changes_summary,
         result: number(&RESULTS, &entry.result),
         error_message: entry.error_message,
-    })
+    };
+    let mut out = vec![VERSION_SALTED];
+    out.extend_from_slice(salt);
+    encode_body(&(first, added), &mut out)?;
+    Ok(out)
 }
 
 pub(in crate::store) fn decode_audit(bytes: &[u8]) -> Result<AuditRecord, StoreError> {
-    let record: AuditV1 = decode(bytes)?;
+    let (record, added): (AuditV1, AddedV2) = match bytes.split_first() {
+        Some((&VERSION_SALTED, salted)) => {
+            let body = salted.get(SALT_BYTES..).ok_or(StoreError::Damaged("an audit record ends early"))?;
+            decode_body(body)?
+        }
+        Some((&VERSION, _)) => (decode(bytes)?, AddedV2::default()),
+        _ => return Err(StoreError::Damaged("an audit record has an unknown version")),
+    };
     let tenant_id = record.tenant_id.map(|id| id.parse()).transpose();
     Ok(AuditRecord {
         index: record.index,
@@ -81,6 +144,11 @@ pub(in crate::store) fn decode_audit(bytes: &[u8]) -> Result<AuditRecord, StoreE
             changes_summary: record.changes_summary,
             result: word(&RESULTS, record.result)?,
             error_message: record.error_message,
+            ip_address: added.ip_address,
+            user_agent: added.user_agent,
+            request_id: added.request_id,
+            occurred_at: added.occurred_at.map(instant),
+            key_id: added.key_id,
         },
     })
 }

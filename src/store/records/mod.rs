@@ -15,7 +15,7 @@ use super::StoreError;
 use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
 use crate::domain::time::{PeriodType, Timestamp};
 
-pub(super) use audit::{decode_audit, encode_audit};
+pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
@@ -36,9 +36,14 @@ fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
 
 fn encode_as<T: Serialize>(version: u8, record: &T) -> Result<Vec<u8>, StoreError> {
     let mut out = vec![version];
-    bincode::serde::encode_into_std_write(record, &mut out, bincode::config::standard())
-        .map_err(|_| StoreError::Damaged("a record cannot be encoded"))?;
+    encode_body(record, &mut out)?;
     Ok(out)
+}
+
+fn encode_body<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    bincode::serde::encode_into_std_write(record, out, bincode::config::standard())
+        .map(|_| ())
+        .map_err(|_| StoreError::Damaged("a record cannot be encoded"))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
@@ -150,6 +155,26 @@ pub(super) fn encode_cut(cut: &RealtimeCut) -> Result<Vec<u8>, StoreError> {
 pub(super) fn decode_cut(bytes: &[u8]) -> Result<RealtimeCut, StoreError> {
     let (cut, removed) = decode(bytes)?;
     Ok(RealtimeCut { cut: instant(cut), removed })
+}
+
+/// What retention has taken of the audit log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditCut {
+    /// Records before this instant are gone from sight.
+    pub cut: Timestamp,
+    /// The first record that is kept.
+    pub min_index: u64,
+    /// Records removed so far, ever.
+    pub removed: u64,
+}
+
+pub(super) fn encode_audit_cut(cut: &AuditCut) -> Result<Vec<u8>, StoreError> {
+    encode(&(micros(cut.cut), cut.min_index, cut.removed))
+}
+
+pub(super) fn decode_audit_cut(bytes: &[u8]) -> Result<AuditCut, StoreError> {
+    let (cut, min_index, removed) = decode(bytes)?;
+    Ok(AuditCut { cut: instant(cut), min_index, removed })
 }
 
 /// How far an hour's events are filed and folded, as entry ids; an hour is dirty while the first is above the second.

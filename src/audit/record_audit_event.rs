@@ -1,0 +1,100 @@
+//! record_audit_event: entries in, receipts out.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::AuditLogger;
+use crate::domain::audit::{AuditEntry, AuditOutcome, AuditSubmission, MAX_ENTRIES_PER_SUBMISSION};
+use crate::domain::event::{MAX_AHEAD_MICROS, Rejection};
+use crate::domain::time::Timestamp;
+use crate::rules::content::audit_digest;
+use crate::writer::{IncomingAudit, Receipt, WriteError};
+
+impl AuditLogger {
+    /// Writes one record of this type. Never waits: a full queue is an error at once. Dropping what it gives writes it all
+    /// the same.
+    pub fn audit_log(&self, event_type: &str, payload: AuditEntry) -> Result<PendingAudit, WriteError> {
+        self.record(vec![AuditEntry { event_type: event_type.to_owned(), ..payload }.into()])
+    }
+
+    /// Writes entries in one commit; outcomes stand in the order given. At most 1,000; what goes beyond is rejected.
+    pub fn record(&self, entries: Vec<AuditSubmission>) -> Result<PendingAudit, WriteError> {
+        self.submit(entries, false)
+    }
+
+    /// [`Self::record`], waiting for room and for the commit; for threads, not for async tasks.
+    pub fn record_blocking(&self, entries: Vec<AuditSubmission>) -> Result<Vec<AuditOutcome>, WriteError> {
+        self.submit(entries, true)?.wait()
+    }
+
+    fn submit(&self, entries: Vec<AuditSubmission>, wait: bool) -> Result<PendingAudit, WriteError> {
+        let shared = self.writer.shared();
+        let latest = shared.clock.now().plus_micros(MAX_AHEAD_MICROS);
+        let (mut invalid, mut valid) = (Vec::new(), Vec::with_capacity(entries.len()));
+        for (place, AuditSubmission { event_id, entry }) in entries.into_iter().enumerate() {
+            match refusal(&entry, place, latest) {
+                Some(rejection) => invalid.push((place, rejection)),
+                None => {
+                    let content = audit_digest(&entry, shared.content_key);
+                    valid.push(IncomingAudit { event_id, content, entry });
+                }
+            }
+        }
+        let receipt = if valid.is_empty() { Receipt::ready(Ok(Vec::new())) } else { self.writer.audit(valid, wait)? };
+        Ok(PendingAudit { receipt, invalid })
+    }
+}
+
+fn refusal(entry: &AuditEntry, place: usize, latest: Timestamp) -> Option<Rejection> {
+    if place >= MAX_ENTRIES_PER_SUBMISSION {
+        let message = "a submission holds at most 1,000 audit events: send the rest in another".to_owned();
+        return Some(Rejection { code: "batch_too_large", message });
+    }
+    if let Err(error) = entry.validate() {
+        return Some(Rejection { code: "invalid_event", message: error.to_string() });
+    }
+    let broken = |json: &String| serde_json::from_str::<serde::de::IgnoredAny>(json).is_err();
+    for (field, json) in [("old_values", &entry.old_values), ("new_values", &entry.new_values)] {
+        if json.as_ref().is_some_and(broken) {
+            return Some(Rejection { code: "invalid_event", message: format!("{field} are not JSON") });
+        }
+    }
+    entry.occurred_at.filter(|time| *time > latest).map(|time| Rejection {
+        code: "timestamp_in_future",
+        message: format!("occurred_at {time} is more than 5 minutes ahead of the server's clock"),
+    })
+}
+
+/// Outcomes that come once the entries are on disk: wait for them in a thread, await them in a task, or drop this.
+#[must_use = "what was not recorded is told here; drop it on purpose with `drop`"]
+#[derive(Debug)]
+pub struct PendingAudit {
+    receipt: Receipt<Vec<AuditOutcome>>,
+    invalid: Vec<(usize, Rejection)>,
+}
+
+impl PendingAudit {
+    /// Blocks this thread until the outcomes are known.
+    pub fn wait(self) -> Result<Vec<AuditOutcome>, WriteError> {
+        Ok(merge(self.receipt.wait()?, self.invalid))
+    }
+}
+
+impl Future for PendingAudit {
+    type Output = Result<Vec<AuditOutcome>, WriteError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcomes = ready!(Pin::new(&mut self.receipt).poll(context));
+        let invalid = std::mem::take(&mut self.invalid);
+        Poll::Ready(outcomes.map(|outcomes| merge(outcomes, invalid)))
+    }
+}
+
+/// Puts the rejections, in ascending places, back between the outcomes.
+fn merge(outcomes: Vec<AuditOutcome>, invalid: Vec<(usize, Rejection)>) -> Vec<AuditOutcome> {
+    let mut merged = outcomes;
+    for (place, rejection) in invalid {
+        merged.insert(place.min(merged.len()), AuditOutcome::Rejected(rejection));
+    }
+    merged
+}

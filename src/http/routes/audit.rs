@@ -1,0 +1,224 @@
+//! The audit log: writing events, finding them again, resolving and reporting.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::super::HttpState;
+use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
+use super::super::cursor;
+use super::super::error::ApiError;
+use super::super::params::{Params, segment};
+use super::super::wire::audit::{AuditEventJson, AuditEventsJson, AuditReportJson, read_audit_batch, read_audit_event};
+use super::super::wire::object::Object;
+use super::super::wire::usage::Recorded;
+use super::events::{CONFLICT, Ids, Tally};
+use super::{ADMIN_ACTOR, blocking};
+use crate::audit::ResolveOutcome;
+use crate::domain::audit::{AuditFilter, AuditOutcome, AuditSubmission};
+use crate::domain::event::EventOutcome;
+use crate::domain::tenant::TenantId;
+use crate::domain::time::PeriodType;
+
+/// Events in a page unless told otherwise, and at most.
+const PAGE_EVENTS: usize = 100;
+const PAGE_EVENTS_MAX: usize = 1_000;
+
+/// The parameters that say which events are wanted.
+const FILTERS: [&str; 15] = [
+    "event_id",
+    "tenant_id",
+    "tenantId",
+    "event_type",
+    "entity_type",
+    "entity_id",
+    "action",
+    "actor_type",
+    "actor_id",
+    "result",
+    "ip_address",
+    "user_agent",
+    "request_id",
+    "startDate",
+    "endDate",
+];
+
+/// One event or an array of at most 1,000, which is one commit; the answer comes when it is on disk.
+pub async fn record(
+    State(state): State<HttpState>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Recorded>, ApiError> {
+    Params::read(&uri, &[])?;
+    let ids = Ids::read(&headers)?;
+    if media_of(&headers)? != Media::Json {
+        return Err(unsupported("application/json"));
+    }
+    let bytes = read_batch(&headers, body).await?;
+    let mut tally = Tally::default();
+    if bytes.trim_ascii_start().first() != Some(&b'[') {
+        let event = finish(read_audit_event(&bytes)?, &ids, 0);
+        return match state.audit.record(vec![event])?.await?.pop() {
+            Some(AuditOutcome::Conflict) => {
+                Err(ApiError::new(StatusCode::CONFLICT, "conflict", CONFLICT).at_field("event_id"))
+            }
+            Some(AuditOutcome::Rejected(rejection)) => Err(rejection.into()),
+            Some(outcome) => {
+                tally.count(0, usage_outcome(outcome));
+                Ok(Json(tally.finish()))
+            }
+            None => Err(ApiError::internal("an audit event was recorded without an outcome")),
+        };
+    }
+    let read = blocking(move || read_audit_batch(&bytes)).await??;
+    let (mut places, mut events) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
+    for (index, event) in (0..).zip(read) {
+        match event {
+            Ok(event) => {
+                places.push(index);
+                events.push(finish(event, &ids, index));
+            }
+            Err(fault) => tally.reject(index, fault.code, &fault.message),
+        }
+    }
+    if !events.is_empty() {
+        let outcomes = state.audit.record(events)?.await?;
+        tally.count_all(&places, outcomes.into_iter().map(usage_outcome).collect());
+    }
+    Ok(Json(tally.finish()))
+}
+
+/// Adds what the server says: the key that writes it, and an id from the `Idempotency-Key` when there is no other.
+fn finish(mut event: AuditSubmission, ids: &Ids, index: u64) -> AuditSubmission {
+    if event.event_id.is_none() {
+        let tenant_id = event.entry.tenant_id.as_ref().map_or("", TenantId::as_str);
+        event.event_id = ids.of(index).map(|id| crate::ids::uuid_of_name(&format!("{tenant_id} {id}")));
+    }
+    event.entry.key_id = Some(ADMIN_ACTOR.to_owned());
+    event
+}
+
+fn usage_outcome(outcome: AuditOutcome) -> EventOutcome {
+    match outcome {
+        AuditOutcome::Recorded(_) => EventOutcome::Accepted,
+        AuditOutcome::Duplicate(_) => EventOutcome::Duplicate,
+        AuditOutcome::Conflict => EventOutcome::Conflict,
+        AuditOutcome::Rejected(rejection) => EventOutcome::Rejected(rejection),
+    }
+}
+
+/// Any of [`FILTERS`], `limit` and `cursor` -> `{events, next_cursor}`, newest first. Dates are those of recording.
+pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<AuditEventsJson>, ApiError> {
+    let mut known = FILTERS.to_vec();
+    known.extend(["limit", "cursor"]);
+    let params = Params::read(&uri, &known)?;
+    let limit = params.limit(PAGE_EVENTS, PAGE_EVENTS_MAX)?;
+    let filter = read_filter(&params)?;
+    let event_id: Option<Uuid> = params.parsed("event_id")?;
+    // A cursor is for the filters as they were given.
+    let given = FILTERS.map(|name| params.get(name).unwrap_or_default());
+    let scope: Vec<String> = ["audit"].into_iter().chain(given).map(str::to_owned).collect();
+    let scope_of = |scope: &[String], key: &[u8; 16], before: u64| {
+        let parts: Vec<&str> = scope.iter().map(String::as_str).collect();
+        cursor::seal(key, &parts, &before.to_be_bytes())
+    };
+    let key = state.engine.cursor_key();
+    let before = match params.get("cursor") {
+        None => None,
+        Some(text) => {
+            let parts: Vec<&str> = scope.iter().map(String::as_str).collect();
+            let payload = cursor::open(&key, &parts, text)?;
+            Some(u64::from_be_bytes(payload.try_into().map_err(|_| cursor::invalid())?))
+        }
+    };
+    let page = blocking(move || {
+        if let Some(event_id) = event_id {
+            let found = state.audit.get_audit_event(event_id)?;
+            let found = found.filter(|event| {
+                let time = event.record.timestamp;
+                filter.agrees(&event.record.entry)
+                    && filter.from.is_none_or(|from| from <= time)
+                    && filter.to.is_none_or(|to| time < to)
+            });
+            return Ok(AuditEventsJson { events: found.into_iter().map(Into::into).collect(), next_cursor: None });
+        }
+        let page = state.audit.get_audit_events(&filter, before, limit)?;
+        let next_cursor = page.next.map(|before| scope_of(&scope, &key, before));
+        Ok::<_, ApiError>(AuditEventsJson {
+            events: page.events.into_iter().map(AuditEventJson::from).collect(),
+            next_cursor,
+        })
+    });
+    page.await?.map(Json)
+}
+
+fn read_filter(params: &Params) -> Result<AuditFilter, ApiError> {
+    let text = |name| params.get(name).map(str::to_owned);
+    Ok(AuditFilter {
+        tenant_id: tenant(params)?,
+        event_types: text("event_type").into_iter().collect(),
+        entity_type: text("entity_type"),
+        entity_id: text("entity_id"),
+        action: params.parsed("action")?,
+        actor_type: params.parsed("actor_type")?,
+        actor_id: text("actor_id"),
+        result: params.parsed("result")?,
+        ip_address: text("ip_address"),
+        user_agent: text("user_agent"),
+        request_id: text("request_id"),
+        from: params.date("startDate", false)?,
+        to: params.date("endDate", true)?,
+    })
+}
+
+/// The tenant, in the column's spelling or the other parameters'.
+fn tenant(params: &Params) -> Result<Option<TenantId>, ApiError> {
+    let text = params.get("tenant_id").or(params.get("tenantId"));
+    text.map(|text| text.parse().map_err(ApiError::invalid_tenant_id)).transpose()
+}
+
+/// `?tenant_id&startDate&endDate` -> totals, by type, by action, successes, failures, events. By default the last 30 days.
+pub async fn report(State(state): State<HttpState>, uri: Uri) -> Result<Json<AuditReportJson>, ApiError> {
+    let params = Params::read(&uri, &["tenant_id", "tenantId", "startDate", "endDate"])?;
+    let tenant_id = tenant(&params)?.ok_or_else(|| ApiError::parameter("tenant_id", "is required"))?;
+    let (from, to) = params.range(PeriodType::Daily, state.engine.now())?;
+    let report = blocking(move || state.audit.generate_audit_report(&tenant_id, from, to)).await??;
+    Ok(Json(report.into()))
+}
+
+/// The audit event that the path names.
+pub struct PathEvent(Uuid);
+
+impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = segment(parts, state, "id").await?;
+        text.parse().map(Self).map_err(|_| ApiError::parameter("event_id", "is no UUID"))
+    }
+}
+
+/// `{resolution_action}` -> `{resolved}`: false when it was resolved before.
+pub async fn resolve(
+    State(state): State<HttpState>,
+    PathEvent(event_id): PathEvent,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    Params::read(&uri, &[])?;
+    let mut object = Object::read(&body)?;
+    let action: String = object.value("resolution_action")?.ok_or_else(|| object.missing("resolution_action"))?;
+    object.finish("resolution_action")?;
+    match state.audit.resolve(event_id, &action, Some(ADMIN_ACTOR)).await? {
+        ResolveOutcome::Unknown => {
+            let message = format!("there is no audit event {event_id}, or retention has taken it");
+            Err(ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message))
+        }
+        outcome => Ok(Json(json!({ "resolved": outcome == ResolveOutcome::Resolved }))),
+    }
+}

@@ -1,0 +1,62 @@
+//! Staging audit records: a repeated id is a duplicate or a conflict, and a record is resolved once.
+
+use super::command::{IncomingAudit, ResolveOutcome};
+use super::stage::Stage;
+use crate::domain::audit::{AuditEntry, AuditOutcome, AuditRecord, ENTITY_AUDIT_EVENT};
+use crate::store::StoreError;
+
+impl Stage<'_> {
+    /// Stages audit entries in order; gives what becomes of each.
+    pub(super) fn record_audit(&mut self, entries: Vec<IncomingAudit>) -> Result<Vec<AuditOutcome>, StoreError> {
+        entries.into_iter().map(|incoming| self.record_one_audit(incoming)).collect()
+    }
+
+    fn record_one_audit(&mut self, incoming: IncomingAudit) -> Result<AuditOutcome, StoreError> {
+        let IncomingAudit { event_id, content, entry } = incoming;
+        let Some(event_id) = event_id else {
+            let event_id = crate::ids::new_uuid_v7(self.commit.committed_at);
+            self.push_audit(event_id, entry, content);
+            return Ok(AuditOutcome::Recorded(event_id));
+        };
+        let known = match self.staged_audit_ids.get(&event_id) {
+            Some(&place) => Some(self.audit[place].1),
+            None => self.disk()?.find_audit(event_id)?.map(|(_, content)| content),
+        };
+        Ok(match known {
+            Some(known) if known == content => AuditOutcome::Duplicate(event_id),
+            Some(_) => AuditOutcome::Conflict,
+            None => {
+                self.staged_audit_ids.insert(event_id, self.audit.len());
+                self.push_audit(event_id, entry, content);
+                AuditOutcome::Recorded(event_id)
+            }
+        })
+    }
+
+    /// Stages the resolution of a record as a record of its own, unless it is resolved.
+    pub(super) fn resolve_audit(
+        &mut self,
+        event_id: uuid::Uuid,
+        mut entry: AuditEntry,
+    ) -> Result<ResolveOutcome, StoreError> {
+        let staged = self.audit.iter().map(|(record, _)| record).find(|record| record.event_id == event_id);
+        let original: Option<AuditRecord> = match staged {
+            Some(record) => Some(record.clone()),
+            None => match self.disk()?.find_audit(event_id)? {
+                Some((index, _)) => self.disk()?.audit_record(index)?.map(|logged| logged.record),
+                None => None,
+            },
+        };
+        let Some(original) = original else { return Ok(ResolveOutcome::Unknown) };
+        let staged = self.audit_resolutions.iter().any(|(resolved, _)| *resolved == original.index);
+        if staged || self.disk()?.is_audit_resolved(original.index)? {
+            return Ok(ResolveOutcome::AlreadyResolved);
+        }
+        entry.tenant_id = original.entry.tenant_id;
+        entry.entity_type = ENTITY_AUDIT_EVENT.to_owned();
+        entry.entity_id = Some(event_id.to_string());
+        let resolution = self.push_audit(crate::ids::new_uuid_v7(self.commit.committed_at), entry, 0);
+        self.audit_resolutions.push((original.index, resolution));
+        Ok(ResolveOutcome::Resolved)
+    }
+}
