@@ -132,6 +132,11 @@ impl Metergate {
         Tenants::new(Arc::clone(&self.writer))
     }
 
+    /// What the utilities stand on, for the schedule and for `/metrics`.
+    pub fn writer(&self) -> Arc<Writer> {
+        Arc::clone(&self.writer)
+    }
+
     /// The server's time.
     pub fn now(&self) -> Timestamp {
         self.writer.shared().clock.now()

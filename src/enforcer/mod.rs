@@ -83,6 +83,7 @@ impl QuotaEnforcer {
 
     /// Notes a denial for the metrics, the audit trail and `quota explain`. Gives its decision id.
     fn note_denial(&self, slot: &TenantSlot, decision: &Decision) -> uuid::Uuid {
+        self.writer.shared().meter.denied.add(1);
         let decision_id = crate::ids::new_uuid_v7(decision.decided_at);
         // A denied request is one denial, whatever the number of limits that said no: the first stands for it.
         let denials = decision.denied_by.iter().take(1).map(|denied_by| Denial {

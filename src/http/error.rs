@@ -235,6 +235,7 @@ impl From<MaintainError> for ApiError {
         match error {
             MaintainError::Read(error) => error.into(),
             MaintainError::Write(error) => error.into(),
+            MaintainError::ClockUnconfirmed => Self::new(StatusCode::CONFLICT, "clock_unconfirmed", error.to_string()),
         }
     }
 }

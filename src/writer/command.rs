@@ -6,6 +6,7 @@ use super::receipt::Promise;
 use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
 use crate::domain::event::EventOutcome;
+use crate::domain::job::JobRecord;
 use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
@@ -78,6 +79,8 @@ pub struct Publication {
     pub dropped_days: Vec<u32>,
     /// The retention cut after this.
     pub cut: Option<RealtimeCut>,
+    /// Last runs of jobs.
+    pub jobs: Vec<JobRecord>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
     /// The oldest closed generation is filed by this.

@@ -10,6 +10,7 @@ mod command;
 mod denials;
 mod filed_ids;
 mod filer;
+mod meter;
 mod receipt;
 mod shared;
 mod stage;
@@ -25,6 +26,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded, SettleTarget};
+pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
@@ -103,6 +105,11 @@ impl Writer {
     /// Why writes are refused, if they are.
     pub fn failure(&self) -> Option<String> {
         self.failed.load().as_ref().map(|reason| reason.to_string())
+    }
+
+    /// Events and commands that wait for the writer's thread.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.queued_events.load(Ordering::Relaxed), self.commands.len())
     }
 
     /// Keeps the background from moving anything between memory and disk while the guard lives.
