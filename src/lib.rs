@@ -238,6 +238,7 @@ pub mod enforcer;
 pub mod engine;
 pub mod http;
 pub mod ids;
+pub mod jobs;
 pub mod live;
 pub mod rules;
 pub mod store;
