@@ -150,9 +150,10 @@ impl Settings {
         self.value("listen").and_then(|text| text.parse().ok()).unwrap_or(fallback)
     }
 
-    /// A schedule among the settings; `None` for a setting that is none.
-    pub fn schedule(&self, key: &str) -> Option<Schedule> {
-        self.value(key).and_then(|text| text.parse().ok())
+    /// A schedule among the settings.
+    pub fn schedule(&self, key: &str) -> Schedule {
+        // `check` parsed it already; a setting that is no schedule is once an hour.
+        self.value(key).and_then(|text| text.parse().ok()).unwrap_or_else(Schedule::hourly)
     }
 
     /// What the engine needs.

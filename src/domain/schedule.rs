@@ -45,6 +45,12 @@ impl FromStr for Schedule {
 }
 
 impl Schedule {
+    /// Five minutes past every hour.
+    pub fn hourly() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant that the test below parses")]
+        "5 * * * *".parse().expect("five minutes past every hour")
+    }
+
     /// The six fields.
     pub fn text(&self) -> &str {
         &self.text

@@ -13,6 +13,7 @@ use super::wire::Fault;
 use crate::domain::event::Rejection;
 use crate::domain::tenant::TenantStatus;
 use crate::enforcer::EnforceError;
+use crate::jobs::JobError;
 use crate::tenants::AdminError;
 use crate::tracker::{MaintainError, ReadError};
 use crate::writer::WriteError;
@@ -226,6 +227,15 @@ impl From<AdminError> for ApiError {
             AdminError::Invalid { field, .. } => answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field),
             AdminError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             AdminError::Write(error) => error.clone().into(),
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Running(_) => Self::new(StatusCode::CONFLICT, "job_running", error.to_string()),
+            JobError::Failed(error) => error.into(),
         }
     }
 }

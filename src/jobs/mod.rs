@@ -166,11 +166,7 @@ impl Jobs {
         }
     }
 
-    fn remembered(
-        &self,
-        job: JobName,
-        work: impl FnOnce() -> Result<Done, MaintainError>,
-    ) -> Result<Done, JobError> {
+    fn remembered(&self, job: JobName, work: impl FnOnce() -> Result<Done, MaintainError>) -> Result<Done, JobError> {
         let started = self.now();
         let outcome = work();
         let before = self.record(job.name()).ok().flatten();

@@ -92,6 +92,9 @@ async fn watch(jobs: Jobs, mut scheduler: JobScheduler, mut stopped: oneshot::Re
             Ok(started) => scheduler = started,
             Err(error) => tracing::error!(%error, "the schedule cannot be started; it is tried again"),
         }
+        for job in silent {
+            jobs.slot(job).triggered.store(jobs.now().micros(), Ordering::Release);
+        }
         catch_up(&jobs).await;
     }
     if let Err(error) = scheduler.shutdown().await {

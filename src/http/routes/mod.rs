@@ -6,9 +6,11 @@ mod events;
 mod health;
 mod jobs;
 mod lines;
+mod metrics;
 mod metrics_aggregate;
 mod quota;
 mod reservations;
+mod status;
 mod usage;
 
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -80,9 +82,12 @@ static TABLE: &[RouteInfo] = routes! {
     "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Admin set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
     "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Admin remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_tenants::plans);
-    "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics or cleanup_old_realtime_events" => post(jobs::run);
+    "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
+    "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
+    "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 
+    "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
     "GET" "/readyz" Open readiness "Whether writes are possible" => get(health::ready);
 };
