@@ -61,6 +61,7 @@
 //! | 8 | [`app`] | starts a server's parts in order, stops them in reverse |
 //! | 7 | [`http`] | JSON, status codes, keys; the only one that knows axum |
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
+//! | 6 | [`jobs`] | the schedule and the last runs; the only one that knows the scheduler |
 //! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release |
 //! | 5 | [`tenants`] | tenants and plans, as administered |
@@ -158,8 +159,14 @@
 //!
 //! **Clean up.** `UsageTracker::cleanup_old_realtime_events` files everything, lets `next_cut` decide, counts what falls
 //! below the new cut, and publishes it with the whole days that lie below it and the hourly rows older than 90 days; then
-//! the fingerprints forget those days. Reads stop at the cut. Nothing calls it by itself yet: a command, `POST
-//! /api/admin/jobs` or the cron door does.
+//! the fingerprints forget those days. Reads stop at the cut. It is the
+//! job `cleanup_old_realtime_events`; a command, `POST /api/admin/jobs` and the cron door run the same job.
+//!
+//! **Jobs.** [`jobs::Jobs`] runs a job alone (`running`), and writes its last run into the table `jobs` through the writer.
+//! The scheduler only triggers: what is due is told by that record and the cron text, so `catch_up` at the start and the
+//! watch, which restarts a silent scheduler, lose nothing. A start more than 48 hours after the last commit
+//! (`writer::start::doubt_clock`) makes retention wait for `confirm_clock`; the doubt is a record of its own and outlives
+//! restarts. The kernel is not asked whether its time is synchronised: that needs unsafe code.
 //!
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
 //! saved counters are loaded twice, for the live state and the shadow; fingerprints are rebuilt from the id columns without
@@ -183,6 +190,7 @@
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
 //! | `plans` | name | record: limits |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
+//! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `audit_events` | index | record: one audit record |
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
@@ -223,8 +231,8 @@
 //!
 //! # Rooms for what comes later
 //!
-//! `audit` and `export` stand on floor 5 beside the tracker, `jobs` (the schedule) and `gateway` (the OpenAI-compatible
-//! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard and the audit log's routes belong
+//! `audit` and `export` stand on floor 5 beside the tracker, `gateway` (the OpenAI-compatible door) on floor 6 beside the
+//! engine; `tests/floors.rs` has their places. The dashboard and the audit log's routes belong
 //! to [`http`], prices to [`rules`] and [`store`]. Audit records are written already, each in the transaction of its
 //! change; what is missing is their surface and proofs.
 
