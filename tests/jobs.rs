@@ -104,32 +104,19 @@ fn a_pause_of_two_days_is_believed() {
     engine.close();
 }
 
-#[tokio::test]
-async fn a_schedule_that_no_longer_triggers_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, jobs, clock) = open(folder.path(), noon());
-    let scheduled = jobs.schedule().await.unwrap();
-    assert_eq!(jobs.silent(), []);
-    // The scheduler follows the wall clock; for the server's own clock two hours pass without a trigger.
-    clock.advance(2 * MICROS_PER_HOUR);
-    assert_eq!(jobs.silent(), [AGGREGATE]);
-    assert!(jobs.alarms().iter().any(|alarm| alarm.code == "job_not_triggered"));
-    scheduled.stop().await;
-    assert_eq!(jobs.silent(), [], "a stopped schedule owes nothing");
-    engine.close();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_schedule_runs_a_job_every_second_when_told_to() {
+#[test]
+fn the_schedule_runs_a_job_every_second_when_told_to() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Metergate::open(folder.path()).unwrap();
     let jobs = Jobs::new(engine.writer(), |_| "* * * * * *".parse().unwrap());
-    let scheduled = jobs.schedule().await.unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let scheduled = runtime.block_on(jobs.schedule()).unwrap();
     let started = || jobs.status().unwrap()[0].last.clone().map(|last| last.started);
     let first = wait_for("the first run", 20, started);
-    wait_for("a second run", 20, || started().filter(|later| *later > first));
-    assert!(jobs.status().unwrap()[0].next.is_some());
-    scheduled.stop().await;
+    let second = wait_for("a second run", 20, || started().filter(|later| *later > first));
+    assert!(second.micros_since(first) > 0 && jobs.status().unwrap()[0].next.is_some());
+    runtime.block_on(scheduled.stop());
+    assert!(jobs.status().unwrap()[0].next.is_none(), "a stopped schedule promises nothing");
     engine.close();
 }
 
@@ -166,6 +153,29 @@ fn jobs_metrics_and_status_over_http_and_the_command_line() {
         assert!(readme.contains(&format!("`{name}`")), "README.md does not mention {name}");
     }
 
+    for (arguments, shown) in [
+        (&["status"][..], "events today (UTC)"),
+        (&["jobs"], "aggregate_usage_metrics"),
+        (&["jobs", "run", "aggregate_usage_metrics"], "rows written"),
+        (&["jobs", "confirm-clock"], "nothing was waiting"),
+    ] {
+        let arguments = [arguments, &["--server", &server.url]].concat();
+        let out = support::cli_ok(&arguments);
+        assert!(out.contains(shown), "{arguments:?}: {out}");
+    }
     let status = server.get("/api/admin/status").expect(200);
     assert_eq!((&status["ready"], &status["tenants"], &status["events_today"]), (&json!(true), &json!(1), &json!(1)));
+}
+
+#[test]
+fn metrics_ask_for_the_key_unless_a_setting_opens_them() {
+    let mut server = Server::stopped();
+    let bare =
+        |server: &Server| ureq::get(format!("{}/metrics", server.url)).call().map(|answer| answer.status().as_u16());
+    server.start_again();
+    assert!(matches!(bare(&server), Err(ureq::Error::StatusCode(401))));
+    server.stop();
+    std::fs::write(server.data_dir().join("metergate.toml"), "[metrics]\nopen = true\n").unwrap();
+    server.start_again();
+    assert!(matches!(bare(&server), Ok(200)));
 }

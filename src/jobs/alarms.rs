@@ -71,3 +71,43 @@ impl Jobs {
         self.0.restarts.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::time::{MICROS_PER_HOUR, Timestamp};
+    use crate::store::Store;
+    use crate::writer::{Policies, Writer, start};
+
+    #[test]
+    fn a_schedule_that_no_longer_triggers_is_noticed() {
+        let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
+        let policies = Policies {
+            create_unknown_tenants: true,
+            tenants_max: 1,
+            default_plan: "trial".to_owned(),
+            default_zone: chrono_tz::UTC,
+            realtime_days: 30,
+        };
+        let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
+        let started = start(store, policies, Vec::new(), |_| clock.clone()).unwrap();
+        let writer = Writer::spawn(started).unwrap();
+        let times = |job| if job == JobName::AggregateUsageMetrics { "5 * * * *" } else { "20 3 1 1 *" };
+        let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());
+        clock.advance(2 * MICROS_PER_HOUR);
+        assert_eq!(jobs.silent(), [], "without a schedule nothing is owed");
+        jobs.0.scheduled.store(true, Ordering::Release);
+        assert_eq!(jobs.silent(), [JobName::AggregateUsageMetrics]);
+        assert!(jobs.alarms().iter().any(|alarm| alarm.code == "job_not_triggered"));
+        jobs.run_due(JobName::AggregateUsageMetrics).unwrap();
+        assert_eq!(jobs.silent(), []);
+        assert_eq!(jobs.alarms(), []);
+        let running = jobs.slot(JobName::AggregateUsageMetrics).running.lock();
+        let refused = jobs.run_due(JobName::AggregateUsageMetrics).unwrap_err();
+        assert_eq!(refused, super::super::JobError::Running(JobName::AggregateUsageMetrics));
+        drop(running);
+        assert_eq!(jobs.status().unwrap()[0].overlaps_refused, 1);
+        writer.stop();
+    }
+}
