@@ -94,7 +94,7 @@
 //! Each names where it is kept and the test that would fail.
 //!
 //! 1. *Success means on disk.* A receipt is fulfilled after the transaction's commit (`writer::thread`, `write` before
-//!    `answer`). `tests/engine.rs`: `a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once`.
+//!    `answer`). `tests/library/exact_usage.rs`: `a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once`.
 //! 2. *At every grant, used + held + granted <= limit.* [`counters::TenantState::take`] asks, takes and holds in one call
 //!    under [`counters::TenantSlot::lock`]. `src/counters`: `the_state_agrees_with_a_model_that_recounts_everything`,
 //!    `sixty_four_threads_never_pass_the_limit_of_one_tenant`; `tests/quota_gate.rs`:
@@ -110,11 +110,11 @@
 //!    leaves its generation (`writer::filer`). `tests/retries.rs`: `the_same_ids_in_many_requests_at_once_count_once`,
 //!    `a_retry_is_known_after_filing_and_after_every_kind_of_restart`.
 //! 7. *Stored rows, filed layer and generations hold disjoint events*, so their sum is the exact usage.
-//!    [`live::LiveState`]. `tests/engine.rs`: `usage_is_exact_at_once_and_the_same_after_filing_folding_and_a_restart`.
+//!    [`live::LiveState`]. `tests/library/exact_usage.rs`: `usage_is_exact_at_once_and_the_same_after_filing_folding_and_a_restart`.
 //! 8. *Aggregating twice changes nothing*, and recomputing a range from its events gives the rows that folding gave.
 //!    `tracker::aggregate_usage_metrics`. The same test; `tests/usage_days.rs`: `aggregating_again_writes_the_same_rows`.
 //! 9. *A clean-up moves the cut by at most a day and never past what is not aggregated.* [`rules::retention::next_cut`].
-//!    `a_clock_three_years_ahead_removes_one_day`; `tests/engine.rs`:
+//!    `a_clock_three_years_ahead_removes_one_day`; `tests/library/exact_usage.rs`:
 //!    `retention_removes_a_bounded_span_keeps_the_rows_and_forgets_the_ids`.
 //! 10. *The server's time never runs backwards, and no jump of the wall clock is believed at once.* [`clock`].
 //!     `no_thread_sees_the_clock_run_backwards`, `jumps_of_the_wall_clock_are_never_believed_at_once`.

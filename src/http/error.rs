@@ -145,6 +145,7 @@ impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         let status = match rejection.code {
             "tenant_unknown" => StatusCode::NOT_FOUND,
+            "too_many_tenants" => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
         };
         let first = rejection.message.split([' ', ':']).next().unwrap_or_default();

@@ -5,10 +5,13 @@
 //! is only a hint (about 1 in 4 million is wrong): the id itself is looked up in the segments of the slot's day.
 //! Seven slot values more than the 60 + 2 days that can be in use keep neighbouring days apart.
 
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 const PARTITIONS: usize = 256;
 const LINE: usize = 16;
+/// A partition grows when more of its entries than this are in use; lines that are full by chance spill.
+const LOAD_PERCENT: usize = 80;
 const SLOT_BITS: u32 = 6;
 const LOW_BITS: u32 = 32 - SLOT_BITS;
 /// Bits of the hash inside a partition.
@@ -25,14 +28,22 @@ pub struct Fingerprints {
 
 struct Partition {
     lines: Vec<[u32; LINE]>,
-    /// Entries whose line was full: (hash, slot + 1).
-    spill: Vec<(u64, u32)>,
+    /// Entries whose line was full, a few in a hundred: a bit for each slot, by hash.
+    spill: HashMap<u64, u64>,
     entries: usize,
 }
 
 impl Default for Fingerprints {
     fn default() -> Self {
         Self { partitions: (0..PARTITIONS).map(|_| RwLock::new(Partition::new(MIN_LINES))).collect() }
+    }
+}
+
+impl Fingerprints {
+    /// With room for so many ids, so that filling it moves nothing.
+    pub fn with_room_for(ids: usize) -> Self {
+        let lines = (ids * 100 / (PARTITIONS * LINE * LOAD_PERCENT) + 1).max(MIN_LINES);
+        Self { partitions: (0..PARTITIONS).map(|_| RwLock::new(Partition::new(lines))).collect() }
     }
 }
 
@@ -91,7 +102,7 @@ impl Fingerprints {
 
 impl Partition {
     fn new(lines: usize) -> Self {
-        Self { lines: vec![[0; LINE]; lines], spill: Vec::new(), entries: 0 }
+        Self { lines: vec![[0; LINE]; lines], spill: HashMap::new(), entries: 0 }
     }
 
     fn line_of(&self, hash: u64) -> usize {
@@ -108,7 +119,7 @@ impl Partition {
     }
 
     fn insert(&mut self, hash: u64, slot: u32) {
-        if (self.entries + 1) * 100 > self.lines.len() * LINE * 80 {
+        if (self.entries + 1) * 100 > self.lines.len() * LINE * LOAD_PERCENT {
             self.grow();
         }
         self.entries += 1;
@@ -120,7 +131,7 @@ impl Partition {
         let entry = slot << LOW_BITS | (hash as u32 & ((1 << LOW_BITS) - 1));
         match self.lines[line].iter_mut().find(|entry| **entry == 0) {
             Some(free) => *free = entry,
-            None => self.spill.push((hash, slot)),
+            None => *self.spill.entry(hash).or_default() |= 1 << slot,
         }
     }
 
@@ -133,8 +144,8 @@ impl Partition {
                 larger.place(self.hash_of(line, entry), entry >> LOW_BITS);
             }
         }
-        for (hash, slot) in std::mem::take(&mut self.spill) {
-            larger.place(hash, slot);
+        for (hash, slots) in std::mem::take(&mut self.spill) {
+            (1..=SLOTS).filter(|slot| slots >> slot & 1 == 1).for_each(|slot| larger.place(hash, slot));
         }
         *self = larger;
     }
@@ -148,12 +159,7 @@ impl Partition {
                 slots |= 1 << (entry >> LOW_BITS);
             }
         }
-        for &(spilled, slot) in &self.spill {
-            if spilled == hash {
-                slots |= 1 << slot;
-            }
-        }
-        slots
+        slots | self.spill.get(&hash).copied().unwrap_or(0)
     }
 
     fn forget(&mut self, slot: u32) {
@@ -164,9 +170,13 @@ impl Partition {
                 gone += 1;
             }
         }
-        let before = self.spill.len();
-        self.spill.retain(|(_, spilled)| *spilled != slot);
-        self.entries -= gone + before - self.spill.len();
+        self.spill.retain(|_, slots| {
+            gone += usize::try_from(*slots >> slot & 1).unwrap_or(0);
+            *slots &= !(1 << slot);
+            *slots != 0
+        });
+        // An id that spilled twice on one day is one entry of it.
+        self.entries = self.entries.saturating_sub(gone);
     }
 }
 

@@ -164,19 +164,25 @@ impl<'a> BitReader<'a> {
         Self { bytes, bit: 0 }
     }
 
+    /// The next `width` bits, at most 128.
     pub(super) fn take(&mut self, width: usize) -> Result<u128, StoreError> {
-        let mut value = 0u128;
-        let mut done = 0;
-        while done < width {
-            let byte = *self.bytes.get(self.bit / 8).ok_or(StoreError::Damaged("packed ids end early"))?;
-            let used = self.bit % 8;
-            let take = (width - done).min(8 - used);
-            let part = (u16::from(byte) >> used) & ((1u16 << take) - 1);
-            value |= u128::from(part) << done;
-            done += take;
-            self.bit += take;
+        let end = self.bit + width;
+        if end > self.bytes.len() * 8 {
+            return Err(StoreError::Damaged("packed ids end early"));
         }
-        Ok(value)
+        // Up to 16 bytes at once, and a 17th for what the shift pushes out.
+        let (first, shift) = (self.bit / 8, self.bit % 8);
+        let mut window = [0u8; 16];
+        let there = (self.bytes.len() - first).min(16);
+        window[..there].copy_from_slice(&self.bytes[first..first + there]);
+        let mut value = u128::from_le_bytes(window) >> shift;
+        if shift > 0
+            && let Some(&last) = self.bytes.get(first + 16)
+        {
+            value |= u128::from(last) << (128 - shift);
+        }
+        self.bit = end;
+        Ok(if width < 128 { value & ((1 << width) - 1) } else { value })
     }
 }
 

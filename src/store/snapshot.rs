@@ -162,9 +162,14 @@ impl Snapshot {
             .collect()
     }
 
-    /// The days that have filed events.
-    pub fn days(&self) -> Result<BTreeSet<u32>, StoreError> {
-        Ok(self.runs(0..=u32::MAX)?.into_iter().map(|(day, ..)| day).collect())
+    /// The days in `range` that have filed events or denials.
+    pub fn days(&self, range: RangeInclusive<u32>) -> Result<BTreeSet<u32>, StoreError> {
+        let mut days: BTreeSet<u32> = self.runs(range.clone())?.into_iter().map(|(day, ..)| day).collect();
+        let denials = self.read.open_table(tables::DENIALS)?;
+        for row in denials.range((*range.start(), 0)..=(*range.end(), u64::MAX))? {
+            days.insert(row?.0.value().0);
+        }
+        Ok(days)
     }
 
     fn day_table(&self, day: u32) -> Result<Option<DayTable>, StoreError> {
@@ -280,10 +285,10 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The hashed part of every id of a day, with its tenant number; nothing is inflated.
-    pub fn day_ids(&self, day: u32, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
+    /// The hashed part of every id of a run, with its tenant number; nothing is inflated.
+    pub fn run_ids(&self, day: u32, run: u64, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
-        for row in table.iter()? {
+        for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
             let (_, bytes) = row?;
             Block::read(bytes.value())?.id_keys().for_each(|(tenant, key)| see(tenant, key));
         }

@@ -4,7 +4,7 @@
 //! is exact because deltas and rows hold disjoint events. With a range it recomputes whole hours from their events, days
 //! from their hours and months from their days. Either way the same events give the same rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
@@ -16,7 +16,7 @@ use crate::store::{FiledDenial, HourMark, MetricsRow, Snapshot, StoreError};
 use crate::writer::Publication;
 
 /// Tenant hours folded in one transaction, so that the writer is never held up for long.
-const DELTAS_PER_PUBLICATION: usize = 5_000;
+const DELTAS_PER_PUBLICATION: usize = 1_000;
 
 /// One period's rows by tenant number.
 type Rows = BTreeMap<u32, MetricsRow>;
@@ -119,7 +119,7 @@ impl UsageTracker {
         let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
         let mut done =
             Aggregation { rows_written: 0, hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)) };
-        let days: BTreeSet<u32> = snapshot.runs(first / 24..=last / 24)?.into_iter().map(|(day, ..)| day).collect();
+        let days = snapshot.days(first / 24..=last / 24)?;
         for day in days {
             let hours = (day * 24).max(first).max(first_kept)..(day * 24 + 24).min(last + 1);
             if hours.is_empty() {

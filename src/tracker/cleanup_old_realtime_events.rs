@@ -31,7 +31,7 @@ impl UsageTracker {
             return Ok(Cleanup { rows_removed: 0, cut: before.cut });
         }
 
-        let days: std::collections::BTreeSet<u32> = runs.iter().map(|(day, ..)| *day).collect();
+        let days = snapshot.days(0..=u32::MAX)?;
         let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
         let (dropped_days, kept_days): (Vec<u32>, Vec<u32>) =
             days.into_iter().partition(|day| Period::day(*day).end() <= cut);

@@ -27,7 +27,7 @@ impl UsageTracker {
                 .by_no(tenant_no)
                 .map_or_else(|| format!("tenant number {tenant_no}"), |slot| slot.id.to_string())
         };
-        for day in snapshot.days()? {
+        for day in snapshot.days(0..=u32::MAX)? {
             let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
             let hours = (day * 24).max(first_kept)..day * 24 + 24;
             if hours.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -24,6 +24,8 @@ use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreErr
 
 /// A start later than this after the last commit is not believed by retention until the clock is confirmed.
 const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
+/// Threads that hash ids at the start.
+const LOADING_THREADS_MAX: usize = 8;
 
 /// A rebuilt engine, ready for its threads.
 pub(crate) struct Started {
@@ -55,9 +57,8 @@ pub(crate) fn start(
     let identity = Identity::new(keys.identity);
 
     let (counters, mut shadow) = restore_counters(&snapshot, &plans)?;
-    let fingerprints = Fingerprints::default();
+    let fingerprints = load_fingerprints(&snapshot, &store, &identity)?;
     let mut live = LiveState::new(keys.session);
-    load_fingerprints(&snapshot, &store, &identity, &fingerprints)?;
     load_dirty_hours(&snapshot, &mut live)?;
 
     let tail = Tail { checkpoint: &checkpoint, identity, content_key: keys.content };
@@ -158,21 +159,34 @@ fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, 
     Ok((counters, shadow))
 }
 
-fn load_fingerprints(
-    snapshot: &Snapshot,
-    store: &Store,
-    identity: &Identity,
-    fingerprints: &Fingerprints,
-) -> Result<(), StoreError> {
+/// Ids are hashed on a few threads, a day at a time: at ten million it is most of the start.
+fn load_fingerprints(snapshot: &Snapshot, store: &Store, identity: &Identity) -> Result<Fingerprints, StoreError> {
+    let runs = snapshot.runs(0..=u32::MAX)?;
+    let ids: u64 = runs.iter().map(|(_, _, info)| info.events).sum();
+    let fingerprints = Fingerprints::with_room_for(usize::try_from(ids).unwrap_or(usize::MAX / 200));
+    let mut runs: Vec<(u32, u64)> = runs.into_iter().map(|(day, run, _)| (day, run)).collect();
+    runs.sort_unstable();
+    let next = AtomicUsize::new(0);
     let names = store.names().read();
-    for day in snapshot.days()? {
-        snapshot.day_ids(day, |tenant_no, key| {
-            if let Some(tenant) = names.get(tenant_no as usize) {
-                fingerprints.insert(identity.hash(tenant, key).fingerprint(), day);
-            }
-        })?;
-    }
-    Ok(())
+    let load = || -> Result<(), StoreError> {
+        let snapshot = store.snapshot()?;
+        while let Some(&(day, run)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            snapshot.run_ids(day, run, |tenant_no, key| {
+                if let Some(tenant) = names.get(tenant_no as usize) {
+                    fingerprints.insert(identity.hash(tenant, key).fingerprint(), day);
+                }
+            })?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(LOADING_THREADS_MAX));
+    let loaded: Vec<Result<(), StoreError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+        let panicked = |_| Err(StoreError::Damaged("a thread that loads ids has panicked"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    loaded.into_iter().collect::<Result<(), StoreError>>()?;
+    Ok(fingerprints)
 }
 
 /// Filed events that no row holds yet go into the filed layer.

@@ -1,8 +1,10 @@
 //! The engine as a library, on a clock that the test owns: what issue and specification ask of part 1.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
+mod exact_usage;
 mod overrides_and_denials;
 mod quick_start;
+mod repaired;
 mod spec_section_2;
 mod windows_and_holds;
 mod zones;

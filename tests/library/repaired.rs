@@ -1,34 +1,15 @@
 //! Defects that were found by reading the engine against its specification; each stays fixed.
 
-#![allow(clippy::unwrap_used)]
-
-use std::path::Path;
-
 use metergate::Metergate;
 use metergate::clock::Clock;
 use metergate::config::EngineSettings;
 use metergate::domain::event::{EventOutcome, UsageEvent};
 use metergate::domain::quota::QuotaType;
-use metergate::domain::tenant::{TenantChange, TenantId, TenantPut};
+use metergate::domain::tenant::{TenantChange, TenantPut};
 use metergate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, Timestamp};
 use metergate::tenants::Actor;
 
-const NOON: &str = "2026-11-24T12:00:00Z";
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-fn tenant(name: &str) -> TenantId {
-    name.parse().unwrap()
-}
-
-/// An engine on a clock that the test owns.
-fn open(folder: &Path, now: Timestamp) -> (Metergate, Clock) {
-    let clock = Clock::manual(now);
-    let engine = Metergate::open_at(EngineSettings::new(folder), |_| clock.clone()).unwrap();
-    (engine, clock)
-}
+use super::{NOON, at, open, tenant};
 
 fn event(tenant_id: &str, id: &str, time: Timestamp, tokens: u64) -> UsageEvent {
     UsageEvent {

@@ -1,36 +1,14 @@
 //! The engine as a library: what is acknowledged is counted, once, and is still there after a stop or a crash.
 
-#![allow(clippy::unwrap_used)]
-
-use std::path::Path;
-
 use metergate::Metergate;
-use metergate::clock::Clock;
-use metergate::config::EngineSettings;
 use metergate::domain::event::{EventOutcome, UsageEvent};
 use metergate::domain::metrics::UsageMetrics;
 use metergate::domain::quota::{Item, QuotaType};
-use metergate::domain::tenant::TenantId;
 use metergate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, PeriodType, Timestamp};
 use metergate::enforcer::ReserveRequest;
 use metergate::tracker::{ConsumerMetric, EventQuery};
 
-const NOON: &str = "2026-11-24T12:00:00Z";
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-fn tenant(name: &str) -> TenantId {
-    name.parse().unwrap()
-}
-
-/// An engine on a clock that the test owns.
-fn open(folder: &Path, now: Timestamp) -> (Metergate, Clock) {
-    let clock = Clock::manual(now);
-    let engine = Metergate::open_at(EngineSettings::new(folder), |_| clock.clone()).unwrap();
-    (engine, clock)
-}
+use super::{NOON, at, crash_copy, open, tenant};
 
 fn event(tenant_id: &str, id: &str, time: Timestamp, tokens: u64) -> UsageEvent {
     UsageEvent {
@@ -91,16 +69,6 @@ fn usage_is_exact_at_once_and_the_same_after_filing_folding_and_a_restart() {
     assert_eq!(all_rows(&engine, "large"), large);
     assert_eq!(all_rows(&engine, "small"), small);
     assert_eq!(engine.usage_tracker().verify().unwrap().differences, []);
-}
-
-/// Copies the store as a crash would leave it: while the engine runs and without closing it.
-fn crash_copy(folder: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
-    copy
 }
 
 #[test]
