@@ -123,8 +123,9 @@ fn the_schedule_runs_a_job_every_second_when_told_to() {
 #[test]
 fn jobs_metrics_and_status_over_http_and_the_command_line() {
     let server = Server::start();
-    server.record(&json!({"tenant_id": "acme", "event_type": "api_call", "event_id": "one"}));
-    server.record(&json!({"tenant_id": "acme", "event_type": "api_call", "event_id": "one"}));
+    let event = json!({"tenant_id": "acme", "event_type": "api_call", "event_id": "one"});
+    server.record(&event);
+    assert_eq!(server.post("/api/usage/events", &event).expect(200)["duplicates"], 1);
     let ran = server.post("/api/admin/jobs", &json!({"job": "aggregate_usage_metrics"}));
     assert!([200, 409].contains(&ran.status), "the start catches up meanwhile");
     let jobs = wait_for("both jobs ran", 20, || {
