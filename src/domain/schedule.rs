@@ -58,7 +58,9 @@ impl Schedule {
 
     /// The first time strictly after `time`; `None` when there is none.
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
-        let next = self.cron.find_next_occurrence(&time.to_datetime(), false).ok()?;
+        // The parser keeps fractions of a second: no schedule has any.
+        let second = Timestamp::from_seconds(time.seconds());
+        let next = self.cron.find_next_occurrence(&second.to_datetime(), false).ok()?;
         Some(Timestamp::from_micros(next.timestamp_micros()))
     }
 

@@ -9,6 +9,7 @@ mod scheduler;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -25,6 +26,9 @@ use crate::writer::{Publication, WriteError, Writer};
 
 /// Runs that one trigger catches up at most: as many days as raw events may be kept.
 const MISSED_RUNS_MAX: usize = 60;
+
+/// How long a run by hand waits for one in progress.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Why a job did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,9 +120,10 @@ impl Jobs {
         self.0.writer.shared().clock.now()
     }
 
-    /// Runs a job now and remembers the run; a range is for the aggregation only. Blocks its thread.
+    /// Runs a job now and remembers the run; a range is for the aggregation only. Waits half a minute for the same job to
+    /// end, as who asks now wants it done after now. Blocks its thread.
     pub fn run(&self, job: JobName, range: Option<(Timestamp, Timestamp)>) -> Result<Done, JobError> {
-        let Some(_running) = self.slot(job).running.try_lock() else { return Err(JobError::Running(job)) };
+        let Some(_running) = self.slot(job).running.try_lock_for(WAIT_MAX) else { return Err(JobError::Running(job)) };
         self.remembered(job, || self.work(job, range))
     }
 
