@@ -7,8 +7,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::config::EngineSettings;
+use crate::domain::schedule::Schedule;
 use crate::engine::{Metergate, OpenError};
 use crate::http::{self, HttpState, ServerLimits};
+use crate::jobs::{JobName, Jobs, ScheduleFailed};
 
 /// What a server needs.
 #[derive(Clone)]
@@ -19,6 +21,12 @@ pub struct AppSettings {
     pub admin_key: String,
     /// Opens the cron job's door; unset or empty closes it.
     pub cron_secret: Option<String>,
+    /// When the aggregation runs.
+    pub aggregate_schedule: Schedule,
+    /// When the clean-ups run.
+    pub cleanup_schedule: Schedule,
+    /// Whether `/metrics` answers without a key.
+    pub metrics_open: bool,
     /// The engine's own settings.
     pub engine: EngineSettings,
     /// How much the server takes on.
@@ -42,6 +50,9 @@ pub enum AppError {
     /// No admin key: every door would be closed.
     #[error("the admin key is empty: remove METERGATE_ADMIN_KEY to have one made, or set it")]
     NoAdminKey,
+    /// The schedule of the jobs.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleFailed),
     /// A thread of the start or the stop died.
     #[error("a thread failed: {0}")]
     Thread(#[from] tokio::task::JoinError),
@@ -59,13 +70,22 @@ pub async fn run(
     let engine_settings = settings.engine;
     let engine = tokio::task::spawn_blocking(move || Metergate::open_with(engine_settings)).await??;
     let engine = Arc::new(engine);
+    let jobs = Jobs::new(engine.writer(), |job| match job {
+        JobName::AggregateUsageMetrics => settings.aggregate_schedule.clone(),
+        JobName::CleanupOldRealtimeEvents | JobName::CleanupOldAuditEvents => settings.cleanup_schedule.clone(),
+    });
 
     let served = async {
         let refused = |source| AppError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
-        on_listening(listener.local_addr().map_err(refused)?);
-        let state = HttpState::new(engine.clone(), &settings.admin_key, settings.cron_secret.as_deref());
+        let address = listener.local_addr().map_err(refused)?;
+        let scheduled = jobs.schedule().await?;
+        on_listening(address);
+        let cron_secret = settings.cron_secret.as_deref();
+        let state =
+            HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
         http::serve(listener, http::router(state), settings.limits, shutdown).await;
+        scheduled.stop().await;
         Ok(())
     }
     .await;

@@ -150,6 +150,11 @@ impl Metergate {
         AuditLogger::new(Arc::clone(&self.writer))
     }
 
+    /// What the utilities stand on, for the schedule and for `/metrics`.
+    pub fn writer(&self) -> Arc<Writer> {
+        Arc::clone(&self.writer)
+    }
+
     /// The server's time.
     pub fn now(&self) -> Timestamp {
         self.writer.shared().clock.now()

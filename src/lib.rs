@@ -62,6 +62,7 @@
 //! | 8 | [`app`] | starts a server's parts in order, stops them in reverse |
 //! | 7 | [`http`] | JSON, status codes, keys; the only one that knows axum |
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
+//! | 6 | [`jobs`] | the schedule and the last runs; the only one that knows the scheduler |
 //! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
 //! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
@@ -160,8 +161,14 @@
 //!
 //! **Clean up.** `UsageTracker::cleanup_old_realtime_events` files everything, lets `next_cut` decide, counts what falls
 //! below the new cut, and publishes it with the whole days that lie below it and the hourly rows older than 90 days; then
-//! the fingerprints forget those days. Reads stop at the cut. Nothing calls it by itself yet: a command, `POST
-//! /api/admin/jobs` or the cron door does.
+//! the fingerprints forget those days. Reads stop at the cut. It is the
+//! job `cleanup_old_realtime_events`; a command, `POST /api/admin/jobs` and the cron door run the same job.
+//!
+//! **Jobs.** [`jobs::Jobs`] runs a job alone (`running`), and writes its last run into the table `jobs` through the writer.
+//! The scheduler only triggers: what is due is told by that record and the cron text, so `catch_up` at the start and the
+//! watch, which restarts a silent scheduler, lose nothing. A start more than 48 hours after the last commit
+//! (`writer::start::doubt_clock`) makes retention wait for `confirm_clock`; the doubt is a record of its own and outlives
+//! restarts. The kernel is not asked whether its time is synchronised: that needs unsafe code.
 //!
 //! **Audit.** `AuditLogger::record` checks entries and hands them to the writer, whose `Stage` looks a caller's id up in
 //! `audit_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its
@@ -193,6 +200,7 @@
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
 //! | `plans` | name | record: limits |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
+//! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |
 //! | `audit_ids` | event id | index, digest of the caller's fields (plain integers) |
@@ -237,7 +245,7 @@
 //!
 //! # Rooms for what comes later
 //!
-//! `export` stands on floor 5 beside the tracker, `jobs` (the schedule) and `gateway` (the OpenAI-compatible
+//! `export` stands on floor 5 beside the tracker, `gateway` (the OpenAI-compatible
 //! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard belongs
 //! to [`http`], prices to [`rules`] and [`store`]. The audit log's leaves are written already; what is missing is the tree
 //! over them, with its checkpoints and proofs.
@@ -253,6 +261,7 @@ pub mod enforcer;
 pub mod engine;
 pub mod http;
 pub mod ids;
+pub mod jobs;
 pub mod live;
 pub mod rules;
 pub mod store;

@@ -1,5 +1,7 @@
 //! cleanup_old_audit_events: retention of audit records, a bounded step at a time.
 
+use std::sync::atomic::Ordering;
+
 use super::{AuditError, AuditLogger};
 use crate::domain::time::Timestamp;
 use crate::rules::retention::{next_audit_cut, years_before};
@@ -25,6 +27,9 @@ impl AuditLogger {
     /// once; its storage is freed right after, in small commits, and by the next run where this one was broken off. Blocks
     /// its thread.
     pub fn cleanup_old_audit_events(&self) -> Result<AuditCleanup, AuditError> {
+        if self.writer.shared().clock_unconfirmed.load(Ordering::Acquire) {
+            return Err(AuditError::ClockUnconfirmed);
+        }
         let _alone = self.writer.maintenance();
         let shared = self.writer.shared();
         let snapshot = shared.store.snapshot()?;

@@ -52,6 +52,11 @@ pub enum AuditError {
     /// Not durable.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Retention waits until somebody says that the clock is right.
+    #[error(
+        "this start came more than 48 hours after the last one: look at the clock, then run `metergate jobs confirm-clock`"
+    )]
+    ClockUnconfirmed,
 }
 
 impl AuditError {

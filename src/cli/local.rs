@@ -8,6 +8,7 @@ use super::failure::{Exit, Failure, chain};
 use crate::config::Settings;
 use crate::engine::{Metergate, OpenError};
 use crate::http::{self, HttpState, LocalRequest};
+use crate::jobs::Jobs;
 use crate::store;
 
 /// What a command wants with the data folder.
@@ -52,7 +53,8 @@ impl Local {
             .map_err(|error| Failure::caused(Exit::Failed, "a thread cannot be started", &error))?;
         let engine = Arc::new(Metergate::open_with(settings.engine()).map_err(open_failure)?);
         let key = admin_key::new_key();
-        let state = HttpState::new(engine.clone(), &key, None);
+        let jobs = Jobs::new(engine.writer(), |job| settings.schedule(job.setting()));
+        let state = HttpState::new(engine.clone(), jobs, &key, None, false);
         Ok(Self { engine, state, key, runtime })
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod explain;
 mod failure;
 mod import;
+mod jobs;
 mod local;
 mod moment;
 mod operations;
@@ -96,6 +97,12 @@ enum Command {
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
+    /// Show the server on one screen: ready, tenants, events today, file, jobs, alarms
+    #[command(after_help = "Example:\n  metergate status --server http://127.0.0.1:8080")]
+    Status(jobs::StatusArgs),
+    /// Show each job's last run, result and next run; run one now; confirm the clock
+    #[command(after_help = "Examples:\n  metergate jobs\n  metergate jobs run aggregate_usage_metrics")]
+    Jobs(jobs::JobsArgs),
     /// Show the settings in force, and where each came from
     #[command(after_help = "Examples:\n  metergate config\n  metergate config --config /etc/metergate.toml --json\n\n\
         Flags beat the environment, which beats the file, which beats the defaults.")]
@@ -169,6 +176,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
+        Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
+        Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),
         Command::AggregateUsageMetrics(args) => {
             ask(global, &args.target, Purpose::Read, |backend| operations::aggregate_usage_metrics(args, backend))
         }

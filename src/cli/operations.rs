@@ -61,7 +61,8 @@ pub fn cleanup_old_audit_events(args: &PlainArgs, backend: &Backend) -> Result<E
     job(backend, &args.target, "cleanup_old_audit_events", Vec::new())
 }
 
-fn job(backend: &Backend, target: &Target, name: &str, range: Vec<(&str, String)>) -> Result<Exit, Failure> {
+/// Runs a job and shows what it did.
+pub fn job(backend: &Backend, target: &Target, name: &str, range: Vec<(&str, String)>) -> Result<Exit, Failure> {
     let mut body = Map::from_iter([("job".to_owned(), Value::from(name))]);
     body.extend(range.into_iter().map(|(key, time)| (key.to_owned(), Value::from(time))));
     let answer = backend.send_json("POST", "/api/admin/jobs", &Value::Object(body))?;

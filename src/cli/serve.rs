@@ -14,6 +14,7 @@ use super::target::Global;
 use crate::app::{self, AppError, AppSettings};
 use crate::config::Settings;
 use crate::http::ServerLimits;
+use crate::jobs::JobName;
 
 /// A key shorter than this is warned about.
 const KEY_LENGTH_ADVISED: usize = 16;
@@ -42,6 +43,12 @@ pub struct ServeArgs {
     /// Years that audit records are kept, 1 to 100 [env: METERGATE_RETENTION_AUDIT_YEARS] [default: 2]
     #[arg(long, value_name = "YEARS")]
     audit_years: Option<String>,
+    /// When events are aggregated: cron text in UTC [env: METERGATE_JOBS_AGGREGATE_CRON] [default: 5 * * * *]
+    #[arg(long, value_name = "CRON")]
+    aggregate_cron: Option<String>,
+    /// When old events are removed: cron text in UTC [env: METERGATE_JOBS_CLEANUP_CRON] [default: 20 3 * * *]
+    #[arg(long, value_name = "CRON")]
+    cleanup_cron: Option<String>,
     /// The store's page cache in MiB [env: METERGATE_STORAGE_CACHE_MIB] [default: 16]
     #[arg(long, value_name = "MIB")]
     cache_mib: Option<String>,
@@ -68,6 +75,8 @@ impl ServeArgs {
             ("default_zone", &self.default_zone),
             ("retention.realtime_days", &self.realtime_days),
             ("retention.audit_years", &self.audit_years),
+            ("jobs.aggregate_cron", &self.aggregate_cron),
+            ("jobs.cleanup_cron", &self.cleanup_cron),
             ("storage.cache_mib", &self.cache_mib),
             ("plans_file", &plans_file),
             ("log.level", &self.log_level),
@@ -116,6 +125,9 @@ async fn listen(settings: &Settings, key: AdminKey) -> Result<Exit, Failure> {
         listen: settings.listen(),
         admin_key: key.key.clone(),
         cron_secret: settings.value("cron_secret").map(str::to_owned),
+        aggregate_schedule: settings.schedule(JobName::AggregateUsageMetrics.setting()),
+        cleanup_schedule: settings.schedule(JobName::CleanupOldRealtimeEvents.setting()),
+        metrics_open: settings.value("metrics.open") == Some("true"),
         engine: settings.engine(),
         limits: ServerLimits::default(),
     };

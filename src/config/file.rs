@@ -57,6 +57,7 @@ fn flatten(
             return Err(wrong(format!("`{key}` may not stand in a file: set the environment variable {}", info.env)));
         }
         let text = match (value, info.kind) {
+            (toml::Value::Boolean(flag), Kind::Flag) => flag.to_string(),
             (toml::Value::Integer(number), Kind::Count { .. }) => number.to_string(),
             (toml::Value::String(_), Kind::Count { .. }) => {
                 return Err(wrong(format!("`{key}` is a text: it must be {}, without quotes", info.kind.allowed())));

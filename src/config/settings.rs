@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::table::{SettingInfo, settings_table};
 use super::{ConfigError, EngineSettings, UnknownTenants, environment_variable, file};
+use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
 pub struct Sources<'a> {
@@ -149,6 +150,12 @@ impl Settings {
         self.value("listen").and_then(|text| text.parse().ok()).unwrap_or(fallback)
     }
 
+    /// A schedule among the settings.
+    pub fn schedule(&self, key: &str) -> Schedule {
+        // `check` parsed it already; a setting that is no schedule is once an hour.
+        self.value(key).and_then(|text| text.parse().ok()).unwrap_or_else(Schedule::hourly)
+    }
+
     /// What the engine needs.
     pub fn engine(&self) -> EngineSettings {
         let mut engine = EngineSettings::new(self.data_dir());
@@ -233,6 +240,8 @@ mod tests {
             ("cron_secret = \"x\"", vec!["CRON_SECRET", "may not stand in a file"]),
             ("retention = 3", vec!["[retention]"]),
             ("default_zone = \"Mars/Olympus\"", vec!["default_zone", "IANA", "Mars/Olympus"]),
+            ("[jobs]\ncleanup_cron = \"daily\"", vec!["jobs.cleanup_cron", "cron schedule", "`daily`"]),
+            ("[metrics]\nopen = \"yes\"", vec!["metrics.open", "true or false"]),
             ("listen = ", vec!["not valid TOML"]),
         ] {
             let error = load(&[], &[], Some((folder.path(), text))).unwrap_err();

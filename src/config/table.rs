@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::domain::schedule::Schedule;
+
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +22,10 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// An IANA time zone.
     Zone,
+    /// A cron schedule in UTC.
+    Cron,
+    /// Yes or no.
+    Flag,
     /// Any text without control characters.
     Text,
 }
@@ -55,7 +61,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 16] = [
+const TABLE: [SettingInfo; 19] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -111,6 +117,27 @@ const TABLE: [SettingInfo; 16] = [
         "2",
         Kind::Count { min: 1, max: 100 },
         "Years that audit records are kept.",
+    ),
+    SettingInfo::new(
+        "jobs.aggregate_cron",
+        "METERGATE_JOBS_AGGREGATE_CRON",
+        "5 * * * *",
+        Kind::Cron,
+        "When aggregate_usage_metrics runs: cron text in UTC.",
+    ),
+    SettingInfo::new(
+        "jobs.cleanup_cron",
+        "METERGATE_JOBS_CLEANUP_CRON",
+        "20 3 * * *",
+        Kind::Cron,
+        "When the clean-ups run: cron text in UTC.",
+    ),
+    SettingInfo::new(
+        "metrics.open",
+        "METERGATE_METRICS_OPEN",
+        "false",
+        Kind::Flag,
+        "Whether GET /metrics answers without a key.",
     ),
     SettingInfo::new(
         "storage.cache_mib",
@@ -188,6 +215,8 @@ impl Kind {
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
+            Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
+            Self::Flag => "true or false".to_owned(),
             Self::Text => "a text of 1 to 4,096 characters without control characters".to_owned(),
         }
     }
@@ -201,6 +230,8 @@ impl Kind {
                 Self::Count { min, max } => value.parse::<u64>().is_ok_and(|count| (min..=max).contains(&count)),
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
+                Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,
             }
     }

@@ -5,9 +5,11 @@
 pub mod audit;
 pub mod event;
 mod hold;
+pub mod job;
 pub mod metrics;
 pub mod money;
 pub mod quota;
+pub mod schedule;
 pub mod sketch;
 pub mod tenant;
 pub mod time;

@@ -93,6 +93,9 @@ impl QuotaEnforcer {
         let observed = decision.denied_by.is_empty();
         let limits = if observed { &decision.would_deny } else { &decision.denied_by };
         let denied_by = *limits.first()?;
+        if !observed {
+            self.writer.shared().meter.denied.add(1);
+        }
         let decision_id = crate::ids::new_uuid_v7(decision.decided_at);
         // A denied request is one denial, whatever the number of limits that said no: the first stands for it.
         let denial = Denial {

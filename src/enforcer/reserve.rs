@@ -94,6 +94,7 @@ impl QuotaEnforcer {
             taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
             Taken::Granted { decision, hold } => {
+                self.writer.shared().meter.granted.add(1);
                 let mut outcome = granted(slot, decision, &hold);
                 let journaled = self.writer.hold(Arc::clone(slot), hold.clone());
                 let receipt = journaled.inspect_err(|_| {

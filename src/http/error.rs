@@ -14,6 +14,7 @@ use crate::audit::AuditError;
 use crate::domain::event::Rejection;
 use crate::domain::tenant::TenantStatus;
 use crate::enforcer::EnforceError;
+use crate::jobs::JobError;
 use crate::tenants::AdminError;
 use crate::tracker::{MaintainError, ReadError};
 use crate::writer::WriteError;
@@ -245,6 +246,16 @@ impl From<AuditError> for ApiError {
             AuditError::Invalid { field, reason } => Fault::field("invalid_request", field, reason).into(),
             AuditError::Storage(cause) => ReadError::Storage(cause).into(),
             AuditError::Write(error) => error.into(),
+            AuditError::ClockUnconfirmed => MaintainError::ClockUnconfirmed.into(),
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Running(_) => Self::new(StatusCode::CONFLICT, "job_running", error.to_string()),
+            JobError::Failed(error) => error.into(),
         }
     }
 }
@@ -254,6 +265,7 @@ impl From<MaintainError> for ApiError {
         match error {
             MaintainError::Read(error) => error.into(),
             MaintainError::Write(error) => error.into(),
+            MaintainError::ClockUnconfirmed => Self::new(StatusCode::CONFLICT, "clock_unconfirmed", error.to_string()),
         }
     }
 }

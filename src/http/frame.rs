@@ -5,18 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
+use super::meter::HttpMeter;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs one request within the frame. Neither query, body nor headers reach the log.
-pub async fn frame(mut request: Request, next: Next) -> Response {
+pub async fn frame(State(meter): State<HttpMeter>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
@@ -36,11 +37,13 @@ pub async fn frame(mut request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let status = response.status().as_u16();
+    meter.note(method.as_str(), path.as_ref().map(MatchedPath::as_str), status, started.elapsed());
     tracing::debug!(
         request_id = request_id.to_str().unwrap_or_default(),
         %method,
         path = path.as_ref().map_or("unmatched", |path| path.as_str()),
-        status = response.status().as_u16(),
+        status,
         micros = started.elapsed().as_micros() as u64,
         "request"
     );
@@ -96,7 +99,7 @@ pub async fn wrong_method(method: Method) -> ApiError {
 mod tests {
     use axum::Router;
     use axum::body::Body;
-    use axum::middleware::from_fn;
+    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tower::ServiceExt;
 
@@ -111,7 +114,7 @@ mod tests {
             .route("/fall", get(fall))
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
-            .layer(from_fn(frame));
+            .layer(from_fn_with_state(HttpMeter::new(), frame));
         let mut request = Request::builder().method(method).uri(path);
         if let Some(id) = id {
             request = request.header(REQUEST_ID, id);

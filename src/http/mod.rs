@@ -4,7 +4,9 @@ mod auth;
 mod body;
 mod cursor;
 mod error;
+mod exposition;
 mod frame;
+mod meter;
 mod params;
 mod routes;
 mod server;
@@ -12,9 +14,10 @@ pub mod wire;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 pub use auth::Role;
 pub use routes::{RouteInfo, route_table};
@@ -23,9 +26,14 @@ pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
 use crate::audit::AuditLogger;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
+use crate::jobs::Jobs;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use auth::{Keys, Secret};
+use meter::HttpMeter;
+
+/// The one route that a setting may open.
+const METRICS_PATH: &str = "/metrics";
 
 /// What every route works with; cheap to clone.
 #[derive(Clone)]
@@ -39,6 +47,10 @@ pub struct Parts {
     audit: AuditLogger,
     tenants: Tenants,
     keys: Keys,
+    jobs: Jobs,
+    meter: HttpMeter,
+    metrics_open: bool,
+    started: Instant,
 }
 
 impl Deref for HttpState {
@@ -50,13 +62,25 @@ impl Deref for HttpState {
 
 impl HttpState {
     /// The engine and the keys that open the doors to it. An unset or empty cron secret closes the cron door.
-    pub fn new(engine: Arc<Metergate>, admin_key: &str, cron_secret: Option<&str>) -> Self {
+    ///
+    /// With `metrics_open`, `/metrics` answers without a key.
+    pub fn new(
+        engine: Arc<Metergate>,
+        jobs: Jobs,
+        admin_key: &str,
+        cron_secret: Option<&str>,
+        metrics_open: bool,
+    ) -> Self {
         Self(Arc::new(Parts {
             tracker: engine.usage_tracker(),
             enforcer: engine.quota_enforcer(),
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
             engine,
+            jobs,
+            meter: HttpMeter::new(),
+            metrics_open,
+            started: Instant::now(),
             keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
         }))
     }
@@ -64,17 +88,18 @@ impl HttpState {
 
 /// Every route of [`route_table`], each behind its lock, all within one frame.
 pub fn router(state: HttpState) -> Router {
-    locked_routes(&state.keys)
+    locked_routes(&state.keys, state.metrics_open)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
-        .layer(from_fn(frame::frame))
+        .layer(from_fn_with_state(state.meter.clone(), frame::frame))
         .with_state(state)
 }
 
-fn locked_routes(keys: &Keys) -> Router<HttpState> {
+fn locked_routes(keys: &Keys, metrics_open: bool) -> Router<HttpState> {
     let mut router = Router::new();
     for route in route_table() {
-        let lock = from_fn_with_state((keys.clone(), route.role), auth::lock);
+        let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
+        let lock = from_fn_with_state((keys.clone(), role), auth::lock);
         router = router.route(route.path, route.endpoint().route_layer(lock));
     }
     router
@@ -87,7 +112,7 @@ mod tests {
     #[test]
     fn no_two_routes_are_in_each_others_way() {
         // axum panics when they are.
-        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None });
+        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None }, false);
         assert!(router.has_routes());
     }
 }

@@ -23,7 +23,7 @@ mod format_tests;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -83,6 +83,8 @@ pub struct Store {
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
+    /// `None` in memory.
+    path: Option<PathBuf>,
 }
 
 /// The file's name in the data folder.
@@ -104,16 +106,16 @@ impl Store {
         let db = Database::builder().set_cache_size(cache_bytes).create(&path)?;
         // A new file is durable only once its folder is.
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        Self::over(db, secret, store_id)
+        Self::over(db, secret, store_id, Some(path))
     }
 
     /// A store in memory, for tests and benches.
     pub fn in_memory(secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
         let db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
-        Self::over(db, secret, store_id)
+        Self::over(db, secret, store_id, None)
     }
 
-    fn over(db: Database, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
+    fn over(db: Database, secret: [u8; 32], store_id: uuid::Uuid, path: Option<PathBuf>) -> Result<Self, StoreError> {
         let known = {
             let read = db.begin_read()?;
             match read.open_table(tables::META) {
@@ -139,6 +141,7 @@ impl Store {
                     write.open_table(tables::PLANS)?;
                     write.open_table(tables::QUOTA_STATE)?;
                     write.open_table(tables::AUDIT)?;
+                    write.open_table(tables::JOBS)?;
                 }
                 write.commit()?;
                 (secret, store_id)
@@ -155,7 +158,7 @@ impl Store {
             write.commit()?;
         }
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
-        Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id })
+        Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id, path })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -171,6 +174,11 @@ impl Store {
     /// The store's own id.
     pub const fn store_id(&self) -> uuid::Uuid {
         self.store_id
+    }
+
+    /// The size of the file in bytes; 0 where it cannot be told.
+    pub fn file_bytes(&self) -> u64 {
+        self.path.as_ref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
     }
 
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.

@@ -15,6 +15,7 @@ use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::{AuditFilter, AuditRecord};
 use crate::domain::event::IdKey;
+use crate::domain::job::JobRecord;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
@@ -106,6 +107,22 @@ impl Snapshot {
             states.extend(records::decode_quota_states(row?.1.value())?);
         }
         Ok(states)
+    }
+
+    /// The last run of every job that ever ran, by name.
+    pub fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
+        let table = match self.read.open_table(tables::JOBS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        table
+            .iter()?
+            .map(|row| {
+                let (job, bytes) = row?;
+                records::decode_job(job.value(), bytes.value())
+            })
+            .collect()
     }
 
     /// The next free index of the audit log.

@@ -13,6 +13,7 @@ use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
+use crate::domain::job::JobRecord;
 use crate::domain::quota::{Plan, QuotaSnapshot};
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
@@ -190,6 +191,13 @@ impl Transaction {
             let bytes = records::merge_quota_states(old.as_deref(), group)?;
             table.insert(block, bytes.as_slice())?;
         }
+        Ok(())
+    }
+
+    /// Writes a job's last run.
+    pub fn put_job(&mut self, record: &JobRecord) -> Result<(), StoreError> {
+        let bytes = records::encode_job(record)?;
+        self.write.open_table(tables::JOBS)?.insert(record.job.as_str(), bytes.as_slice())?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! cleanup_old_realtime_events: retention of raw events, a bounded step at a time.
 
+use std::sync::atomic::Ordering;
+
 use super::{Cleanup, MaintainError, UsageTracker};
 use crate::domain::time::{MICROS_PER_DAY, Period, Timestamp};
 use crate::rules::retention::{DENIALS_DAYS, HOURLY_ROWS_DAYS, next_cut};
@@ -12,6 +14,9 @@ impl UsageTracker {
     /// One run moves the cut by at most a day, however far the clock has come. Reads stop showing what is older at once;
     /// a day's storage is freed when the whole day lies below the cut. Blocks its thread.
     pub fn cleanup_old_realtime_events(&self) -> Result<Cleanup, MaintainError> {
+        if self.writer.shared().clock_unconfirmed.load(Ordering::Acquire) {
+            return Err(MaintainError::ClockUnconfirmed);
+        }
         self.writer.file_everything()?;
         let _alone = self.writer.maintenance();
         let shared = self.writer.shared();

@@ -37,6 +37,7 @@ impl UsageTracker {
                 valid.push(event);
             }
         }
+        shared.meter.rejected.add(invalid.len() as u64);
         let recorded = if valid.is_empty() {
             Receipt::ready(Ok(Recorded { outcomes: Vec::new(), settled: None }))
         } else {

@@ -170,6 +170,11 @@ pub enum MaintainError {
     /// It could not write.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Retention waits until somebody says that the clock is right.
+    #[error(
+        "this start came more than 48 hours after the last one: look at the clock, then run `metergate jobs confirm-clock`"
+    )]
+    ClockUnconfirmed,
 }
 
 impl From<StoreError> for ReadError {

@@ -7,6 +7,7 @@ use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::event::EventOutcome;
+use crate::domain::job::JobRecord;
 use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
@@ -115,6 +116,8 @@ pub struct Publication {
     pub audit_cut: Option<AuditCut>,
     /// So many audit records below this index are freed.
     pub audit_freed: Option<(u64, usize)>,
+    /// Last runs of jobs.
+    pub jobs: Vec<JobRecord>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
     /// The oldest closed generation is filed by this.

@@ -11,6 +11,7 @@ mod command;
 mod denials;
 mod filed_ids;
 mod filer;
+mod meter;
 mod receipt;
 mod shared;
 mod stage;
@@ -29,6 +30,7 @@ pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
 };
+pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
@@ -109,6 +111,11 @@ impl Writer {
     /// Why writes are refused, if they are.
     pub fn failure(&self) -> Option<String> {
         self.failed.load().as_ref().map(|reason| reason.to_string())
+    }
+
+    /// Events and commands that wait for the writer's thread.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.queued_events.load(Ordering::Relaxed), self.commands.len())
     }
 
     /// Keeps the background from moving anything between memory and disk while the guard lives.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
 
 use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
+use super::meter::Meter;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
@@ -117,6 +118,10 @@ pub struct Shared {
     pub filings: AtomicU64,
     /// Calls whose tracker could not record them.
     pub recording_errors: AtomicU64,
+    /// What the engine counts of itself.
+    pub meter: Meter,
+    /// Retention waits: the last start came so long after the last commit that the clock wants a word of confirmation.
+    pub clock_unconfirmed: AtomicBool,
     /// The retention cut on disk, in microseconds.
     pub cut: AtomicI64,
 }

@@ -10,17 +10,21 @@ use hashbrown::HashMap;
 use super::apply::{LiveStates, Shadow, apply};
 use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
+use super::meter::Meter;
 use super::shared::{PlanBook, Policies, Shared};
 use super::stage::Numbers;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantState};
+use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
 use crate::domain::quota::Plan;
 use crate::domain::tenant::TenantStatus;
-use crate::domain::time::{Period, Timestamp};
+use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
 use crate::rules::content::content_digest;
 use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError};
 
+/// A start later than this after the last commit is not believed by retention until the clock is confirmed.
+const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
 /// Threads that hash ids at the start.
 const LOADING_THREADS_MAX: usize = 8;
 
@@ -69,16 +73,21 @@ pub(crate) fn start(
         next_audit_index: snapshot.next_audit_index()?,
         next_tenant_no: counters.len() as u32,
     };
-    let last_commit = replayed.last_commit.max(checkpoint.saved_at);
+    let jobs = snapshot.jobs()?;
+    // An idle server commits nothing but its jobs' runs.
+    let last_run = jobs.iter().map(|job| job.finished).max().unwrap_or_default();
+    let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run);
     let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
+    let clock = make_clock(last_commit);
+    let clock_unconfirmed = doubt_clock(&store, &jobs, last_commit, clock.now())?;
     let shared = Shared {
         store,
         counters,
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
-        clock: make_clock(last_commit),
+        clock,
         policies,
         denials: DenialBook::default(),
         identity,
@@ -86,9 +95,38 @@ pub(crate) fn start(
         filed_ids: FiledIds::default(),
         filings: AtomicU64::new(0),
         recording_errors: AtomicU64::new(0),
+        meter: Meter::default(),
+        clock_unconfirmed: clock_unconfirmed.into(),
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
+}
+
+/// Whether retention has to wait for somebody to confirm the clock. Once in doubt, the doubt outlives further starts:
+/// what is committed under a wrong clock must not make it look right.
+fn doubt_clock(store: &Store, jobs: &[JobRecord], last_seen: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+    let known = jobs.iter().find(|job| job.job == CONFIRM_CLOCK);
+    if known.is_some_and(|record| record.result == JobResult::Waiting) {
+        return Ok(true);
+    }
+    // A new store has seen nothing yet.
+    if last_seen == Timestamp::default() || now.micros_since(last_seen) <= PAUSE_DOUBTED_MICROS {
+        return Ok(false);
+    }
+    tracing::warn!(%last_seen, %now, "48 hours past the last commit: retention waits for `metergate jobs confirm-clock`");
+    let mut transaction = store.begin()?;
+    transaction.put_job(&JobRecord {
+        job: CONFIRM_CLOCK.to_owned(),
+        started: now,
+        finished: last_seen,
+        result: JobResult::Waiting,
+        rows: 0,
+        error: None,
+        last_success: known.and_then(|record| record.last_success),
+        failures: 0,
+    })?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 /// Keys for hashes, derived from the store's secret; its first half keys the journal's nonces.

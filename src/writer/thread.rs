@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
 use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
+use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
@@ -175,6 +176,7 @@ impl WriterThread {
             return Ok(Vec::new());
         }
         let shared = &*self.shared;
+        let started = Instant::now();
         let mut transaction = shared.store.begin()?;
         if !stage.is_empty() {
             for (tenant_no, tenant) in stage.changed_tenants() {
@@ -216,6 +218,7 @@ impl WriterThread {
             }
             self.apply_live(stage, &mut live);
         }
+        shared.meter.commits.note(started.elapsed());
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
@@ -263,6 +266,7 @@ impl WriterThread {
         for answer in answers {
             match answer {
                 Answer::Recorded { outcomes, settles, promise } => {
+                    count(&self.shared.meter, &outcomes);
                     let settled = if settles { ended.next().and_then(as_settled) } else { None };
                     keep(promise, Recorded { outcomes, settled });
                 }
@@ -334,6 +338,9 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     for before in &publication.rows_before {
         transaction.delete_rows_before(*before)?;
     }
+    for job in &publication.jobs {
+        transaction.put_job(job)?;
+    }
     if let Some(cut) = &publication.cut {
         transaction.put_cut(cut)?;
     }
@@ -344,6 +351,21 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
         transaction.free_audit_below(min_index, limit)?;
     }
     Ok(())
+}
+
+fn count(meter: &Meter, outcomes: &[EventOutcome]) {
+    // One addition a commit and kind, not one an event.
+    let mut counts = [0; 4];
+    for outcome in outcomes {
+        counts[match outcome {
+            EventOutcome::Accepted => 0,
+            EventOutcome::Duplicate => 1,
+            EventOutcome::Conflict => 2,
+            EventOutcome::Rejected(_) => 3,
+        }] += 1;
+    }
+    let counters = [&meter.recorded, &meter.duplicates, &meter.conflicts, &meter.rejected];
+    counters.into_iter().zip(counts).for_each(|(counter, count)| counter.add(count));
 }
 
 fn as_settled(ended: Ended) -> Option<Settled> {

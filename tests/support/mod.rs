@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 pub use client::Answer;
-pub use command::{cli, metergate};
+pub use command::{cli, cli_ok, metergate};
 pub use rows::{NEVER_SAME, Totals, count, dollars, number, period_rows, usage_rows, without};
 pub use server::{ADMIN_KEY, CRON_SECRET, Server};
 

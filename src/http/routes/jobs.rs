@@ -1,4 +1,4 @@
-//! Jobs run by hand: aggregation, clean-up, verification.
+//! Jobs as they stand, and run by hand; verification.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,12 +12,15 @@ use super::super::params::{Params, read_date};
 use super::super::wire::Fault;
 use super::super::wire::object::{INVALID_REQUEST, Object};
 use super::blocking;
+use crate::domain::job::CONFIRM_CLOCK;
 use crate::domain::time::Timestamp;
+use crate::jobs::JobName;
+use crate::tracker::ReadError;
 
 /// The most differences that `verify` lists; their number is always whole.
 const DIFFERENCES_LISTED_MAX: usize = 1_000;
 
-/// `{job, from?, to?}`: runs it and says what it did.
+/// `{job, from?, to?}`: runs it, remembers the run, and says what it did.
 pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
@@ -25,7 +28,6 @@ pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonB
     let (from, to) = (date(&mut object, "from", false)?, date(&mut object, "to", true)?);
     object.finish("job, from and to")?;
 
-    let tracker = state.tracker.clone();
     match job.as_str() {
         "aggregate_usage_metrics" => {
             let range = match (from, to) {
@@ -36,29 +38,72 @@ pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonB
             if range.is_some_and(|(from, to)| from >= to) {
                 return Err(Fault::field(INVALID_REQUEST, "from", "must be before to").into());
             }
-            let done = blocking(move || tracker.aggregate_usage_metrics(range)).await??;
-            Ok(Json(json!({ "job": job, "rows_written": done.rows_written, "hours_skipped": done.hours_skipped })))
+            let done = blocking(move || state.jobs.run(JobName::AggregateUsageMetrics, range)).await??;
+            Ok(Json(json!({ "job": job, "rows_written": done.rows, "hours_skipped": done.hours_skipped })))
         }
-        "cleanup_old_realtime_events" => {
-            if from.is_some() || to.is_some() {
-                return Err(Fault::field(INVALID_REQUEST, "from", "and to belong to aggregate_usage_metrics").into());
-            }
-            let done = blocking(move || tracker.cleanup_old_realtime_events()).await??;
-            Ok(Json(json!({ "job": job, "rows_removed": done.rows_removed, "cut": done.cut.to_string() })))
+        "cleanup_old_realtime_events" | "cleanup_old_audit_events" => {
+            no_range(from.or(to))?;
+            let name = match job.as_str() {
+                "cleanup_old_audit_events" => JobName::CleanupOldAuditEvents,
+                _ => JobName::CleanupOldRealtimeEvents,
+            };
+            let done = blocking(move || state.jobs.run(name, None)).await??;
+            let cut = done.cut.map(|cut| cut.to_string());
+            Ok(Json(json!({ "job": job, "rows_removed": done.rows, "cut": cut })))
         }
-        "cleanup_old_audit_events" => {
-            if from.is_some() || to.is_some() {
-                return Err(Fault::field(INVALID_REQUEST, "from", "and to belong to aggregate_usage_metrics").into());
-            }
-            let audit = state.audit.clone();
-            let done = blocking(move || audit.cleanup_old_audit_events()).await??;
-            Ok(Json(json!({ "job": job, "rows_removed": done.rows_removed, "cut": done.cut.to_string() })))
+        CONFIRM_CLOCK => {
+            no_range(from.or(to))?;
+            let confirmed = blocking(move || state.jobs.confirm_clock()).await??;
+            Ok(Json(json!({ "job": job, "was_waiting": confirmed })))
         }
         _ => {
-            let known = "is none of aggregate_usage_metrics, cleanup_old_realtime_events and cleanup_old_audit_events";
+            let known = "is none of aggregate_usage_metrics, cleanup_old_realtime_events, cleanup_old_audit_events and confirm_clock";
             Err(Fault::field("unknown_job", "job", known).into())
         }
     }
+}
+
+fn no_range(given: Option<Timestamp>) -> Result<(), Fault> {
+    match given {
+        Some(_) => Err(Fault::field(INVALID_REQUEST, "from", "and to belong to aggregate_usage_metrics")),
+        None => Ok(()),
+    }
+}
+
+/// `{jobs: [...], alarms: [...]}`.
+pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
+    Params::read(&uri, &[])?;
+    blocking(move || Ok(Json(json!({ "jobs": status_json(&state)?, "alarms": alarms_json(&state) })))).await?
+}
+
+/// Every job with its last run.
+pub(super) fn status_json(state: &HttpState) -> Result<Vec<Value>, ApiError> {
+    let jobs = state.jobs.status().map_err(ReadError::from)?;
+    let time = |time: Timestamp| time.to_string();
+    let shown = jobs.into_iter().map(|status| {
+        let last = status.last.as_ref();
+        json!({
+            "job": status.job.name(),
+            "schedule": status.schedule,
+            "running": status.running,
+            "last_started": last.map(|last| time(last.started)),
+            "last_finished": last.map(|last| time(last.finished)),
+            "result": last.map(|last| last.result.name()),
+            "rows": last.map(|last| last.rows),
+            "error": last.and_then(|last| last.error.clone()),
+            "last_success": last.and_then(|last| last.last_success).map(time),
+            "failures": last.map_or(0, |last| last.failures),
+            "next_run": status.next.map(time),
+            "overlaps_refused": status.overlaps_refused,
+        })
+    });
+    Ok(shown.collect())
+}
+
+/// What is wrong now.
+pub(super) fn alarms_json(state: &HttpState) -> Vec<Value> {
+    let alarms = state.jobs.alarms().into_iter();
+    alarms.map(|alarm| json!({ "code": alarm.code, "message": alarm.message })).collect()
 }
 
 /// Recomputes and reports.

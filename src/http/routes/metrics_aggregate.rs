@@ -10,29 +10,28 @@ use super::super::error::ApiError;
 use super::super::params::Params;
 use super::blocking;
 use crate::domain::time::{MICROS_PER_DAY, PeriodType};
+use crate::jobs::{JobError, JobName};
 
 /// Aggregates what is not yet folded, then removes what retention allows. 500 says which step failed.
 pub async fn run(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
-    let tracker = state.tracker.clone();
-    let audit = state.audit.clone();
+    let jobs = state.jobs.clone();
     let (aggregated, cleaned, audit_cleaned) = blocking(move || {
-        let aggregated =
-            tracker.aggregate_usage_metrics(None).map_err(|error| failed("aggregate_usage_metrics", &error))?;
-        let cleaned =
-            tracker.cleanup_old_realtime_events().map_err(|error| failed("cleanup_old_realtime_events", &error))?;
-        let audit_cleaned =
-            audit.cleanup_old_audit_events().map_err(|error| failed("cleanup_old_audit_events", &error))?;
-        Ok::<_, ApiError>((aggregated, cleaned, audit_cleaned))
+        let run = |job: JobName| jobs.run(job, None).map_err(|error| failed(job.name(), &error));
+        Ok::<_, ApiError>((
+            run(JobName::AggregateUsageMetrics)?,
+            run(JobName::CleanupOldRealtimeEvents)?,
+            run(JobName::CleanupOldAuditEvents)?,
+        ))
     })
     .await??;
     Ok(Json(json!({
         "success": true,
         "message": "Usage metrics aggregated and old data cleaned up",
         "timestamp": state.engine.now().to_string(),
-        "rows_aggregated": aggregated.rows_written,
-        "realtime_events_removed": cleaned.rows_removed,
-        "audit_events_removed": audit_cleaned.rows_removed,
+        "rows_aggregated": aggregated.rows,
+        "realtime_events_removed": cleaned.rows,
+        "audit_events_removed": audit_cleaned.rows,
     })))
 }
 
@@ -61,7 +60,7 @@ pub async fn health(State(state): State<HttpState>, uri: Uri) -> Result<Json<Val
     })))
 }
 
-fn failed(step: &str, error: &dyn std::error::Error) -> ApiError {
+fn failed(step: &str, error: &JobError) -> ApiError {
     tracing::error!(step, %error, "the cron job's run failed");
     // The holder of the secret runs this service: it is told the cause.
     let message = format!("{step} failed: {error}");

@@ -8,9 +8,11 @@ mod events;
 mod health;
 mod jobs;
 mod lines;
+mod metrics;
 mod metrics_aggregate;
 mod quota;
 mod reservations;
+mod status;
 mod usage;
 
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -93,9 +95,12 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
-    "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics, cleanup_old_realtime_events or cleanup_old_audit_events" => post(jobs::run);
+    "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
+    "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
+    "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 
+    "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
     "GET" "/readyz" Open readiness "Whether writes are possible" => get(health::ready);
 };

@@ -3,6 +3,7 @@
 //! Each record is `version · bincode`. A new shape is a new version beside the old one, which is read for ever.
 
 mod audit;
+mod job;
 mod quota;
 mod tenant;
 
@@ -16,6 +17,7 @@ use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
 use crate::domain::time::{PeriodType, Timestamp};
 
 pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
+pub(super) use job::{decode_job, encode_job};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,

@@ -1,0 +1,114 @@
+//! What wants a person's attention, each with what to do.
+
+use std::sync::atomic::Ordering;
+
+use super::{JobName, Jobs};
+use crate::domain::job::JobResult;
+
+/// One thing that is wrong now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// A stable name.
+    pub code: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Jobs {
+    /// Everything that is wrong now.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        let mut raise = |code, message| alarms.push(Alarm { code, message });
+        let shared = self.0.writer.shared();
+        if let Some(cause) = self.0.writer.failure() {
+            raise("not_ready", format!("writes are refused: {cause}"));
+        }
+        if let Some(alarm) = shared.clock.alarm() {
+            let text = format!(
+                "the wall clock says {}, the server's clock {}: set the wall clock right, or restart",
+                alarm.wall, alarm.server
+            );
+            raise("clock_not_believed", text);
+        }
+        if shared.clock_unconfirmed.load(Ordering::Acquire) {
+            let text = "retention waits after a pause of more than 48 hours: look at the clock, then run `metergate jobs \
+                        confirm-clock`";
+            raise("clock_unconfirmed", text.to_owned());
+        }
+        for job in self.silent() {
+            raise("job_not_triggered", format!("the schedule has stopped triggering {job}: it is started again"));
+        }
+        match self.status() {
+            Ok(jobs) => {
+                for record in jobs.into_iter().filter_map(|status| status.last) {
+                    if record.result == JobResult::Failure {
+                        let cause = record.error.unwrap_or_default();
+                        raise("job_failed", format!("{} failed at {}: {cause}", record.job, record.started));
+                    }
+                }
+            }
+            Err(error) => raise("storage_unavailable", format!("the jobs' runs cannot be read: {error}")),
+        }
+        alarms
+    }
+
+    /// Jobs whose trigger is more than a minute late, while a schedule should trigger them.
+    pub fn silent(&self) -> Vec<JobName> {
+        if !self.0.scheduled.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let late = self.now().plus_micros(-super::scheduler::LATE_MICROS);
+        let is_silent = |job: &JobName| {
+            let slot = self.slot(*job);
+            let triggered = super::Timestamp::from_micros(slot.triggered.load(Ordering::Acquire));
+            !slot.running.is_locked() && slot.schedule.next_after(triggered).is_some_and(|next| next < late)
+        };
+        JobName::ALL.into_iter().filter(is_silent).collect()
+    }
+
+    /// How often the schedule was found silent and started again.
+    pub fn restarts(&self) -> u64 {
+        self.0.restarts.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::time::{MICROS_PER_HOUR, Timestamp};
+    use crate::store::Store;
+    use crate::writer::{Policies, Writer, start};
+
+    #[test]
+    fn a_schedule_that_no_longer_triggers_is_noticed() {
+        let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
+        let policies = Policies {
+            create_unknown_tenants: true,
+            tenants_max: 1,
+            default_plan: "trial".to_owned(),
+            default_zone: chrono_tz::UTC,
+            realtime_days: 30,
+            audit_years: 2,
+        };
+        let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
+        let started = start(store, policies, Vec::new(), |_| clock.clone()).unwrap();
+        let writer = Writer::spawn(started).unwrap();
+        let times = |job| if job == JobName::AggregateUsageMetrics { "5 * * * *" } else { "20 3 1 1 *" };
+        let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());
+        clock.advance(2 * MICROS_PER_HOUR);
+        assert_eq!(jobs.silent(), [], "without a schedule nothing is owed");
+        jobs.0.scheduled.store(true, Ordering::Release);
+        assert_eq!(jobs.silent(), [JobName::AggregateUsageMetrics]);
+        assert!(jobs.alarms().iter().any(|alarm| alarm.code == "job_not_triggered"));
+        jobs.run_due(JobName::AggregateUsageMetrics).unwrap();
+        assert_eq!(jobs.silent(), []);
+        assert_eq!(jobs.alarms(), []);
+        let running = jobs.slot(JobName::AggregateUsageMetrics).running.lock();
+        let refused = jobs.run_due(JobName::AggregateUsageMetrics).unwrap_err();
+        assert_eq!(refused, super::super::JobError::Running(JobName::AggregateUsageMetrics));
+        drop(running);
+        assert_eq!(jobs.status().unwrap()[0].overlaps_refused, 1);
+        writer.stop();
+    }
+}
