@@ -176,9 +176,7 @@ impl WriterThread {
             for (tenant_no, tenant) in stage.changed_tenants() {
                 transaction.put_tenant(*tenant_no, tenant)?;
             }
-            for (record, content) in &stage.audit {
-                transaction.put_audit(record, *content)?;
-            }
+            transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
             }
