@@ -68,7 +68,9 @@ pub(crate) fn start(
         next_audit_index: snapshot.next_audit_index()?,
         next_tenant_no: counters.len() as u32,
     };
-    let last_commit = replayed.last_commit.max(checkpoint.saved_at);
+    // The audit log is searched by time: what comes next is never recorded before its last.
+    let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
+    let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_audit);
     let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
     let shared = Shared {
