@@ -14,6 +14,7 @@ use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
 use crate::store::{Store, StoreError};
 use crate::tenants::Tenants;
@@ -91,6 +92,7 @@ impl Metergate {
             return Err(OpenError::Setting { field: "retention.audit_years", reason });
         }
         let plans = initial_plans(&settings)?;
+        let configured = settings.plans_file.is_some().then(|| plans.clone());
         make_folder(&settings.data_dir)?;
         let opened = Store::open(
             &settings.data_dir,
@@ -116,6 +118,11 @@ impl Metergate {
             let reason = format!("names no plan of this store: use one of {}", known.join(", "));
             writer.stop();
             return Err(OpenError::Setting { field: "default_plan", reason });
+        }
+        if let Some(file) = configured {
+            for difference in file_differences(&file, &writer.shared().plans.load().all()) {
+                tracing::warn!(%difference, "the plans file differs from the store, which rules: see `metergate plans diff`");
+            }
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
         let engine = Self { writer, enforcer, housekeeping: Mutex::default() };

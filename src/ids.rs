@@ -36,6 +36,14 @@ pub fn new_uuid_v7(now: Timestamp) -> Uuid {
     Builder::from_u128(bits).with_version(uuid::Version::SortRand).with_variant(uuid::Variant::RFC4122).into_uuid()
 }
 
+/// The time that a UUIDv7 carries; `None` for other ids. Ids made while the clock stood behind an earlier one carry that
+/// one's time.
+pub fn time_of(id: &Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?;
+    Some(Timestamp::from_micros(micros.checked_add(i64::from(nanos / 1_000))?))
+}
+
 /// The UUID (version 8) that stands for a name: the same name gives the same, others give others.
 pub fn uuid_of_name(name: &str) -> Uuid {
     let digest: [u8; 32] = Sha256::digest(name.as_bytes()).into();

@@ -34,6 +34,7 @@
 //!     items: vec![Item { quota_type: QuotaType::Tokens, amount: 2_000 }],
 //!     ttl_seconds: None,
 //!     reservation_id: Some("job-7".to_owned()),
+//!     request_id: None,
 //! })?;
 //! assert!(granted.decision.allowed);
 //! let mut event = UsageEvent::new(acme.clone(), "api_call");
@@ -62,9 +63,9 @@
 //! | 7 | [`http`] | JSON, status codes, keys; the only one that knows axum |
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
 //! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
-//! | 5 | [`enforcer`] | check, enforce, reserve, settle, release |
+//! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
 //! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
-//! | 5 | [`tenants`] | tenants and plans, as administered |
+//! | 5 | [`tenants`] | tenants and plans, as administered; what a change of a plan would mean |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |

@@ -4,11 +4,13 @@ mod admin_key;
 mod audit;
 mod backend;
 mod config;
+mod explain;
 mod failure;
 mod import;
 mod local;
 mod moment;
 mod operations;
+mod plans;
 mod quota;
 mod serve;
 mod show;
@@ -85,9 +87,9 @@ enum Command {
     /// List, show and change tenants
     #[command(subcommand)]
     Tenants(tenants::TenantsCommand),
-    /// Show the plans in force
-    #[command(after_help = "Example:\n  metergate plans --json")]
-    Plans(tenants::PlansArgs),
+    /// Show, compare and change the plans
+    #[command(subcommand)]
+    Plans(plans::PlansCommand),
     /// List, resolve and report audit events
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -162,7 +164,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
-        Command::Plans(args) => ask(global, &args.target, Purpose::Read, |backend| tenants::plans(args, backend)),
+        Command::Plans(command) => {
+            let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
+            ask(global, command.target(), purpose, |backend| command.run(backend))
+        }
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::AggregateUsageMetrics(args) => {
             ask(global, &args.target, Purpose::Read, |backend| operations::aggregate_usage_metrics(args, backend))

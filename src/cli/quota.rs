@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::backend::{Answer, Backend, segment};
+use super::explain::{self, ExplainArgs};
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
@@ -25,6 +26,13 @@ pub enum QuotaCommand {
         metergate quota set acme tokens --remove        back to the plan's limit"
     )]
     Set(SetArgs),
+    /// Say why a request was denied: which limit, what had used it, what was held, when it resets
+    #[command(
+        after_help = "Examples:\n  metergate quota explain acme                             the latest denial\n  \
+        metergate quota explain acme --at 2026-11-24T14:03:00Z   the nearest within 5 minutes\n  \
+        metergate quota explain acme --request req-7f3a          the x-request-id of the denied request"
+    )]
+    Explain(ExplainArgs),
 }
 
 /// Flags of `quota status`.
@@ -85,6 +93,7 @@ impl QuotaCommand {
             Self::Status(args) => &args.target,
             Self::Check(args) => &args.target,
             Self::Set(args) => &args.target,
+            Self::Explain(args) => args.target(),
         }
     }
 
@@ -107,6 +116,7 @@ impl QuotaCommand {
                 Ok(if answer.json["allowed"] == true { Exit::Ok } else { Exit::Denied })
             }
             Self::Set(args) => set(args, backend),
+            Self::Explain(args) => explain::run(args, backend),
         }
     }
 }

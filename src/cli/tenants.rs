@@ -1,4 +1,4 @@
-//! `metergate tenants` and `metergate plans`: who is registered, on which plan, in which state.
+//! `metergate tenants`: who is registered, on which plan, in which state.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -7,6 +7,7 @@ use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
+use crate::domain::quota::Mode;
 use crate::domain::tenant::TenantStatus;
 
 /// Tenants asked for at a time.
@@ -60,7 +61,7 @@ pub struct ShowArgs {
 pub struct SetArgs {
     /// The tenant
     tenant: String,
-    /// A plan that exists: see `metergate plans`
+    /// A plan that exists: see `metergate plans list`
     #[arg(long)]
     plan: Option<String>,
     /// A name for people
@@ -69,6 +70,9 @@ pub struct SetArgs {
     /// active, suspended or cancelled
     #[arg(long)]
     status: Option<TenantStatus>,
+    /// enforce, or observe: grant everything, and list what would have been denied
+    #[arg(long)]
+    mode: Option<Mode>,
     /// When the plan runs out: a day or RFC 3339 time (UTC), or `never`
     #[arg(long, value_name = "TIME|never")]
     expires: Option<String>,
@@ -80,13 +84,6 @@ pub struct SetArgs {
     labels: Vec<String>,
     #[command(flatten)]
     target: Target,
-}
-
-/// Flags of `plans`.
-#[derive(Args, Debug)]
-pub struct PlansArgs {
-    #[command(flatten)]
-    pub target: Target,
 }
 
 impl TenantsCommand {
@@ -181,6 +178,7 @@ fn change(args: &SetArgs) -> Result<Value, Failure> {
         ("plan", args.plan.clone()),
         ("name", args.name.clone()),
         ("status", args.status.map(|status| status.name().to_owned())),
+        ("mode", args.mode.map(|mode| mode.name().to_owned())),
         ("zone", args.zone.clone()),
     ];
     for (name, text) in texts {
@@ -209,31 +207,4 @@ fn change(args: &SetArgs) -> Result<Value, Failure> {
         body.insert("labels".to_owned(), Value::Object(labels));
     }
     Ok(Value::Object(body))
-}
-
-/// The plans in force and their limits.
-pub fn plans(args: &PlansArgs, backend: &Backend) -> Result<Exit, Failure> {
-    let answer = backend.get("/api/admin/plans", &[])?;
-    if args.target.json {
-        show::print(&answer.text);
-        return Ok(Exit::Ok);
-    }
-    let mut table = show::table(&["plan", "type", "window", "limit"]);
-    for plan in answer.json["plans"].as_array().into_iter().flatten() {
-        let limits = plan["limits"].as_array().map_or(&[][..], Vec::as_slice);
-        for limit in limits {
-            let mut cells = vec![show::field(plan, "name")];
-            cells.extend(["quota_type", "window"].map(|name| show::field(limit, name)));
-            cells.push(show::limit(limit, "limit"));
-            show::row(&mut table, cells);
-        }
-        if limits.is_empty() {
-            show::row(
-                &mut table,
-                vec![show::field(plan, "name"), "-".to_owned(), "-".to_owned(), "unlimited".to_owned()],
-            );
-        }
-    }
-    show::print(show::draw(table));
-    Ok(Exit::Ok)
 }

@@ -104,6 +104,13 @@ impl TenantState {
         Some(longest)
     }
 
+    /// Whether any limit is used up now, were `plan_limits` those of the plan. Limits that only observe count as well.
+    pub fn is_exceeded_under(&mut self, now: Timestamp, plan_limits: &[Limit]) -> bool {
+        let now = self.advance(now);
+        let limits = self.tenant().limits_at(plan_limits, now);
+        limits.iter().any(|limit| self.counted(limit.quota_type, limit.window).0 >= limit.limit)
+    }
+
     /// Everything about the quotas now: each limit in force, and each type's default window even when unlimited.
     pub fn status(&mut self, now: Timestamp) -> QuotaStatus {
         let now = self.advance(now);

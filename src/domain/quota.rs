@@ -198,6 +198,46 @@ pub struct Limit {
     pub observe: bool,
 }
 
+/// Whether limits deny, or only tell what they would have denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// What does not fit is denied.
+    #[default]
+    Enforce,
+    /// What does not fit is granted, counted and listed.
+    Observe,
+}
+
+impl Mode {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Enforce, Self::Observe].into_iter().find(|mode| mode.name() == text);
+        known.ok_or_else(|| UnknownMode(text.chars().take(64).collect()))
+    }
+}
+
+/// A text that names no mode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a mode: use enforce or observe")]
+pub struct UnknownMode(String);
+
 /// A named set of limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -347,10 +387,19 @@ pub struct Denial {
     pub decision_id: Option<uuid::Uuid>,
     /// When.
     pub at: Timestamp,
-    /// The caller's request id, if it sent one.
+    /// The request's id: the caller's own, or the one the server made and answered with.
     pub request_id: Option<String>,
     /// The limit that said no, and its state then.
     pub denied_by: DeniedBy,
     /// How many denials it stands for.
     pub count: u64,
+    /// Whether it was only observed: the request was granted, and this limit would have said no.
+    pub observed: bool,
+}
+
+impl Denial {
+    /// How many refused requests it adds to the metrics: none when it was only observed.
+    pub fn refused(&self) -> u64 {
+        if self.observed { 0 } else { self.count }
+    }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use compact_str::CompactString;
 
-use super::quota::{Limit, QuotaType, Window};
+use super::quota::{Limit, Mode, QuotaType, Window};
 use super::time::Timestamp;
 
 /// A tenant's id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
@@ -119,6 +119,8 @@ pub struct Tenant {
     pub zone: chrono_tz::Tz,
     /// What it may do.
     pub status: TenantStatus,
+    /// Whether its limits deny; `Observe` makes every one of them only tell.
+    pub mode: Mode,
     /// Its own limits.
     pub overrides: BTreeMap<(QuotaType, Window), Override>,
     /// Its tokens-per-day and tokens-per-month limits over time, oldest first, for rows of closed periods.
@@ -151,6 +153,7 @@ impl Tenant {
             plan_expires_at: None,
             zone,
             status: TenantStatus::Active,
+            mode: Mode::Enforce,
             overrides: BTreeMap::new(),
             token_limits: Vec::new(),
             created_at: now,
@@ -182,6 +185,9 @@ impl Tenant {
             if let (Some(limit), true) = (own.limit, own.until.is_none_or(|until| now < until)) {
                 limits.push(Limit { quota_type, window, limit, observe: false });
             }
+        }
+        if self.mode == Mode::Observe {
+            limits.iter_mut().for_each(|limit| limit.observe = true);
         }
         limits.sort_by_key(|limit| (limit.quota_type, limit.window));
         limits
@@ -232,4 +238,6 @@ pub struct TenantPut {
     pub zone: Option<chrono_tz::Tz>,
     /// What it may do; not [`TenantStatus::Deleted`].
     pub status: Option<TenantStatus>,
+    /// Whether its limits deny.
+    pub mode: Option<Mode>,
 }

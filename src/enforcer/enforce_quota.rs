@@ -36,23 +36,33 @@ impl QuotaEnforcer {
             Ok(slot) => slot,
             Err(registering) => self.registered(tenant_id, registering.wait()?)?,
         };
-        Ok(self.take_anonymous(&slot, items)?.durable_blocking()?.decision)
+        Ok(self.take_anonymous(&slot, items, None)?.durable_blocking()?.decision)
     }
 
-    /// Enforces without blocking the thread on the disk.
-    pub async fn enforce(&self, tenant_id: &TenantId, items: &[Item]) -> Result<ReserveOutcome, EnforceError> {
+    /// Enforces without blocking the thread on the disk. A denial can be found by `request_id`, the id of the caller's request.
+    pub async fn enforce(
+        &self,
+        tenant_id: &TenantId,
+        items: &[Item],
+        request_id: Option<&str>,
+    ) -> Result<ReserveOutcome, EnforceError> {
         check_items(items)?;
         let slot = match self.known_or_registering(tenant_id)? {
             Ok(slot) => slot,
             Err(registering) => self.registered(tenant_id, registering.await?)?,
         };
-        self.take_anonymous(&slot, items)?.durable().await
+        self.take_anonymous(&slot, items, request_id)?.durable().await
     }
 
-    fn take_anonymous(&self, slot: &std::sync::Arc<TenantSlot>, items: &[Item]) -> Result<Decided, EnforceError> {
+    fn take_anonymous(
+        &self,
+        slot: &std::sync::Arc<TenantSlot>,
+        items: &[Item],
+        request_id: Option<&str>,
+    ) -> Result<Decided, EnforceError> {
         let number = self.anonymous_number();
         let request =
             HoldRequest { id: HoldId::Anonymous(number), expires_at: self.now().plus_micros(ENFORCE_TTL_MICROS) };
-        self.take(slot, items, request, format!("enforce-{number}"))
+        self.take(slot, items, request, format!("enforce-{number}"), request_id)
     }
 }

@@ -5,11 +5,14 @@
 
 mod check_tenant_quota;
 mod enforce_quota;
+mod explain;
+mod explanation;
 mod reserve;
 mod set_custom_quota;
 mod settle;
 mod types;
 
+pub use explanation::*;
 pub use types::*;
 
 use std::sync::Arc;
@@ -21,6 +24,9 @@ use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::time::Timestamp;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused};
 use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, Writer};
+
+/// What is kept of a longer request id.
+const MAX_REQUEST_ID_CHARS: usize = 128;
 
 /// Decides over quotas and holds what it grants. Cheap to clone; clones share one engine.
 #[derive(Clone)]
@@ -81,19 +87,24 @@ impl QuotaEnforcer {
         }
     }
 
-    /// Notes a denial for the metrics, the audit trail and `quota explain`. Gives its decision id.
-    fn note_denial(&self, slot: &TenantSlot, decision: &Decision) -> uuid::Uuid {
+    /// Notes a denial, also one that was only observed, for the metrics, the audit trail and `quota explain`. Gives its
+    /// decision id; `None` when nothing said no.
+    fn note_denial(&self, slot: &TenantSlot, decision: &Decision, request_id: Option<&str>) -> Option<uuid::Uuid> {
+        let observed = decision.denied_by.is_empty();
+        let limits = if observed { &decision.would_deny } else { &decision.denied_by };
+        let denied_by = *limits.first()?;
         let decision_id = crate::ids::new_uuid_v7(decision.decided_at);
         // A denied request is one denial, whatever the number of limits that said no: the first stands for it.
-        let denials = decision.denied_by.iter().take(1).map(|denied_by| Denial {
+        let denial = Denial {
             decision_id: Some(decision_id),
             at: decision.decided_at,
-            request_id: None,
-            denied_by: *denied_by,
+            request_id: request_id.map(|id| id.chars().take(MAX_REQUEST_ID_CHARS).collect()),
+            denied_by,
             count: 1,
-        });
-        self.writer.shared().denials.note(slot.no, &slot.id, denials.collect());
-        decision_id
+            observed,
+        };
+        self.writer.shared().denials.note(slot.no, &slot.id, vec![denial]);
+        Some(decision_id)
     }
 }
 

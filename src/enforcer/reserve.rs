@@ -74,7 +74,7 @@ impl QuotaEnforcer {
         let id = request.reservation_id.unwrap_or_else(|| crate::ids::new_uuid_v7(now).to_string());
         let ttl = i64::from(request.ttl_seconds.unwrap_or(DEFAULT_TTL_SECONDS)) * MICROS_PER_SECOND;
         let hold = HoldRequest { id: HoldId::Named(id.clone()), expires_at: now.plus_micros(ttl) };
-        self.take(slot, &request.items, hold, id)
+        self.take(slot, &request.items, hold, id, request.request_id.as_deref())
     }
 
     /// Decides and takes in one step under the tenant's lock, then sends the grant to the journal.
@@ -84,6 +84,7 @@ impl QuotaEnforcer {
         items: &[crate::domain::quota::Item],
         request: HoldRequest,
         id: String,
+        request_id: Option<&str>,
     ) -> Result<Decided, EnforceError> {
         let now = self.now();
         // Until the grant is queued nobody else sees it: a repeat of its id must not be granted over one that is undone.
@@ -93,12 +94,14 @@ impl QuotaEnforcer {
             taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
             Taken::Granted { decision, hold } => {
-                let outcome = granted(slot, decision, &hold);
+                let mut outcome = granted(slot, decision, &hold);
                 let journaled = self.writer.hold(Arc::clone(slot), hold.clone());
                 let receipt = journaled.inspect_err(|_| {
                     // It never got to the queue: as though it had not been granted.
                     state.undo_hold(now, &hold.id);
                 })?;
+                drop(state);
+                outcome.decision_id = self.note_denial(slot, &outcome.decision, request_id);
                 Ok(Decided { outcome, journaled: Some((receipt, id)) })
             }
             // The first grant may still be on its way to the disk; journaling it once more waits for it.
@@ -109,8 +112,8 @@ impl QuotaEnforcer {
             }
             Taken::Denied(decision) => {
                 drop(state);
-                let decision_id = self.note_denial(slot, &decision);
-                let outcome = ReserveOutcome { decision, reservation: None, decision_id: Some(decision_id) };
+                let decision_id = self.note_denial(slot, &decision, request_id);
+                let outcome = ReserveOutcome { decision, reservation: None, decision_id };
                 Ok(Decided { outcome, journaled: None })
             }
             // Settled, released or lapsed since: the same request has the same answer, and nothing is held again. It is

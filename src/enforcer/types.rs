@@ -36,6 +36,12 @@ pub enum EnforceError {
     /// Several tenants have a reservation of this id.
     #[error("more than one tenant has a reservation `{0}`: name the tenant")]
     AmbiguousReservation(String),
+    /// No such denial, or it is older than 30 days.
+    #[error("no denial of the tenant `{0}` is known {1}: denials are kept 30 days")]
+    UnknownDenial(TenantId, String),
+    /// The store cannot be read.
+    #[error("the storage cannot be read: {0}")]
+    Storage(String),
     /// `tenants_max` is reached.
     #[error("there are {0} tenants already, as many as tenants_max allows")]
     TooManyTenants(u64),
@@ -60,6 +66,8 @@ pub struct ReserveRequest {
     pub ttl_seconds: Option<u32>,
     /// The tenant's own idempotency key; default: one is made.
     pub reservation_id: Option<String>,
+    /// The id of the caller's request, by which `explain` finds a denial; the first 128 characters are kept.
+    pub request_id: Option<String>,
 }
 
 /// The answer to a request to reserve.
@@ -69,7 +77,7 @@ pub struct ReserveOutcome {
     pub decision: Decision,
     /// What is held; `None` when denied.
     pub reservation: Option<Reservation>,
-    /// The id of a denial, for `quota explain`.
+    /// Names a denial, also one that was only observed, for `quota explain`.
     pub decision_id: Option<uuid::Uuid>,
 }
 

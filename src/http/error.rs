@@ -207,6 +207,12 @@ impl From<EnforceError> for ApiError {
             }
             EnforceError::ReservationConflict(_) => answer(StatusCode::CONFLICT, "reservation_conflict"),
             EnforceError::UnknownReservation(_) => answer(StatusCode::NOT_FOUND, "reservation_unknown"),
+            EnforceError::UnknownDenial(..) => answer(StatusCode::NOT_FOUND, "denial_unknown"),
+            EnforceError::Storage(cause) => {
+                tracing::error!(%cause, "the storage cannot be read");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "the storage cannot be read")
+                    .retry_after(5)
+            }
             EnforceError::AmbiguousReservation(_) => {
                 answer(StatusCode::CONFLICT, "reservation_ambiguous").at_field("tenant_id")
             }
@@ -225,6 +231,7 @@ impl From<AdminError> for ApiError {
         match &error {
             AdminError::UnknownTenant(_) => Self::unknown_tenant(error.to_string()),
             AdminError::UnknownPlan { .. } => answer(StatusCode::BAD_REQUEST, "unknown_plan").at_field("plan"),
+            AdminError::PlanInUse { .. } => answer(StatusCode::CONFLICT, "plan_in_use").at_field("plan"),
             AdminError::Invalid { field, .. } => answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field),
             AdminError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             AdminError::Write(error) => error.clone().into(),

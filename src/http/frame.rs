@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,9 +16,10 @@ use super::error::ApiError;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs one request within the frame. Neither query, body nor headers reach the log.
-pub async fn frame(request: Request, next: Next) -> Response {
+pub async fn frame(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
 
@@ -44,6 +46,25 @@ pub async fn frame(request: Request, next: Next) -> Response {
     );
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
+}
+
+/// The id of the request that is being answered, as the answer will show it.
+pub struct RequestId(Option<String>);
+
+impl RequestId {
+    /// Its text.
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl<S: Sync + Send> FromRequestParts<S> for RequestId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        // The frame put it there, in visible characters.
+        Ok(Self(parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)))
+    }
 }
 
 /// The caller's own id when it is sane, else a new one.

@@ -92,8 +92,11 @@ impl LiveState {
         }
     }
 
-    /// Counts committed denials.
+    /// Counts committed denials; none of them leaves no trace.
     pub fn add_denials(&mut self, tenant_no: u32, at: Timestamp, count: u64) {
+        if count == 0 {
+            return;
+        }
         self.open().hours.entry((at.hour(), tenant_no)).or_default().add_denials(count, at);
     }
 

@@ -149,6 +149,9 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
     if let Some(zone) = put.zone {
         tenant.zone = zone;
     }
+    if let Some(mode) = put.mode {
+        tenant.mode = mode;
+    }
     if let Some(end) = put.plan_expires_at {
         tenant.plan_expires_at = end;
     }
@@ -302,6 +305,7 @@ fn values_of(tenant: &Tenant) -> Map<String, Value> {
         ("plan_expires_at", json!(tenant.plan_expires_at.map(|end| end.to_string()))),
         ("zone", json!(tenant.zone.name())),
         ("status", json!(tenant.status.name())),
+        ("mode", json!(tenant.mode.name())),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))

@@ -4,6 +4,8 @@ use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 
 /// Hourly rows are kept this many days; daily and monthly rows for good.
 pub const HOURLY_ROWS_DAYS: u32 = 90;
+/// Days that the records of denials are kept, and longer while the events of their day are.
+pub const DENIALS_DAYS: u32 = 30;
 
 /// Days of audit records that one run removes at most.
 const AUDIT_DAYS_PER_RUN: i64 = 7;

@@ -6,7 +6,7 @@ use super::block::{Block, cut_into_blocks};
 use super::*;
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use crate::domain::event::UsageEvent;
-use crate::domain::quota::{Hold, HoldId, Item, QuotaType, Window};
+use crate::domain::quota::{Denial, DeniedBy, Hold, HoldId, Item, LimitState, Mode, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant};
 use crate::domain::time::Timestamp;
 
@@ -108,9 +108,48 @@ fn fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/format-1.txt")
 }
 
-/// The bytes of one line of the fixture: a name, a space, hexadecimal.
+/// The records that have a second version since tenants have a mode and denials may be observed.
+fn second_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/second-versions.txt")
+}
+
+fn observed() -> FiledDenial {
+    let resets_at = at("2026-11-25T03:00:00Z");
+    let (quota_type, window) = (QuotaType::Tokens, Window::Day);
+    let state = LimitState { quota_type, window, limit: Some(250), used: 240, held: 7, resets_at };
+    let denial = Denial {
+        decision_id: Some(uuid::Uuid::from_u128(9)),
+        at: at("2026-11-24T12:00:01Z"),
+        request_id: Some("req-7".to_owned()),
+        denied_by: DeniedBy { state, asked: 4 },
+        count: 2,
+        observed: true,
+    };
+    FiledDenial { tenant_no: 0, entry_id: 42, denial }
+}
+
+fn observing_tenant() -> Tenant {
+    Tenant { mode: Mode::Observe, ..tenant() }
+}
+
+fn second_operations() -> Vec<PlacedOperation> {
+    let FiledDenial { tenant_no, entry_id, denial } = observed();
+    let refused = Denial { observed: false, ..denial.clone() };
+    let operations = [
+        Operation::Tenant { tenant_no, tenant: Box::new(observing_tenant()) },
+        Operation::Denied { tenant_no, entry_id, denial },
+        Operation::Denied { tenant_no, entry_id: 43, denial: refused },
+    ];
+    operations.into_iter().map(|operation| PlacedOperation { before_event: 0, operation }).collect()
+}
+
+/// The bytes of one line of a fixture: a name, a space, hexadecimal.
 fn bytes_of(name: &str) -> Vec<u8> {
-    let text = std::fs::read_to_string(fixture()).unwrap();
+    bytes_in(&fixture(), name)
+}
+
+fn bytes_in(fixture: &Path, name: &str) -> Vec<u8> {
+    let text = std::fs::read_to_string(fixture).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let hex = line.unwrap_or_else(|| panic!("the fixture has no line `{name}`"));
     (0..hex.len()).step_by(2).map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap()).collect()
@@ -128,6 +167,29 @@ fn what_format_1_wrote_is_read_for_ever() {
     assert_eq!(records::decode_checkpoint(&bytes_of("checkpoint")).unwrap(), checkpoint());
 }
 
+#[test]
+fn what_the_second_versions_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&second_fixture(), name);
+    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), observing_tenant());
+    let refused = FiledDenial { denial: Denial { observed: false, ..observed().denial }, ..observed() };
+    assert_eq!(records::decode_denials(&read("denials")).unwrap(), [observed(), refused]);
+    let operations = records::decode_operations(&read("operations")).unwrap();
+    assert_eq!(format!("{operations:?}"), format!("{:?}", second_operations()));
+}
+
+/// As below, for the records that have a second version.
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_second_fixture() {
+    let refused = FiledDenial { denial: Denial { observed: false, ..observed().denial }, ..observed() };
+    let lines = [
+        ("tenant", records::encode_tenant(&observing_tenant()).unwrap()),
+        ("denials", records::encode_denials(&[observed(), refused]).unwrap()),
+        ("operations", records::encode_operations(&second_operations()).unwrap()),
+    ];
+    write_lines(&second_fixture(), &lines);
+}
+
 /// Only for a new format: `cargo test --lib write_the_fixture -- --ignored`, under a new file name.
 #[test]
 #[ignore = "it writes the fixture that the test above reads"]
@@ -139,10 +201,14 @@ fn write_the_fixture_of_the_format() {
         ("audit_2", records::encode_audit(&audit_2(), &[7; 32]).unwrap()),
         ("checkpoint", records::encode_checkpoint(&checkpoint()).unwrap()),
     ];
+    write_lines(&fixture(), &lines);
+}
+
+fn write_lines(fixture: &Path, lines: &[(&str, Vec<u8>)]) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let text: String = lines.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
-    std::fs::create_dir_all(fixture().parent().unwrap()).unwrap();
-    std::fs::write(fixture(), text).unwrap();
+    std::fs::create_dir_all(fixture.parent().unwrap()).unwrap();
+    std::fs::write(fixture, text).unwrap();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::{AuditFilter, AuditRecord};
 use crate::domain::event::IdKey;
-use crate::domain::quota::{Plan, QuotaSnapshot};
+use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
 
@@ -229,7 +229,23 @@ impl Snapshot {
         to: Timestamp,
     ) -> Result<TenantEvents, StoreError> {
         let mut events = Vec::new();
-        let Some(table) = self.day_table(day)? else { return Ok(events) };
+        let seen = self.see_tenant_events(day, tenant_no, from, to, &mut |event| {
+            events.push(event);
+            ControlFlow::Continue(())
+        });
+        seen.map(|_| events)
+    }
+
+    /// [`Self::tenant_events`] one by one, until `see` breaks.
+    pub fn see_tenant_events(
+        &self,
+        day: u32,
+        tenant_no: u32,
+        from: Timestamp,
+        to: Timestamp,
+        see: &mut dyn FnMut(StoredEvent) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let Some(table) = self.day_table(day)? else { return Ok(ControlFlow::Continue(())) };
         let name = |number| self.name(number);
         for (_, run, info) in self.runs(day..=day)? {
             if info.last_time < from.micros() || info.first_time >= to.micros() {
@@ -239,13 +255,17 @@ impl Snapshot {
                 let (_, bytes) = row?;
                 let block = Block::read(bytes.value())?;
                 let places = block.places_of(tenant_no);
-                if !places.is_empty() && block.span.1 >= from.micros() && block.span.0 < to.micros() {
-                    let wanted = block.events(&name)?.into_iter().skip(places.start).take(places.len());
-                    events.extend(wanted.filter(|event| (from..to).contains(&event.event_timestamp)));
+                if places.is_empty() || block.span.1 < from.micros() || block.span.0 >= to.micros() {
+                    continue;
+                }
+                for event in block.events(&name)?.into_iter().skip(places.start).take(places.len()) {
+                    if (from..to).contains(&event.event_timestamp) && see(event).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
         }
-        Ok(events)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The blocks of a day that may hold events of this tenant, without looking into them.
@@ -332,6 +352,16 @@ impl Snapshot {
             denials.extend(records::decode_denials(row?.1.value())?);
         }
         Ok(denials)
+    }
+
+    /// One tenant's filed denials of a day, one by one.
+    pub fn tenant_denials(&self, day: u32, tenant_no: u32, mut see: impl FnMut(Denial)) -> Result<(), StoreError> {
+        let table = self.read.open_table(tables::DENIALS)?;
+        for row in table.range((day, 0)..=(day, u64::MAX))? {
+            let filed = records::decode_denials(row?.1.value())?.into_iter();
+            filed.filter(|filed| filed.tenant_no == tenant_no).for_each(|filed| see(filed.denial));
+        }
+        Ok(())
     }
 
     /// One tenant's stored row of a period.

@@ -61,6 +61,12 @@ impl Transaction {
         Ok(())
     }
 
+    /// Removes a plan.
+    pub fn remove_plan(&mut self, name: &str) -> Result<(), StoreError> {
+        self.write.open_table(tables::PLANS)?.remove(name)?;
+        Ok(())
+    }
+
     /// Appends audit records, each with the digest of what its caller gave.
     pub fn put_audit(&mut self, added: &[(AuditRecord, u64)]) -> Result<(), StoreError> {
         AuditWriter(&self.write).append(added)
@@ -106,9 +112,14 @@ impl Transaction {
     pub fn drop_day(&mut self, day: u32) -> Result<(), StoreError> {
         self.write.delete_table(tables::day_table(&tables::day_table_name(day)))?;
         let whole_day = (day, 0)..=(day, u64::MAX);
-        self.write.open_table(tables::RUNS)?.retain_in(whole_day.clone(), |_, _| false)?;
-        self.write.open_table(tables::DENIALS)?.retain_in(whole_day, |_, _| false)?;
+        self.write.open_table(tables::RUNS)?.retain_in(whole_day, |_, _| false)?;
         self.write.open_table(tables::HOURS)?.retain_in(day * 24..(day + 1) * 24, |_, _| false)?;
+        Ok(())
+    }
+
+    /// Drops the denials of the days before `day`.
+    pub fn drop_denials_before(&mut self, day: u32) -> Result<(), StoreError> {
+        self.write.open_table(tables::DENIALS)?.retain_in(..(day, 0), |_, _| false)?;
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! Tenants and plans, as administered: each change is one transaction with its audit record.
 
+mod plans;
+
 use std::sync::Arc;
 
-use crate::domain::quota::Plan;
+pub use plans::PlanEffect;
+
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;
 use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, WriteError, Writer};
@@ -24,6 +27,14 @@ pub enum AdminError {
         plan: String,
         /// Those that exist, separated by commas.
         known: String,
+    },
+    /// The plan cannot be removed.
+    #[error("the plan `{plan}` stays: {reason}")]
+    PlanInUse {
+        /// Which.
+        plan: String,
+        /// Why, and what to do first.
+        reason: String,
     },
     /// A value is out of its bounds.
     #[error("{field} {reason}")]
@@ -117,10 +128,5 @@ impl Tenants {
                 AdminError::UnknownPlan { plan, known: known.join(", ") }
             }
         })
-    }
-
-    /// The plans in force, by name.
-    pub fn plans(&self) -> Vec<Plan> {
-        self.writer.shared().plans.load().all()
     }
 }

@@ -204,9 +204,9 @@ pub(super) fn deltas_from_events(
         delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
     })?;
     for FiledDenial { tenant_no, denial, .. } in snapshot.day_denials(day)? {
-        if hours.contains(&denial.at.hour()) {
+        if denial.refused() > 0 && hours.contains(&denial.at.hour()) {
             let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
-            delta.add_denials(denial.count, denial.at);
+            delta.add_denials(denial.refused(), denial.at);
         }
     }
     Ok(deltas)

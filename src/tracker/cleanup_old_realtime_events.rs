@@ -2,7 +2,7 @@
 
 use super::{Cleanup, MaintainError, UsageTracker};
 use crate::domain::time::{MICROS_PER_DAY, Period, Timestamp};
-use crate::rules::retention::{HOURLY_ROWS_DAYS, next_cut};
+use crate::rules::retention::{DENIALS_DAYS, HOURLY_ROWS_DAYS, next_cut};
 use crate::store::{RealtimeCut, Snapshot, StoreError};
 use crate::writer::Publication;
 
@@ -30,13 +30,18 @@ impl UsageTracker {
         let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
         let (dropped_days, kept_days): (Vec<u32>, Vec<u32>) =
             days.into_iter().partition(|day| Period::day(*day).end() <= cut);
+        // Denials outlive their day: what was dropped before is not dropped again.
+        let still_there = |day: &u32| Period::day(*day).end() > before.cut || runs.iter().any(|(of, ..)| of == day);
+        let dropped_days: Vec<u32> = dropped_days.into_iter().filter(still_there).collect();
         let hourly_rows_days = i64::from(HOURLY_ROWS_DAYS - shared.policies.realtime_days.min(HOURLY_ROWS_DAYS));
         let hourly_from = Period::hour(cut.plus_micros(-hourly_rows_days * MICROS_PER_DAY).hour());
+        let denials_days = i64::from(DENIALS_DAYS - shared.policies.realtime_days.min(DENIALS_DAYS));
         drop(snapshot);
         self.writer.publish(Publication {
             dropped_days: dropped_days.clone(),
             cut: Some(RealtimeCut { cut, removed: before.removed + rows_removed }),
             rows_before: vec![hourly_from],
+            denials_before: Some(cut.plus_micros(-denials_days * MICROS_PER_DAY).day()),
             ..Publication::default()
         })?;
         // After a long pause more days may be kept than the table tells apart.

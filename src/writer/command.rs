@@ -11,6 +11,7 @@ use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
 use crate::rules::administration::ChangeRefused;
+use crate::rules::plan_changes::{PlanChange, PlanRefused};
 use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Release { slot: Arc<TenantSlot>, reservation_id: String, promise: Promise<Released> },
     /// Change a tenant, with its audit records; for `None`, register it if it is unknown.
     Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
+    /// Change a plan, and what follows from it for its tenants, with its audit record.
+    ChangePlan { change: PlanChange, actor: String, promise: Promise<PlanOutcome> },
     /// Write audit records; all in one commit, in order.
     Audit { entries: Vec<IncomingAudit>, promise: Promise<Vec<AuditOutcome>> },
     /// Resolve an audit record, once; `entry` is the record of it, without its tenant and entity.
@@ -71,6 +74,9 @@ pub(crate) struct Recorded {
 /// A changed tenant.
 pub(crate) type ChangeOutcome = Result<(Arc<TenantSlot>, Tenant), ChangeFailed>;
 
+/// Whether a plan was changed.
+pub(crate) type PlanOutcome = Result<(), PlanRefused>;
+
 /// Why a tenant was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChangeFailed {
@@ -103,6 +109,8 @@ pub struct Publication {
     pub dropped_days: Vec<u32>,
     /// The retention cut after this.
     pub cut: Option<RealtimeCut>,
+    /// Denials of days before this one are dropped.
+    pub denials_before: Option<u32>,
     /// The audit log's retention cut after this.
     pub audit_cut: Option<AuditCut>,
     /// So many audit records below this index are freed.

@@ -24,8 +24,10 @@ pub struct DenialBook {
 
 struct Book {
     pending: Vec<(u32, Denial)>,
+    /// What was taken last: not on disk yet, or just now.
+    taken: Vec<(u32, Denial)>,
     /// Where in `pending` a limit's denials without details are counted.
-    counted: HashMap<(u32, QuotaType, Window), usize>,
+    counted: HashMap<(u32, QuotaType, Window, bool), usize>,
     detailed: HashMap<u32, (Timestamp, u32)>,
     audited: HashMap<(u32, QuotaType, Window), Audited>,
     /// When the next audit record is due.
@@ -36,6 +38,7 @@ impl Default for Book {
     fn default() -> Self {
         Self {
             pending: Vec::new(),
+            taken: Vec::new(),
             counted: HashMap::new(),
             detailed: HashMap::new(),
             audited: HashMap::new(),
@@ -59,7 +62,9 @@ impl DenialBook {
         let book = &mut *guard;
         for denial in denials {
             let key = (tenant_no, denial.denied_by.state.quota_type, denial.denied_by.state.window);
-            book.note_for_audit(key, tenant_id, &denial);
+            if !denial.observed {
+                book.note_for_audit(key, tenant_id, &denial);
+            }
             let (since, detailed) = book.detailed.entry(tenant_no).or_insert((denial.at, 0));
             if denial.at.micros_since(*since) >= MICROS_PER_MINUTE {
                 (*since, *detailed) = (denial.at, 0);
@@ -69,6 +74,7 @@ impl DenialBook {
                 book.pending.push((tenant_no, denial));
                 continue;
             }
+            let key = (key.0, key.1, key.2, denial.observed);
             match book.counted.get(&key) {
                 Some(&place) => book.pending[place].1.count += denial.count,
                 None => {
@@ -106,7 +112,17 @@ impl DenialBook {
         if book.detailed.len() > 10_000 {
             book.detailed.retain(|_, (since, _)| now.micros_since(*since) < MICROS_PER_MINUTE);
         }
-        (std::mem::take(&mut book.pending), audit)
+        // One thread takes: what it took before is on disk by now.
+        book.taken = std::mem::take(&mut book.pending);
+        (book.taken.clone(), audit)
+    }
+
+    /// A tenant's denials that may not be on disk yet. Look here first, then at the disk, and nothing is missed; what is
+    /// seen twice is equal.
+    pub fn unwritten(&self, tenant_no: u32) -> Vec<Denial> {
+        let book = self.state.lock();
+        let all = book.taken.iter().chain(&book.pending);
+        all.filter(|(number, _)| *number == tenant_no).map(|(_, denial)| denial.clone()).collect()
     }
 }
 
@@ -178,7 +194,7 @@ mod tests {
         };
         let deny = |at: Timestamp| {
             let denied_by = DeniedBy { state, asked: 1 };
-            let denial = Denial { decision_id: None, at, request_id: None, denied_by, count: 1 };
+            let denial = Denial { decision_id: None, at, request_id: None, denied_by, count: 1, observed: false };
             book.note(3, &"acme".parse().unwrap(), vec![denial]);
         };
         let said = |entries: &[AuditEntry]| {

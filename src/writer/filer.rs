@@ -119,7 +119,10 @@ impl Filer {
             commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
             for placed in &commit.operations {
                 if let Operation::Denied { tenant_no, entry_id, denial } = &placed.operation {
-                    touch(denial.at, *entry_id);
+                    // What was only observed is in no row.
+                    if denial.refused() > 0 {
+                        touch(denial.at, *entry_id);
+                    }
                     denials.entry(denial.at.day()).or_default().push(FiledDenial {
                         tenant_no: *tenant_no,
                         entry_id: *entry_id,

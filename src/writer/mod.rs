@@ -26,7 +26,9 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use command::ResolveOutcome;
-pub(crate) use command::{ChangeFailed, ChangeOutcome, Command, IncomingAudit, Publication, Recorded, SettleTarget};
+pub(crate) use command::{
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
+};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
@@ -35,6 +37,7 @@ use crate::counters::{Released, TenantSlot};
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
+use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
 use thread::WriterThread;
 
@@ -173,6 +176,12 @@ impl Writer {
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
         let actor = actor.to_owned();
         self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
+    }
+
+    /// Changes a plan.
+    pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
+        let actor = actor.to_owned();
+        self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
     }
 
     /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.

@@ -49,6 +49,29 @@ impl PlanBook {
         Self { plans: plans.into_iter().map(entry).collect() }
     }
 
+    /// The same with one plan replaced, added, or for `None` removed.
+    pub fn with(&self, name: &str, plan: Option<&Plan>) -> Self {
+        let mut plans = self.all();
+        plans.retain(|known| known.name != name);
+        plans.extend(plan.cloned());
+        Self::new(plans)
+    }
+
+    /// The plan of this name.
+    pub fn get(&self, name: &str) -> Option<&Plan> {
+        self.plans.get(name).map(|(plan, _)| plan)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
     /// Whether there is a plan of this name.
     pub fn has(&self, name: &str) -> bool {
         self.plans.contains_key(name)

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
-use super::command::{ChangeFailed, ChangeOutcome, SettleTarget};
-use super::shared::{Incoming, Shared};
+use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, SettleTarget};
+use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
-use crate::domain::quota::{Denial, Hold};
+use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::time::Timestamp;
 use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
+use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredEvent};
 
 /// The numbers that go on from commit to commit.
@@ -35,6 +36,9 @@ pub(super) struct Stage<'a> {
     staged_ids: HashMap<IdHash, u64>,
     /// Tenants new or changed in this commit, by id.
     tenants: HashMap<TenantId, (u32, Tenant)>,
+    /// The plans as they are after this commit, and which of them it changes.
+    pub(super) plans: Arc<PlanBook>,
+    pub(super) plan_changes: Vec<(String, Option<Plan>)>,
     /// Audit records, each with the digest of what its caller gave.
     pub(super) audit: Vec<(AuditRecord, u64)>,
     /// (index of an audit record, index of the record of its resolution).
@@ -63,6 +67,8 @@ impl<'a> Stage<'a> {
             staged_ids: HashMap::new(),
             tenants: HashMap::new(),
             audit: Vec::new(),
+            plans: shared.plans.load_full(),
+            plan_changes: Vec::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
             numbers,
@@ -270,7 +276,7 @@ impl<'a> Stage<'a> {
         actor: &str,
     ) -> Result<(u32, Tenant), ChangeFailed> {
         let existing = self.current(tenant_id);
-        let plans = self.shared.plans.load();
+        let plans = Arc::clone(&self.plans);
         let policies = &self.shared.policies;
         let defaults = TenantDefaults { plan: &policies.default_plan, zone: policies.default_zone };
         let now = self.commit.committed_at;
@@ -294,6 +300,56 @@ impl<'a> Stage<'a> {
         entries.into_iter().for_each(|entry| self.audit(entry));
         self.tenants.insert(tenant_id.clone(), (tenant_no, tenant.clone()));
         Ok((tenant_no, tenant))
+    }
+
+    /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
+    pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &str) -> PlanOutcome {
+        let (plans, name) = (Arc::clone(&self.plans), change.name());
+        let before = plans.get(name);
+        let after = match change {
+            PlanChange::Put(plan) => Some(checked(plan)?),
+            PlanChange::Remove(_) if before.is_none() => return Err(PlanRefused::Unknown),
+            PlanChange::Remove(_) if *name == self.shared.policies.default_plan => return Err(PlanRefused::IsDefault),
+            PlanChange::Remove(_) => None,
+        };
+        if before == after.as_ref() {
+            return Ok(());
+        }
+        if before.is_none() {
+            one_more(plans.len())?;
+        }
+        let tenants = self.on_plan(name);
+        match &after {
+            None if !tenants.is_empty() => return Err(PlanRefused::InUse(tenants.len() as u64)),
+            None => {}
+            Some(after) => tenants.into_iter().for_each(|known| self.new_limits(known, after)),
+        }
+        self.audit(audit_entry(name, before, after.as_ref(), actor));
+        self.plans = Arc::new(plans.with(name, after.as_ref()));
+        self.plan_changes.push((name.to_owned(), after));
+        Ok(())
+    }
+
+    /// The tenants on a plan as they are in this commit, deleted ones left out.
+    fn on_plan(&self, name: &str) -> Vec<(u32, Tenant)> {
+        let on_it = |tenant: &Tenant| tenant.plan == name && tenant.status != TenantStatus::Deleted;
+        let mut tenants: Vec<_> = self.tenants.values().filter(|(_, tenant)| on_it(tenant)).cloned().collect();
+        for slot in self.shared.counters.all() {
+            let state = slot.lock();
+            if on_it(state.tenant()) && !self.tenants.contains_key(&slot.id) {
+                tenants.push((slot.no, (**state.tenant()).clone()));
+            }
+        }
+        tenants
+    }
+
+    fn new_limits(&mut self, (tenant_no, mut tenant): (u32, Tenant), plan: &Plan) {
+        let (before, now) = (tenant.token_limits.clone(), self.commit.committed_at);
+        record_token_limits(&mut tenant, &plan.limits, now);
+        if tenant.token_limits != before {
+            self.operation(Operation::Tenant { tenant_no, tenant: Box::new(tenant.clone()) });
+            self.tenants.insert(tenant.tenant_id.clone(), (tenant_no, tenant));
+        }
     }
 
     pub(super) fn hold(&mut self, slot: &TenantSlot, hold: Hold) {

@@ -15,6 +15,7 @@ use super::stage::Numbers;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantState};
 use crate::domain::quota::Plan;
+use crate::domain::tenant::TenantStatus;
 use crate::domain::time::{Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
 use crate::rules::content::content_digest;
@@ -112,7 +113,12 @@ fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, 
     let counters = Counters::new();
     let mut shadow = Shadow::default();
     for (tenant_no, tenant) in snapshot.tenants()? {
-        let limits = plans.limits(&tenant.plan).ok_or(StoreError::Damaged("a tenant's plan does not exist"))?;
+        let limits = match plans.limits(&tenant.plan) {
+            Some(limits) => limits,
+            // A plan may go when only tombstones are left on it; a PUT that revives one has to name another.
+            None if tenant.status == TenantStatus::Deleted => Arc::default(),
+            None => return Err(StoreError::Damaged("a tenant's plan does not exist")),
+        };
         // Without a saved state its registration is still in the journal: it begins there, as it was then, since the zone
         // it has by now would give its first windows other borders.
         let Some(state) = saved.get(&tenant_no) else { continue };
@@ -173,9 +179,9 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
             }
         })?;
         for FiledDenial { tenant_no, entry_id, denial } in snapshot.day_denials(day)? {
-            if unfolded(denial.at, entry_id) {
+            if denial.refused() > 0 && unfolded(denial.at, entry_id) {
                 let mut delta = HourDelta::default();
-                delta.add_denials(denial.count, denial.at);
+                delta.add_denials(denial.refused(), denial.at);
                 live.add_filed(denial.at.hour(), tenant_no, delta);
             }
         }
@@ -229,7 +235,7 @@ impl Tail<'_> {
                 }
                 for placed in &commit.operations {
                     if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
-                        live.add_denials(*tenant_no, denial.at, denial.count);
+                        live.add_denials(*tenant_no, denial.at, denial.refused());
                     }
                 }
                 live.end_commit(commit.seq);

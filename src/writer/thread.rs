@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, Publication, Recorded, ResolveOutcome};
+use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
@@ -50,6 +50,7 @@ enum Answer {
     Held(Promise<()>),
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
+    PlanChanged(PlanOutcome, Promise<PlanOutcome>),
     Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
     AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
@@ -108,6 +109,9 @@ impl WriterThread {
                 }
                 Command::Change { tenant_id, change, actor, promise } => {
                     answers.push(Answer::Changed(stage.change_tenant(&tenant_id, change.as_ref(), &actor), promise));
+                }
+                Command::ChangePlan { change, actor, promise } => {
+                    answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
                 }
                 Command::Audit { entries, promise } => {
                     self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
@@ -176,6 +180,12 @@ impl WriterThread {
             for (tenant_no, tenant) in stage.changed_tenants() {
                 transaction.put_tenant(*tenant_no, tenant)?;
             }
+            for (name, plan) in &stage.plan_changes {
+                match plan {
+                    Some(plan) => transaction.put_plan(plan)?,
+                    None => transaction.remove_plan(name)?,
+                }
+            }
             transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
@@ -204,9 +214,23 @@ impl WriterThread {
             }
             self.apply_live(stage, &mut live);
         }
+        if !stage.plan_changes.is_empty() {
+            // Before tenants are applied: they take their limits from it.
+            shared.plans.store(Arc::clone(&stage.plans));
+        }
         let plan_limits = |plan: &str| shared.plan_limits(plan);
         let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
         let ended = apply(&stage.commit, &mut states);
+        for (name, _) in &stage.plan_changes {
+            // Those whose record stays as it is, too: the next decision is made by the new limits.
+            for slot in shared.counters.all() {
+                let mut state = slot.lock();
+                if state.tenant().plan == *name {
+                    let tenant = Arc::clone(state.tenant());
+                    state.set_tenant(tenant, shared.plan_limits(name), stage.commit.committed_at);
+                }
+            }
+        }
         if !stage.is_empty() {
             self.numbers = stage.numbers_after();
         }
@@ -222,7 +246,7 @@ impl WriterThread {
         }
         for placed in &stage.commit.operations {
             if let Operation::Denied { tenant_no, denial, .. } = &placed.operation {
-                live.add_denials(*tenant_no, denial.at, denial.count);
+                live.add_denials(*tenant_no, denial.at, denial.refused());
             }
         }
         live.end_commit(stage.commit.seq);
@@ -248,6 +272,7 @@ impl WriterThread {
                     };
                     keep(promise, released);
                 }
+                Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Audited(outcomes, promise) => keep(promise, outcomes),
                 Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
@@ -265,6 +290,7 @@ impl WriterThread {
                 Answer::Recorded { promise, .. } => fail(promise, &unknown),
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
+                Answer::PlanChanged(_, promise) => fail(promise, &unknown),
                 Answer::Audited(_, promise) => fail(promise, &unknown),
                 Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),
@@ -299,6 +325,9 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     }
     for day in &publication.dropped_days {
         transaction.drop_day(*day)?;
+    }
+    if let Some(day) = publication.denials_before {
+        transaction.drop_denials_before(day)?;
     }
     for before in &publication.rows_before {
         transaction.delete_rows_before(*before)?;

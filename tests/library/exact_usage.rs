@@ -90,6 +90,7 @@ fn a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once() {
         items: vec![Item { quota_type: QuotaType::Tokens, amount: 7 }],
         ttl_seconds: Some(600),
         reservation_id: Some("r1".to_owned()),
+        request_id: None,
     };
     let denied = engine.quota_enforcer().reserve_blocking(reserve.clone()).unwrap();
     assert!(!denied.decision.allowed, "404,550 tokens against a day's 10,000");

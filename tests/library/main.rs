@@ -3,7 +3,9 @@
 
 mod audit;
 mod exact_usage;
+mod explain;
 mod overrides_and_denials;
+mod plans;
 mod quick_start;
 mod repaired;
 mod spec_section_2;
@@ -75,6 +77,7 @@ fn request(name: &str, id: Option<&str>, tokens: u128, ttl_seconds: u32) -> Rese
         items: vec![Item { quota_type: QuotaType::Tokens, amount: tokens }],
         ttl_seconds: Some(ttl_seconds),
         reservation_id: id.map(str::to_owned),
+        request_id: None,
     }
 }
 

@@ -1,10 +1,9 @@
-//! Administering tenants: plan, status, zone, own limits; and the plans there are.
+//! Administering tenants: plan, status, zone, own limits.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use serde_json::{Value, json};
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
@@ -12,7 +11,7 @@ use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant, segment};
 use super::super::wire::Fault;
-use super::super::wire::tenant::{PlanJson, TenantJson, TenantsJson, read_override, read_put};
+use super::super::wire::tenant::{TenantJson, TenantsJson, read_override, read_put};
 use super::ADMIN_ACTOR;
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{TenantChange, TenantId};
@@ -122,13 +121,6 @@ pub async fn remove_override(
 async fn apply(state: &HttpState, tenant_id: &TenantId, change: TenantChange) -> Result<Json<TenantJson>, ApiError> {
     let tenant = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned())).await?;
     Ok(Json(TenantJson::at(&tenant, state.engine.now())))
-}
-
-/// `{plans: [{name, limits}]}`.
-pub async fn plans(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
-    Params::read(&uri, &[])?;
-    let plans: Vec<PlanJson> = state.tenants.plans().iter().map(PlanJson::from).collect();
-    Ok(Json(json!({ "plans": plans })))
 }
 
 #[cfg(test)]

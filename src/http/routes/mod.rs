@@ -1,5 +1,6 @@
 //! The routes on one page: what each asks of its caller, and where it is answered.
 
+mod admin_plans;
 mod admin_tenants;
 mod admin_usage;
 mod audit;
@@ -73,6 +74,7 @@ static TABLE: &[RouteInfo] = routes! {
     "POST" "/api/quota/reservations/{id}/settle" Service settle_reservation "Records what really happened and gives back the rest" => post(reservations::settle);
     "DELETE" "/api/quota/reservations/{id}" Service release_reservation "Gives all of a reservation back" => delete(reservations::release);
     "GET" "/api/quota/{tenant}" Viewer get_quota_status "A tenant's plan, limits, use and what is left" => get(quota::status);
+    "GET" "/api/quota/{tenant}/explain" Viewer explain_denial "Why a request was denied, which limit, and what had used it" => get(quota::explain);
 
     "POST" "/api/audit/events" Service record_audit_events "Writes one audit event or an array" => post(audit::record);
     "GET" "/api/audit/events" Viewer get_audit_events "Audit events by any field, newest first, by cursor" => get(audit::list);
@@ -88,7 +90,9 @@ static TABLE: &[RouteInfo] = routes! {
     "DELETE" "/api/admin/tenants/{tenant}" Admin delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
     "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Admin set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
     "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Admin remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
-    "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_tenants::plans);
+    "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
+    "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
+    "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
     "POST" "/api/admin/jobs" Admin run_job "Runs aggregate_usage_metrics, cleanup_old_realtime_events or cleanup_old_audit_events" => post(jobs::run);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 

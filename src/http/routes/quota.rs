@@ -10,10 +10,14 @@ use axum::response::{IntoResponse, Response};
 use super::super::HttpState;
 use super::super::body::JsonBody;
 use super::super::error::ApiError;
-use super::super::params::{Params, PathTenant};
+use super::super::frame::RequestId;
+use super::super::params::{Params, PathTenant, read_date};
+use super::super::wire::explain::ExplanationJson;
 use super::super::wire::quota::{DecisionJson, QuotaRequest, QuotaStatusJson};
+use super::blocking;
 use crate::domain::quota::{Decision, QuotaType, Window};
 use crate::domain::time::MICROS_PER_SECOND;
+use crate::enforcer::ExplainQuery;
 
 /// Only looks: 200 whatever the answer is.
 pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
@@ -24,10 +28,15 @@ pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): Jso
 }
 
 /// Takes an anonymous hold: 200, or 429 when denied.
-pub async fn enforce(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+pub async fn enforce(
+    State(state): State<HttpState>,
+    uri: Uri,
+    request_id: RequestId,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
-    let outcome = state.enforcer.enforce(&request.tenant_id, &request.items).await?;
+    let outcome = state.enforcer.enforce(&request.tenant_id, &request.items, request_id.as_deref()).await?;
     let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
 }
@@ -40,6 +49,30 @@ pub async fn status(
 ) -> Result<Json<QuotaStatusJson>, ApiError> {
     Params::read(&uri, &[])?;
     Ok(Json(QuotaStatusJson::from(&state.enforcer.get_quota_status(&tenant_id)?)))
+}
+
+/// `?decision_id`, `?request_id` or `?at`; without any, the latest denial.
+pub async fn explain(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<ExplanationJson>, ApiError> {
+    let params = Params::read(&uri, &["decision_id", "request_id", "at"])?;
+    let query = match (params.parsed("decision_id")?, params.get("request_id"), params.get("at")) {
+        (None, None, None) => ExplainQuery::Latest,
+        (Some(id), None, None) => ExplainQuery::Decision(id),
+        (None, Some(id), None) => ExplainQuery::Request(id.to_owned()),
+        (None, None, Some(text)) => match read_date(text, false) {
+            Some(time) => ExplainQuery::At(time),
+            None => return Err(ApiError::parameter("at", "is not an RFC 3339 time, such as 2026-11-24T14:03:00Z")),
+        },
+        _ => return Err(ApiError::parameter("decision_id", "request_id and at exclude each other: give one of them")),
+    };
+    let explained = blocking(move || {
+        let explanation = state.enforcer.explain(&tenant_id, &query)?;
+        Ok::<_, ApiError>(ExplanationJson::new(&tenant_id, &explanation))
+    });
+    Ok(Json(explained.await??))
 }
 
 /// 200 when granted, 429 when denied.

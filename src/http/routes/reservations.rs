@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::HttpState;
 use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
 use super::super::error::ApiError;
+use super::super::frame::RequestId;
 use super::super::params::{Params, segment};
 use super::super::wire::Fault;
 use super::super::wire::event::{BATCH_EVENTS_MAX, EventDraft};
@@ -36,7 +37,12 @@ impl<S: Sync + Send> FromRequestParts<S> for PathReservation {
 }
 
 /// 200 with what is held, or 429.
-pub async fn reserve(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+pub async fn reserve(
+    State(state): State<HttpState>,
+    uri: Uri,
+    request_id: RequestId,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
     let reservation_id = request.reservation_id.clone();
@@ -45,6 +51,7 @@ pub async fn reserve(State(state): State<HttpState>, uri: Uri, JsonBody(body): J
         items: request.items,
         ttl_seconds: request.ttl_seconds,
         reservation_id: request.reservation_id,
+        request_id: request_id.as_deref().map(str::to_owned),
     });
     let outcome = match (reserved.await, reservation_id) {
         // What may be held is named, so that it can be asked for again or released.

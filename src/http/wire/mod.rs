@@ -3,7 +3,9 @@
 pub mod audit;
 pub mod cloudevent;
 pub mod event;
+pub mod explain;
 pub mod object;
+pub mod plan;
 pub mod quota;
 pub mod scalar;
 pub mod tenant;

@@ -1,4 +1,4 @@
-//! Tenants, their own limits and plans on the wire.
+//! Tenants and their own limits on the wire.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::Fault;
 use super::object::{INVALID_REQUEST, Object};
 use super::quota::read_amount;
 use super::scalar::{Number, amount, text, text_or_null};
-use crate::domain::quota::{Plan, QuotaType, Window};
+use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::time::Timestamp;
 
@@ -27,6 +27,8 @@ pub struct TenantJson {
     pub zone: String,
     /// The status now: an active tenant whose plan has run out reads `expired`.
     pub status: String,
+    /// `enforce`, or `observe`: everything is granted, and what would have been denied is listed.
+    pub mode: String,
     pub overrides: Vec<OverrideJson>,
     #[serde(with = "text")]
     pub created_at: Timestamp,
@@ -70,6 +72,7 @@ impl TenantJson {
             plan_expires_at: tenant.plan_expires_at,
             zone: tenant.zone.name().to_owned(),
             status: tenant.status_at(now).name().to_owned(),
+            mode: tenant.mode.name().to_owned(),
             overrides: own.collect(),
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
@@ -86,42 +89,6 @@ pub struct TenantsJson {
     pub next_cursor: Option<String>,
     /// How many there are in all.
     pub total: u64,
-}
-
-/// A plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PlanJson {
-    /// Its name.
-    pub name: String,
-    /// Its limits; what is not named is unlimited.
-    pub limits: Vec<PlanLimitJson>,
-}
-
-/// A limit of a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PlanLimitJson {
-    /// Of what.
-    #[serde(with = "text")]
-    pub quota_type: QuotaType,
-    /// Over which time.
-    #[serde(with = "text")]
-    pub window: Window,
-    /// How much.
-    pub limit: Number,
-    /// `enforce` or `observe`.
-    pub mode: String,
-}
-
-impl From<&Plan> for PlanJson {
-    fn from(plan: &Plan) -> Self {
-        let limits = plan.limits.iter().map(|limit| PlanLimitJson {
-            quota_type: limit.quota_type,
-            window: limit.window,
-            limit: amount(limit.quota_type, limit.limit),
-            mode: if limit.observe { "observe" } else { "enforce" }.to_owned(),
-        });
-        Self { name: plan.name.clone(), limits: limits.collect() }
-    }
 }
 
 /// Reads what a PUT of a tenant sets; `plan_expires_at: null` is never.
@@ -143,8 +110,9 @@ pub fn read_put(json: &[u8]) -> Result<TenantPut, Fault> {
         plan_expires_at,
         zone: object.parsed("zone")?,
         status,
+        mode: object.parsed("mode")?,
     };
-    object.finish("name, labels, plan, plan_expires_at, zone and status")?;
+    object.finish("name, labels, plan, plan_expires_at, zone, status and mode")?;
     Ok(put)
 }
 

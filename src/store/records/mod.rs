@@ -24,12 +24,18 @@ pub(super) use quota::{
 pub(super) use tenant::{decode_plan, decode_tenant, encode_plan, encode_tenant};
 
 const VERSION: u8 = 1;
+/// Of records that have changed once: tenants, operations and filed denials.
+const SECOND_VERSION: u8 = 2;
 
 /// Bounds what a damaged record may make us allocate.
 const MAX_RECORD: usize = 256 << 20;
 
 fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
-    let mut out = vec![VERSION];
+    encode_as(VERSION, record)
+}
+
+fn encode_as<T: Serialize>(version: u8, record: &T) -> Result<Vec<u8>, StoreError> {
+    let mut out = vec![version];
     encode_body(record, &mut out)?;
     Ok(out)
 }
@@ -41,10 +47,23 @@ fn encode_body<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), StoreE
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    let Some((&VERSION, body)) = bytes.split_first() else {
-        return Err(StoreError::Damaged("a record has an unknown version"));
-    };
-    decode_body(body)
+    match bytes.split_first() {
+        Some((&VERSION, body)) => decode_body(body),
+        _ => Err(StoreError::Damaged("a record has an unknown version")),
+    }
+}
+
+/// A record that has a second version: calls `first` or `second` with what stands behind the version byte.
+fn decode_either<T>(
+    bytes: &[u8],
+    first: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+    second: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&VERSION, body)) => first(body),
+        Some((&SECOND_VERSION, body)) => second(body),
+        _ => Err(StoreError::Damaged("a record has an unknown version")),
+    }
 }
 
 fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tenant::NestedTenant;
-use super::{decode, encode, instant, micros};
+use super::tenant::{TenantV1, TenantV2, from_record, to_record};
+use super::{SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
@@ -105,7 +105,7 @@ impl From<&Denial> for DenialV1 {
 }
 
 impl DenialV1 {
-    fn read(self) -> Result<Denial, StoreError> {
+    fn read(self, observed: bool) -> Result<Denial, StoreError> {
         let window = Window::ALL.get(usize::from(self.window)).copied();
         Ok(Denial {
             decision_id: self.decision_id.map(uuid::Uuid::from_u128),
@@ -123,58 +123,71 @@ impl DenialV1 {
                 asked: self.asked,
             },
             count: self.count,
+            observed,
         })
     }
 }
 
+/// The second version has the variants after `Tenant`, and reads the first as it is: a variant's number is its place.
 #[derive(Serialize, Deserialize)]
-enum OperationV1 {
+enum OperationRecord {
     Hold(u32, HoldV1),
     Settle(u32, String, u32),
     Release(u32, String),
     Denied(u32, u64, DenialV1),
-    Tenant(u32, Box<NestedTenant>),
+    Tenant(u32, Box<TenantV1>),
+    TenantV2(u32, Box<TenantV2>),
+    Observed(u32, u64, DenialV1),
 }
 
 pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Result<Vec<u8>, StoreError> {
-    let records: Vec<(u32, OperationV1)> = operations
+    let records: Vec<(u32, OperationRecord)> = operations
         .iter()
         .map(|placed| {
             let record = match &placed.operation {
-                Operation::Hold { tenant_no, hold } => OperationV1::Hold(*tenant_no, hold.into()),
+                Operation::Hold { tenant_no, hold } => OperationRecord::Hold(*tenant_no, hold.into()),
                 Operation::Settle { tenant_no, reservation_id, events } => {
-                    OperationV1::Settle(*tenant_no, reservation_id.clone(), *events)
+                    OperationRecord::Settle(*tenant_no, reservation_id.clone(), *events)
                 }
                 Operation::Release { tenant_no, reservation_id } => {
-                    OperationV1::Release(*tenant_no, reservation_id.clone())
+                    OperationRecord::Release(*tenant_no, reservation_id.clone())
                 }
                 Operation::Denied { tenant_no, entry_id, denial } => {
-                    OperationV1::Denied(*tenant_no, *entry_id, denial.into())
+                    let record = if denial.observed { OperationRecord::Observed } else { OperationRecord::Denied };
+                    record(*tenant_no, *entry_id, denial.into())
                 }
                 Operation::Tenant { tenant_no, tenant } => {
-                    OperationV1::Tenant(*tenant_no, Box::new(NestedTenant::new(tenant)))
+                    OperationRecord::TenantV2(*tenant_no, Box::new(to_record(tenant)))
                 }
             };
             (placed.before_event, record)
         })
         .collect();
-    encode(&records)
+    encode_as(SECOND_VERSION, &records)
 }
 
 pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOperation>, StoreError> {
-    let records: Vec<(u32, OperationV1)> = decode(bytes)?;
+    let records: Vec<(u32, OperationRecord)> = decode_either(bytes, decode_body, decode_body)?;
     let mut operations = Vec::with_capacity(records.len());
     for (before_event, record) in records {
         let operation = match record {
-            OperationV1::Hold(tenant_no, hold) => Operation::Hold { tenant_no, hold: hold.read()? },
-            OperationV1::Settle(tenant_no, reservation_id, events) => {
+            OperationRecord::Hold(tenant_no, hold) => Operation::Hold { tenant_no, hold: hold.read()? },
+            OperationRecord::Settle(tenant_no, reservation_id, events) => {
                 Operation::Settle { tenant_no, reservation_id, events }
             }
-            OperationV1::Release(tenant_no, reservation_id) => Operation::Release { tenant_no, reservation_id },
-            OperationV1::Denied(tenant_no, entry_id, denial) => {
-                Operation::Denied { tenant_no, entry_id, denial: denial.read()? }
+            OperationRecord::Release(tenant_no, reservation_id) => Operation::Release { tenant_no, reservation_id },
+            OperationRecord::Denied(tenant_no, entry_id, denial) => {
+                Operation::Denied { tenant_no, entry_id, denial: denial.read(false)? }
             }
-            OperationV1::Tenant(tenant_no, tenant) => Operation::Tenant { tenant_no, tenant: Box::new(tenant.read()?) },
+            OperationRecord::Observed(tenant_no, entry_id, denial) => {
+                Operation::Denied { tenant_no, entry_id, denial: denial.read(true)? }
+            }
+            OperationRecord::Tenant(tenant_no, tenant) => {
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV2::of_the_first(*tenant))?) }
+            }
+            OperationRecord::TenantV2(tenant_no, tenant) => {
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(*tenant)?) }
+            }
         };
         operations.push(PlacedOperation { before_event, operation });
     }
@@ -193,15 +206,25 @@ pub struct FiledDenial {
 }
 
 pub(in crate::store) fn encode_denials(denials: &[FiledDenial]) -> Result<Vec<u8>, StoreError> {
-    let records: Vec<(u32, u64, DenialV1)> =
-        denials.iter().map(|filed| (filed.tenant_no, filed.entry_id, (&filed.denial).into())).collect();
-    encode(&records)
+    let record = |filed: &FiledDenial| {
+        DenialRecord(filed.tenant_no, filed.entry_id, (&filed.denial).into(), filed.denial.observed)
+    };
+    encode_as(SECOND_VERSION, &denials.iter().map(record).collect::<Vec<_>>())
 }
 
+/// Tenant number, entry id, denial, whether only observed.
+#[derive(Serialize, Deserialize)]
+struct DenialRecord(u32, u64, DenialV1, bool);
+
 pub(in crate::store) fn decode_denials(bytes: &[u8]) -> Result<Vec<FiledDenial>, StoreError> {
-    let records: Vec<(u32, u64, DenialV1)> = decode(bytes)?;
-    let filed = |(tenant_no, entry_id, denial): (u32, u64, DenialV1)| {
-        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read()? })
+    let first = |body: &[u8]| {
+        let records: Vec<(u32, u64, DenialV1)> = decode_body(body)?;
+        let filed = records.into_iter();
+        Ok(filed.map(|(tenant_no, entry_id, denial)| DenialRecord(tenant_no, entry_id, denial, false)).collect())
+    };
+    let records: Vec<DenialRecord> = decode_either(bytes, first, decode_body)?;
+    let filed = |DenialRecord(tenant_no, entry_id, denial, observed)| {
+        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read(observed)? })
     };
     records.into_iter().map(filed).collect()
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, decode, encode, instant, micros};
-use crate::domain::quota::{Limit, Plan, QuotaType, Window};
+use super::{Labels, SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use crate::domain::quota::{Limit, Mode, Plan, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantStatus, TokenLimits};
 use crate::store::StoreError;
 
 #[derive(Serialize, Deserialize)]
-struct TenantV1 {
+pub(super) struct TenantV1 {
     tenant_id: String,
     name: Option<String>,
     labels: Labels,
@@ -20,6 +20,17 @@ struct TenantV1 {
     token_limits: Vec<(i64, Option<u64>, Option<u64>)>,
     created_at: i64,
     updated_at: i64,
+}
+
+/// The first version and the tenant's mode.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TenantV2(TenantV1, String);
+
+impl TenantV2 {
+    /// When there was no mode, every tenant was enforced.
+    pub(super) fn of_the_first(record: TenantV1) -> Self {
+        Self(record, Mode::Enforce.name().to_owned())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,11 +52,11 @@ struct LimitV1 {
 }
 
 pub(in crate::store) fn encode_tenant(tenant: &Tenant) -> Result<Vec<u8>, StoreError> {
-    encode(&to_record(tenant))
+    encode_as(SECOND_VERSION, &to_record(tenant))
 }
 
-fn to_record(tenant: &Tenant) -> TenantV1 {
-    TenantV1 {
+pub(super) fn to_record(tenant: &Tenant) -> TenantV2 {
+    let record = TenantV1 {
         tenant_id: tenant.tenant_id.to_string(),
         name: tenant.name.clone(),
         labels: tenant.labels.clone(),
@@ -68,11 +79,16 @@ fn to_record(tenant: &Tenant) -> TenantV1 {
         token_limits: tenant.token_limits.iter().map(|past| (micros(past.since), past.day, past.month)).collect(),
         created_at: micros(tenant.created_at),
         updated_at: micros(tenant.updated_at),
-    }
+    };
+    TenantV2(record, tenant.mode.name().to_owned())
 }
 
 pub(in crate::store) fn decode_tenant(bytes: &[u8]) -> Result<Tenant, StoreError> {
-    let record: TenantV1 = decode(bytes)?;
+    let first = |body: &[u8]| decode_body(body).map(TenantV2::of_the_first);
+    from_record(decode_either(bytes, first, decode_body)?)
+}
+
+pub(super) fn from_record(TenantV2(record, mode): TenantV2) -> Result<Tenant, StoreError> {
     let unknown = |_| StoreError::Damaged("a tenant holds a word that is not known");
     let mut overrides = std::collections::BTreeMap::new();
     for own in record.overrides {
@@ -93,6 +109,7 @@ pub(in crate::store) fn decode_tenant(bytes: &[u8]) -> Result<Tenant, StoreError
         plan_expires_at: record.plan_expires_at.map(instant),
         zone: record.zone.parse().map_err(|_| StoreError::Damaged("a tenant has an unknown zone"))?,
         status: record.status.parse::<TenantStatus>().map_err(unknown)?,
+        mode: mode.parse::<Mode>().map_err(|_| StoreError::Damaged("a tenant has an unknown mode"))?,
         overrides,
         token_limits: record
             .token_limits
@@ -138,18 +155,4 @@ fn quota_type(name: &str) -> Result<QuotaType, StoreError> {
 
 fn window(name: &str) -> Result<Window, StoreError> {
     name.parse().map_err(|_| StoreError::Damaged("a limit has an unknown window"))
-}
-
-/// A tenant inside a larger record.
-#[derive(Serialize, Deserialize)]
-pub(super) struct NestedTenant(TenantV1);
-
-impl NestedTenant {
-    pub(super) fn new(tenant: &Tenant) -> Self {
-        Self(to_record(tenant))
-    }
-
-    pub(super) fn read(self) -> Result<Tenant, StoreError> {
-        decode_tenant(&encode(&self.0)?)
-    }
 }
