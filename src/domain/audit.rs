@@ -1,6 +1,7 @@
 //! Audit: who did what to which thing, as immutable records.
 
-use std::net::IpAddr;
+// Addresses as words: `core` has no sockets.
+use core::net::IpAddr;
 use std::str::FromStr;
 
 use super::event::{InvalidEvent, Rejection};

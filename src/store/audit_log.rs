@@ -101,20 +101,32 @@ pub struct LoggedPage {
     pub before: Option<u64>,
 }
 
-/// Writing. One call a record, within the transaction of whatever it is about.
+/// Writing, within the transaction of whatever the records are about.
 pub(super) struct AuditWriter<'t>(pub(super) &'t WriteTransaction);
 
 impl AuditWriter<'_> {
-    /// Appends a record: payload, leaf, id and keys.
-    pub(super) fn append(&self, record: &AuditRecord, content: u64) -> Result<(), StoreError> {
-        let payload = records::encode_audit(record, &crate::ids::random_bytes())?;
-        let leaf = records::audit_leaf(record, &payload);
-        self.0.open_table(tables::AUDIT)?.insert(record.index, payload.as_slice())?;
-        self.0.open_table(tables::AUDIT_LEAVES)?.insert(record.index, leaf.as_slice())?;
-        self.0.open_table(tables::AUDIT_IDS)?.insert(record.event_id.as_u128(), (record.index, content))?;
+    /// Appends records, each with the digest of its caller's fields: payloads, leaves, ids and keys.
+    pub(super) fn append(&self, added: &[(AuditRecord, u64)]) -> Result<(), StoreError> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        let mut payloads = self.0.open_table(tables::AUDIT)?;
+        let mut leaves = self.0.open_table(tables::AUDIT_LEAVES)?;
+        let mut ids = self.0.open_table(tables::AUDIT_IDS)?;
         let mut keys = self.0.open_table(tables::AUDIT_KEYS)?;
-        for hash in hashes_of(&record.entry) {
-            keys.insert((hash, record.index), ())?;
+        for (record, content) in added {
+            let payload = records::encode_audit(record, &crate::ids::random_bytes())?;
+            let leaf = records::audit_leaf(record, &payload);
+            payloads.insert(record.index, payload.as_slice())?;
+            leaves.insert(record.index, leaf.as_slice())?;
+            ids.insert(record.event_id.as_u128(), (record.index, *content))?;
+        }
+        // In their order, neighbours share their pages while they are at hand.
+        let mut sorted: Vec<(u64, u64)> =
+            added.iter().flat_map(|(record, _)| hashes_of(&record.entry).map(|hash| (hash, record.index))).collect();
+        sorted.sort_unstable();
+        for key in sorted {
+            keys.insert(key, ())?;
         }
         Ok(())
     }
@@ -166,7 +178,7 @@ impl AuditWriter<'_> {
                 records.get(index)?.map(|bytes| records::decode_audit(bytes.value())).transpose()?
             };
             if let Some(record) = record {
-                self.append(&record, 0)?;
+                self.append(&[(record, 0)])?;
             }
         }
         Ok(())
@@ -262,7 +274,11 @@ impl AuditReader<'_> {
         let mut page = LoggedPage::default();
         let mut steps = 0;
         while end > floor {
-            if page.records.len() == limit || steps >= STEPS_PER_PAGE {
+            // One more than asked for tells whether there are more.
+            if page.records.len() > limit {
+                break;
+            }
+            if steps >= STEPS_PER_PAGE {
                 page.before = Some(end);
                 break;
             }
@@ -275,6 +291,10 @@ impl AuditReader<'_> {
             }
             steps += 1;
             end = index;
+        }
+        if page.records.len() > limit {
+            page.records.truncate(limit);
+            page.before = page.records.last().map(|last| last.record.index);
         }
         Ok(page)
     }

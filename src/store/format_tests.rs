@@ -89,6 +89,17 @@ fn audit() -> AuditRecord {
     }
 }
 
+/// With every field that version 2 of audit records added.
+fn audit_2() -> AuditRecord {
+    let mut record = audit();
+    record.entry.ip_address = Some("10.0.0.1".to_owned());
+    record.entry.user_agent = Some("curl/8".to_owned());
+    record.entry.request_id = Some("req-1".to_owned());
+    record.entry.occurred_at = Some(at("2026-11-24T11:00:00.25Z"));
+    record.entry.key_id = Some("admin-key".to_owned());
+    record
+}
+
 fn checkpoint() -> Checkpoint {
     Checkpoint { filed_seq: 8, filed_next_entry_id: 41, state_seq: 7, saved_at: at("2026-11-24T11:59:00Z") }
 }
@@ -152,6 +163,7 @@ fn what_format_1_wrote_is_read_for_ever() {
     assert_eq!(Block::read(&block).unwrap().events(&name).unwrap(), [event()]);
     assert_eq!(records::decode_tenant(&bytes_of("tenant")).unwrap(), tenant());
     assert_eq!(records::decode_audit(&bytes_of("audit")).unwrap(), audit());
+    assert_eq!(records::decode_audit(&bytes_of("audit_2")).unwrap(), audit_2());
     assert_eq!(records::decode_checkpoint(&bytes_of("checkpoint")).unwrap(), checkpoint());
 }
 
@@ -186,7 +198,7 @@ fn write_the_fixture_of_the_format() {
         ("commit", journal::encode(&commit(), 5).unwrap()),
         ("block", cut_into_blocks(&[&event()]).unwrap().remove(0).1),
         ("tenant", records::encode_tenant(&tenant()).unwrap()),
-        ("audit", records::encode_audit(&audit(), &[7; 32]).unwrap()),
+        ("audit_2", records::encode_audit(&audit_2(), &[7; 32]).unwrap()),
         ("checkpoint", records::encode_checkpoint(&checkpoint()).unwrap()),
     ];
     write_lines(&fixture(), &lines);

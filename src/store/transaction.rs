@@ -68,9 +68,9 @@ impl Transaction {
         Ok(())
     }
 
-    /// Appends an audit record; `content` is the digest of what its caller gave.
-    pub fn put_audit(&mut self, record: &AuditRecord, content: u64) -> Result<(), StoreError> {
-        AuditWriter(&self.write).append(record, content)
+    /// Appends audit records, each with the digest of what its caller gave.
+    pub fn put_audit(&mut self, added: &[(AuditRecord, u64)]) -> Result<(), StoreError> {
+        AuditWriter(&self.write).append(added)
     }
 
     /// Notes that one audit record, by its index, is resolved by another.

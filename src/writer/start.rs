@@ -76,7 +76,9 @@ pub(crate) fn start(
     let jobs = snapshot.jobs()?;
     // An idle server commits nothing but its jobs' runs.
     let last_run = jobs.iter().map(|job| job.finished).max().unwrap_or_default();
-    let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run);
+    // The audit log is searched by time: what comes next is never recorded before its last.
+    let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
+    let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
     let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
     let clock = make_clock(last_commit);

@@ -188,9 +188,7 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
-            for (record, content) in &stage.audit {
-                transaction.put_audit(record, *content)?;
-            }
+            transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
             }

@@ -177,6 +177,8 @@ fn any_filter_finds_what_a_scan_finds_and_pages_do_not_move() {
             assert_eq!(found, wanted, "{filter:?} by {limit}");
         }
     }
+    // The last page says that it is the last.
+    assert_eq!(logger.get_audit_events(&AuditFilter::default(), None, 300).unwrap().next, None);
     // Between two pages more is written.
     let first = logger.get_audit_events(&AuditFilter::default(), None, 10).unwrap();
     write(&logger, plain("a", "later"));
