@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::domain::event::IdKey;
+use crate::domain::event::{EventId, IdKey, is_v7};
 use crate::domain::tenant::TenantId;
 
 /// A keyed 128-bit hash of a tenant and an event id.
@@ -38,10 +38,24 @@ impl Identity {
     }
 
     /// The hash of a tenant's event id.
-    pub fn hash(&self, tenant: &TenantId, id: IdKey<'_>) -> IdHash {
+    pub fn hash(&self, tenant: &TenantId, id: &EventId) -> IdHash {
+        // The clock of a UUIDv7 is no part of its key: it goes into the half that the fingerprint does not use.
+        let clock = match id {
+            EventId::Uuid(uuid) if is_v7(uuid) => uuid.as_u128() >> 80,
+            _ => 0,
+        };
+        IdHash(self.hash_key(tenant, id.key()) ^ clock)
+    }
+
+    /// The fingerprint of an id of which only the key is known.
+    pub fn fingerprint(&self, tenant: &TenantId, key: IdKey<'_>) -> u64 {
+        IdHash(self.hash_key(tenant, key)).fingerprint()
+    }
+
+    fn hash_key(&self, tenant: &TenantId, key: IdKey<'_>) -> u128 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(tenant.as_str().as_bytes());
-        match id {
+        match key {
             IdKey::Text(text) => {
                 hasher.write_u8(0);
                 hasher.write(text.as_bytes());
@@ -51,6 +65,24 @@ impl Identity {
                 hasher.write(&bits.to_le_bytes());
             }
         }
-        IdHash(hasher.finish128().into())
+        hasher.finish128().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_differ_in_their_clock_alone_differ_and_share_a_fingerprint() {
+        let identity = Identity::new([7; 16]);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let [one, other]: [EventId; 2] =
+            ["0192f3c4-5a6b-7000-8000-000000000000", "0192f3c4-5a6c-7000-8000-000000000000"]
+                .map(|text| text.parse().unwrap());
+        let (first, second) = (identity.hash(&tenant, &one), identity.hash(&tenant, &other));
+        assert_ne!(first, second);
+        assert_eq!(first.fingerprint(), second.fingerprint());
+        assert_eq!(first.fingerprint(), identity.fingerprint(&tenant, one.key()));
     }
 }

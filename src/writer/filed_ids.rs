@@ -82,7 +82,7 @@ impl FiledIds {
     ) -> Result<Arc<BlockIds>, StoreError> {
         let events = snapshot.block_events(block)?.into_iter();
         let ids = events.map(|stored| {
-            let hash = identity.hash(&stored.event.tenant_id, stored.event_id.key());
+            let hash = identity.hash(&stored.event.tenant_id, &stored.event_id);
             (hash, content_digest(&stored.event, content_key))
         });
         let mut ids: Vec<(IdHash, u64)> = ids.collect();

@@ -149,7 +149,7 @@ impl Shared {
             let slot = self.counters.get(&event.tenant_id);
             let content = content_digest(&event, self.content_key);
             let given = event.event_id.take();
-            let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id.key()));
+            let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id));
             let filed_content = match (hash, &slot) {
                 (Some(hash), Some(slot)) => {
                     self.filed_content(&mut snapshot, (slot.no, &event.tenant_id), hash, now)?

@@ -181,7 +181,7 @@ fn load_fingerprints(snapshot: &Snapshot, store: &Store, identity: &Identity) ->
         while let Some(&(day, run)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
             snapshot.run_ids(day, run, |tenant_no, key| {
                 if let Some(tenant) = names.get(tenant_no as usize) {
-                    fingerprints.insert(identity.hash(tenant, key).fingerprint(), day);
+                    fingerprints.insert(identity.fingerprint(tenant, key), day);
                 }
             })?;
         }
@@ -266,7 +266,7 @@ impl Tail<'_> {
             if commit.seq > self.checkpoint.filed_seq {
                 for stored in &commit.events {
                     let id = stored.event_id_given.then(|| {
-                        let hash = self.identity.hash(&stored.event.tenant_id, stored.event_id.key());
+                        let hash = self.identity.hash(&stored.event.tenant_id, &stored.event_id);
                         (hash, content_digest(&stored.event, self.content_key))
                     });
                     live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);

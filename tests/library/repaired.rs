@@ -229,3 +229,25 @@ fn a_longer_retention_brings_back_nothing_that_was_taken() {
     let outcomes = open(30).usage_tracker().record_blocking(vec![event("acme", "once", start, 1)]).unwrap();
     assert!(matches!(&outcomes[..], [EventOutcome::Rejected(no)] if no.code == "timestamp_too_old"), "{outcomes:?}");
 }
+
+#[test]
+fn ids_that_differ_in_their_clock_alone_are_two_events_wherever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = at(NOON);
+    let ids = |from: u32, to: u32| (from..to).map(|n| format!("0192f3c4-{n:04x}-7000-8000-000000000000"));
+    let record = |engine: &Metergate, from, to| {
+        let events = ids(from, to).map(|id| event("acme", &id, now, 1)).collect();
+        engine.usage_tracker().record_blocking(events).unwrap()
+    };
+    let (engine, _clock) = open(folder.path(), now);
+    assert_eq!(record(&engine, 0, 10), vec![EventOutcome::Accepted; 10], "in one batch");
+    assert_eq!(record(&engine, 10, 20), vec![EventOutcome::Accepted; 10], "beside unfiled ones");
+    engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
+    assert_eq!(record(&engine, 20, 30), vec![EventOutcome::Accepted; 10], "beside filed ones");
+    assert_eq!(record(&engine, 0, 30), vec![EventOutcome::Duplicate; 30]);
+    engine.close();
+    drop(engine);
+    let (engine, _clock) = open(folder.path(), now);
+    assert_eq!(record(&engine, 30, 40), vec![EventOutcome::Accepted; 10], "after a restart");
+    assert_eq!(record(&engine, 0, 40), vec![EventOutcome::Duplicate; 40]);
+}
