@@ -209,7 +209,7 @@
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
 //! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two
-//! UUIDv7 of one tenant that differ in nothing but their clock are one id.
+//! UUIDv7 of one tenant that differ in nothing but their clock share a fingerprint, and are told apart by the whole id.
 //!
 //! # One consistent read
 //!
