@@ -230,8 +230,8 @@
 //!   come in company; the writer looks again only for what was filed in between.
 //! - *The shadow.* Live counters run ahead of the journal (they hold grants that are not committed), so they cannot be
 //!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
-//! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000 events, a
-//!   minute, or a filing without events); the journal is kept back to the older of the two, and replayed from it.
+//! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
+//!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
 //! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, merging a day at
 //!   its close (a day with more than 8 small runs has those merged into one instead), and reopening a failed store: after a failed
 //!   commit writes are refused until metergate is restarted.

@@ -32,8 +32,8 @@ type HourKey = (u32, u32);
 pub struct Generation {
     /// Its last commit.
     pub last_seq: u64,
-    /// Events in it.
-    pub events: usize,
+    /// Events and operations in it: what its filing has to read.
+    pub weight: usize,
     hours: HashMap<HourKey, HourDelta>,
     ids: HashMap<IdHash, u64>,
 }
@@ -85,7 +85,7 @@ impl LiveState {
     ) {
         let session_key = self.session_key;
         let open = self.open();
-        open.events += 1;
+        open.weight += 1;
         open.hours.entry((at.hour(), tenant_no)).or_default().add(event, at, created_at, session_key);
         if let Some((hash, content)) = id {
             open.ids.insert(hash, content);
@@ -100,9 +100,11 @@ impl LiveState {
         self.open().hours.entry((at.hour(), tenant_no)).or_default().add_denials(count, at);
     }
 
-    /// Notes that commit `seq` is in.
-    pub fn end_commit(&mut self, seq: u64) {
-        self.open().last_seq = seq;
+    /// Notes that commit `seq` is in, with so many operations beside its events.
+    pub fn end_commit(&mut self, seq: u64, operations: usize) {
+        let open = self.open();
+        open.last_seq = seq;
+        open.weight += operations;
     }
 
     /// The content digest of an unfiled id.
@@ -110,9 +112,9 @@ impl LiveState {
         self.generations.iter().rev().find_map(|generation| generation.ids.get(hash).copied())
     }
 
-    /// Events in the open generation.
-    pub fn open_events(&self) -> usize {
-        self.generations.back().map_or(0, |open| open.events)
+    /// Events and operations in the open generation.
+    pub fn open_weight(&self) -> usize {
+        self.generations.back().map_or(0, |open| open.weight)
     }
 
     /// Closes the open generation if it has a commit, so that it can be filed.

@@ -19,8 +19,8 @@ use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, StoreEr
 
 /// Commits never stay in the journal longer than this, however few they are.
 const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
-/// The counters are saved after so many filed events, or so much time.
-const EVENTS_PER_SAVE: u64 = 500_000;
+/// The counters are saved after so many filed events and operations, or so much time.
+const WEIGHT_PER_SAVE: u64 = 500_000;
 const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 /// A day with more small runs than this has them merged into one.
 const SMALL_RUNS_PER_DAY: usize = 8;
@@ -34,7 +34,7 @@ pub(super) struct Filer {
     closed: Receiver<()>,
     shadow: Shadow,
     checkpoint: Checkpoint,
-    events_since_save: u64,
+    weight_since_save: u64,
 }
 
 /// Why a filing did not happen.
@@ -53,7 +53,7 @@ impl Filer {
         shadow: Shadow,
         checkpoint: Checkpoint,
     ) -> Self {
-        Self { writer, closed, shadow, checkpoint, events_since_save: 0 }
+        Self { writer, closed, shadow, checkpoint, weight_since_save: 0 }
     }
 
     /// Runs until the writer's thread is gone.
@@ -147,15 +147,15 @@ impl Filer {
             shared.fingerprints.insert(hash.fingerprint(), stored.event_timestamp.day());
         }
 
-        self.events_since_save += count;
-        let save = self.events_since_save >= EVENTS_PER_SAVE
+        let operations: usize = commits.iter().map(|commit| commit.operations.len()).sum();
+        self.weight_since_save += count + operations as u64;
+        let save = self.weight_since_save >= WEIGHT_PER_SAVE
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
-            || self.checkpoint.state_seq == 0
-            || count == 0;
+            || self.checkpoint.state_seq == 0;
         let quota_states = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
         if save {
             checkpoint.state_seq = last_seq;
-            self.events_since_save = 0;
+            self.weight_since_save = 0;
         } else {
             checkpoint.saved_at = self.checkpoint.saved_at;
         }

@@ -276,7 +276,7 @@ impl Tail<'_> {
                         live.add_denials(*tenant_no, denial.at, denial.refused());
                     }
                 }
-                live.end_commit(commit.seq);
+                live.end_commit(commit.seq, commit.operations.len());
             }
             ControlFlow::Continue(())
         })?;

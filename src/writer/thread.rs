@@ -31,8 +31,8 @@ const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 const COMMANDS_PER_COMMIT: usize = 4_096;
 /// How long noted denials may wait for a commit to ride on.
 const DENIALS_WAIT: Duration = Duration::from_millis(200);
-/// A generation is closed, and filed, at this many events.
-pub(super) const EVENTS_PER_GENERATION: usize = 50_000;
+/// A generation is closed, and filed, at this many events and operations.
+pub(super) const WEIGHT_PER_GENERATION: usize = 50_000;
 
 pub(super) struct WriterThread {
     pub(super) shared: Arc<Shared>,
@@ -252,8 +252,8 @@ impl WriterThread {
                 live.add_denials(*tenant_no, denial.at, denial.refused());
             }
         }
-        live.end_commit(stage.commit.seq);
-        if live.open_events() >= EVENTS_PER_GENERATION {
+        live.end_commit(stage.commit.seq, stage.commit.operations.len());
+        if live.open_weight() >= WEIGHT_PER_GENERATION {
             live.close_generation();
             let _filer_may_be_gone = self.closed.try_send(());
         }
