@@ -25,7 +25,9 @@ const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 /// A day with more small runs than this has them merged into one.
 const SMALL_RUNS_PER_DAY: usize = 8;
 /// A run of more events stays as it is: a merge is held in memory, and a busy day is not to be rewritten again and again.
-const SMALL_RUN_EVENTS: u64 = 400_000;
+const SMALL_RUN_EVENTS: u64 = 125_000;
+/// A merge takes the oldest small runs up to so many events: about 110 MB while it lasts.
+const MERGED_EVENTS_MAX: u64 = 250_000;
 /// Marks the number of a run that was merged from others; a filing's run has the number of its last commit.
 const MERGED_RUN: u64 = 1 << 63;
 
@@ -188,20 +190,28 @@ impl Filer {
     fn merge_one_day(&self, writer: &Writer) -> Result<(), FilingError> {
         let shared = &*writer.shared;
         let snapshot = shared.store.snapshot()?;
-        let mut runs_of_day: HashMap<u32, Vec<u64>> = HashMap::new();
+        let mut runs_of_day: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
         for (day, run, info) in snapshot.runs(0..=u32::MAX)? {
             if info.events <= SMALL_RUN_EVENTS {
-                runs_of_day.entry(day).or_default().push(run);
+                runs_of_day.entry(day).or_default().push((run, info.events));
             }
         }
-        let Some((day, runs)) = runs_of_day.into_iter().max_by_key(|(_, runs)| runs.len()) else { return Ok(()) };
-        if runs.len() <= SMALL_RUNS_PER_DAY {
+        let Some((day, mut small)) = runs_of_day.into_iter().max_by_key(|(_, runs)| runs.len()) else { return Ok(()) };
+        if small.len() <= SMALL_RUNS_PER_DAY {
             return Ok(());
         }
+        small.sort_unstable_by_key(|(run, _)| run & !MERGED_RUN);
+        let mut events_in_all = 0;
+        let oldest = small.into_iter().take_while(|(_, events)| {
+            events_in_all += events;
+            events_in_all <= MERGED_EVENTS_MAX
+        });
+        let runs: Vec<u64> = oldest.map(|(run, _)| run).collect();
         let mut events = Vec::new();
         snapshot.run_events(day, &runs, |stored| events.push(stored))?;
-        // A number of its own: whoever remembers a block by its name must not find another one under it. At most one of
-        // the runs was merged before, and from older ones, so the newest filing among them never named a run like this.
+        // A number of its own: whoever remembers a block by its name must not find another one under it. The
+        // oldest small runs are merged, so at most one of them was merged before, and it is the oldest: the newest filing
+        // among them never named a run like this.
         let run = runs.iter().map(|run| run & !MERGED_RUN).max().map_or(0, |newest| newest | MERGED_RUN);
         let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
         drop(snapshot);
