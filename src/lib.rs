@@ -233,7 +233,7 @@
 //! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
 //!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
 //! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, merging a day at
-//!   its close (a day with more than 8 small runs has those merged into one instead), and reopening a failed store: after a failed
+//!   its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most, instead), and reopening a failed store: after a failed
 //!   commit writes are refused until metergate is restarted.
 //!
 //! # Deliberately absent
