@@ -2,7 +2,9 @@
 
 pub mod administration;
 pub mod charges;
+pub mod checkpoint;
 pub mod content;
+pub mod merkle;
 pub mod plan_changes;
 pub mod plans;
 pub mod retention;
