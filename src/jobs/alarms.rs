@@ -54,7 +54,7 @@ impl Jobs {
 
     /// Jobs whose trigger is more than a minute late, while a schedule should trigger them.
     pub fn silent(&self) -> Vec<JobName> {
-        if !self.0.scheduled.load(Ordering::Acquire) {
+        if !self.0.awaited.load(Ordering::Acquire) {
             return Vec::new();
         }
         let late = self.now().plus_micros(-super::scheduler::LATE_MICROS);
@@ -98,7 +98,7 @@ mod tests {
         let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());
         clock.advance(2 * MICROS_PER_HOUR);
         assert_eq!(jobs.silent(), [], "without a schedule nothing is owed");
-        jobs.0.scheduled.store(true, Ordering::Release);
+        jobs.0.awaited.store(true, Ordering::Release);
         assert_eq!(jobs.silent(), [JobName::AggregateUsageMetrics]);
         assert!(jobs.alarms().iter().any(|alarm| alarm.code == "job_not_triggered"));
         jobs.run_due(JobName::AggregateUsageMetrics).unwrap();
