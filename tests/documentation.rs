@@ -10,6 +10,7 @@ use metergate::{cli, config, http};
 
 const README: &str = include_str!("../README.md");
 const REFERENCE: &str = include_str!("../data/reference.md");
+const RUNBOOK: &str = include_str!("../data/runbook.md");
 const REWRITE: &str = "rewrite it: cargo run -- help reference > data/reference.md";
 
 /// Variables that only the tests know.
@@ -212,6 +213,35 @@ fn a_code_is_found_where_only_a_code_stands() {
 #[cfg(test)]
 mod tests { code: "n" }"##;
     assert_eq!(codes_in(text), ["a_b", "c", "e", "f", "h", "j", "k", "l", "o"]);
+}
+
+#[test]
+fn the_runbook_has_a_section_for_everything_an_operator_meets() {
+    let alarms = fs::read_to_string(root().join("src/jobs/alarms.rs")).unwrap();
+    let pieces = code_and_literals(alarms.split("#[cfg(test)]\nmod ").next().unwrap());
+    let raised = pieces.chunks(2).filter(|pair| pair.len() == 2 && pair[0].trim_end().ends_with("raise("));
+    let mut met: Vec<String> = raised.map(|pair| pair[1].clone()).collect();
+    assert!(met.len() > 4, "no alarms were found: {met:?}");
+    let answered =
+        http::error_table().iter().filter(|info| info.status >= 500 || [403, 409, 429].contains(&info.status));
+    met.extend(answered.map(|info| info.code.to_owned()));
+    met.push("storage_full".to_owned());
+    let sections: Vec<(&str, &str)> =
+        RUNBOOK.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    let missing: Vec<&String> = met.iter().filter(|code| !sections.iter().any(|(title, _)| title == code)).collect();
+    assert!(missing.is_empty(), "data/runbook.md has no section for {missing:?}");
+    for (title, text) in sections {
+        let commands = inline_code(text).into_iter().filter(|code| code.starts_with("metergate ")).count();
+        assert!(text.contains("\nCause") && text.contains("\nDo: ") && commands > 0, "{title}: cause, and what helps");
+    }
+}
+
+#[test]
+fn every_command_of_the_runbook_can_be_typed() {
+    let commands: Vec<&str> = inline_code(RUNBOOK).into_iter().filter(|code| code.starts_with("metergate ")).collect();
+    let wrong: Vec<&&str> = commands.iter().filter(|line| !cli::can_be_typed(line)).collect();
+    assert!(!commands.is_empty() && wrong.is_empty(), "data/runbook.md shows what cannot be typed: {wrong:?}");
+    assert!(!cli::can_be_typed("metergate quota show acme") && !cli::can_be_typed("metergate status --colour"));
 }
 
 #[test]

@@ -16,18 +16,21 @@ const MARK: &str = "development";
 /// The folder of a development server.
 pub struct DevelopmentFolder {
     path: PathBuf,
-    temporary: bool,
+    /// Goes away with it.
+    _scratch: Option<Scratch>,
 }
+
+/// A temporary folder for this user only, removed when this is dropped.
+pub struct Scratch(PathBuf);
 
 impl DevelopmentFolder {
     /// A new temporary folder; or the one that was named, which is kept. Fails for one with data of another server.
     pub fn make(named: Option<&Path>) -> Result<Self, Failure> {
-        let (path, temporary) = match named {
-            Some(path) => (path.to_owned(), false),
+        let (path, scratch) = match named {
+            Some(path) => (path.to_owned(), None),
             None => {
-                let random: [u8; 8] = ids::random_bytes();
-                let name = random.iter().fold("metergate-dev-".to_owned(), |name, byte| name + &format!("{byte:02x}"));
-                (config::temporary_folder().join(name), true)
+                let scratch = Scratch::make("metergate-dev")?;
+                (scratch.path().to_owned(), Some(scratch))
             }
         };
         let mark = path.join(MARK);
@@ -38,7 +41,7 @@ impl DevelopmentFolder {
             )));
         }
         prepare_folder(&path)?;
-        let folder = Self { path, temporary };
+        let folder = Self { path, _scratch: scratch };
         fs::write(&mark, "made by metergate serve --dev\n")
             .map_err(|error| Failure::caused(Exit::Unreachable, mark.display(), &error))?;
         Ok(folder)
@@ -50,12 +53,26 @@ impl DevelopmentFolder {
     }
 }
 
-impl Drop for DevelopmentFolder {
+impl Scratch {
+    /// A new one, whose name begins so.
+    pub fn make(name: &str) -> Result<Self, Failure> {
+        let random: [u8; 8] = ids::random_bytes();
+        let name = random.iter().fold(format!("{name}-"), |name, byte| name + &format!("{byte:02x}"));
+        let path = config::temporary_folder().join(name);
+        prepare_folder(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the temporary folder could not be removed");
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the temporary folder could not be removed");
         }
     }
 }

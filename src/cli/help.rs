@@ -5,10 +5,14 @@ use clap::Args;
 use super::failure::{Exit, Failure};
 use super::{reference, show};
 
+/// What an operator may meet, and what helps; `tests/documentation.rs` checks that nothing is missing.
+const RUNBOOK: &str = include_str!("../../data/runbook.md");
+
 /// Arguments of `help`.
 #[derive(Args, Debug)]
 pub struct HelpArgs {
-    /// A command such as `quota set`, or `reference`; nothing: all commands
+    /// A command such as `quota set`; `reference`; `runbook`, or `runbook CODE` for one alarm or error code; nothing: all
+    /// commands
     topic: Vec<String>,
 }
 
@@ -20,6 +24,19 @@ impl HelpArgs {
             show::print(reference::text(root));
             return Ok(Exit::Ok);
         }
+        if let ["runbook", code @ ..] = words.as_slice() {
+            let text = match code {
+                [] => RUNBOOK,
+                code => section(&code.join(" ")).ok_or_else(|| {
+                    Failure::usage(format!(
+                        "the runbook has no section `{}`: see `metergate help runbook`",
+                        code.join(" ")
+                    ))
+                })?,
+            };
+            show::print(text);
+            return Ok(Exit::Ok);
+        }
         root.build();
         let mut command = &mut root;
         for word in &words {
@@ -29,5 +46,28 @@ impl HelpArgs {
         }
         show::print(command.render_long_help());
         Ok(Exit::Ok)
+    }
+}
+
+/// The section of the runbook about one code.
+fn section(code: &str) -> Option<&'static str> {
+    let start = RUNBOOK.find(&format!("\n## {code}\n"))? + 1;
+    let length = RUNBOOK[start + 1..].find("\n#").map_or(RUNBOOK.len() - start, |length| length + 1);
+    Some(RUNBOOK[start..start + length].trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_found_whole_and_alone() {
+        for code in ["not_ready", "clock_unconfirmed", "plan_in_use"] {
+            let text = section(code).unwrap();
+            assert!(
+                text.starts_with(&format!("## {code}\n")) && text.contains("\nDo: ") && text.matches("# ").count() == 1
+            );
+        }
+        assert_eq!(section("nothing"), None);
     }
 }

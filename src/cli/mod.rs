@@ -3,8 +3,10 @@
 mod admin_key;
 mod audit;
 mod backend;
+mod completions;
 mod config;
 mod development;
+mod doctor;
 mod explain;
 mod failure;
 mod help;
@@ -129,8 +131,17 @@ enum Command {
         after_help = "Example:\n  metergate resolve-audit-event 019ab3f0-5c1e-7d2a-9f00-4b6f0c1d2e3f --action \"key replaced\""
     )]
     ResolveAuditEvent(audit::ResolveArgs),
-    /// Explain a command, or print the reference: routes, settings, commands, errors, metrics
-    #[command(after_help = "Examples:\n  metergate help quota set\n  metergate help reference | less")]
+    /// Look at folder, disk, clock, secrets and jobs, and try a reserve, a denial, a settle and the audit log
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands and flags, for a shell
+    #[command(after_help = "Examples:\n  metergate completions bash > /etc/bash_completion.d/metergate\n  \
+        metergate completions fish > ~/.config/fish/completions/metergate.fish")]
+    Completions(completions::CompletionsArgs),
+    /// Explain a command, or print the reference or the runbook
+    #[command(
+        after_help = "Examples:\n  metergate help quota set\n  metergate help reference | less\n  metergate help runbook clock_unconfirmed"
+    )]
     Help(help::HelpArgs),
 }
 
@@ -162,6 +173,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
+        Command::Completions(args) => Ok(args.run(Cli::command())),
         Command::Help(args) => args.run(Cli::command()),
         Command::Config(args) => config::run(args, &serve::settings(global, Vec::new())?),
         Command::Import(args) => {
@@ -232,6 +245,11 @@ pub fn command_table() -> Vec<(String, String)> {
     let mut table = Vec::new();
     walk(&Cli::command(), "", &mut table);
     table
+}
+
+/// Whether a line such as `metergate quota status acme` could be typed.
+pub fn can_be_typed(line: &str) -> bool {
+    Cli::command().try_get_matches_from(line.split_whitespace()).is_ok()
 }
 
 /// The reference as `metergate help reference` prints it.
