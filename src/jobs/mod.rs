@@ -28,6 +28,9 @@ use crate::writer::{Publication, WriteError, Writer};
 /// Runs that one trigger catches up at most: as many days as raw events may be kept.
 const MISSED_RUNS_MAX: usize = 60;
 
+/// The same where a clock was moved: as many days as it is moved at once, and more.
+const MOVED_RUNS_MAX: usize = 400;
+
 /// How long a run by hand waits for one in progress.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -143,15 +146,14 @@ impl Jobs {
             tracing::warn!(job = job.name(), "it is still running: this trigger is refused");
             return Err(JobError::Running(job));
         };
-        self.work_off(job)
+        self.work_off(job, MISSED_RUNS_MAX)
     }
 
-    /// Does what was missed; the caller holds the job's lock.
-    fn work_off(&self, job: JobName) -> Result<Done, JobError> {
+    /// Does what was missed, in so many runs at most; the caller holds the job's lock.
+    fn work_off(&self, job: JobName, runs_max: usize) -> Result<Done, JobError> {
         let slot = self.slot(job);
         let last_success = self.record(job.name()).map_err(MaintainError::from)?.and_then(|record| record.last_success);
-        let missed =
-            last_success.map_or(1, |last| slot.schedule.times_between(last, self.now(), MISSED_RUNS_MAX).max(1));
+        let missed = last_success.map_or(1, |last| slot.schedule.times_between(last, self.now(), runs_max).max(1));
         self.remembered(job, || {
             let mut done = self.work(job, None)?;
             // Folding takes everything at once: there is nothing left for a second run.
@@ -268,7 +270,7 @@ impl Jobs {
             let _running = self.slot(job).running.lock();
             if self.is_due(job, self.record(job.name())?.as_ref()) {
                 // Logged and remembered where it ran.
-                let _ = self.work_off(job);
+                let _ = self.work_off(job, MOVED_RUNS_MAX);
                 ran.push(job);
             }
         }
