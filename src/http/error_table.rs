@@ -58,6 +58,7 @@ static TABLE: &[ErrorInfo] = &[
     row(409, "conflict", "This id exists with other content; nothing changed.", "Give the new thing a new id."),
     row(409, "reservation_conflict", "This reservation exists with other items, or has ended.", "Use a new `reservation_id`."),
     row(409, "reservation_ambiguous", "Several tenants have a reservation of this id.", "Name the tenant."),
+    row(409, "audit_event_ambiguous", "Several tenants have an audit event of this id.", "Name one with `tenant_id`."),
     row(409, "plan_in_use", "Tenants are on the plan, or new ones would be.", "Move them first: `metergate tenants list` shows them."),
     row(409, "job_running", "That job runs already.", "Wait for it: `metergate jobs`."),
     row(409, "clock_unconfirmed", "Retention waits after a pause of more than 48 hours.", "Look at the clock, then run `metergate jobs confirm-clock`."),

@@ -34,6 +34,7 @@ metrics! {
     FINGERPRINT_BYTES "metergate_fingerprint_bytes" "gauge" [] "Memory they take.";
     STORE_FILE_BYTES "metergate_store_file_bytes" "gauge" [] "Size of the store's file.";
     RECORDING_ERRORS "metergate_recording_errors_total" "counter" [] "Calls whose tracker could not record them.";
+    AUDIT_SAMPLED_OUT "metergate_audit_sampled_out_total" "counter" [] "Audit events that the sampling of their type left out.";
     CLOCK_ALARM "metergate_clock_alarm" "gauge" [] "1 while the wall clock is not believed.";
     CLOCK_UNCONFIRMED "metergate_clock_unconfirmed" "gauge" [] "1 while retention waits for confirm-clock.";
     WRITER_READY "metergate_writer_ready" "gauge" [] "1 while writes are possible.";

@@ -14,6 +14,7 @@ mod params;
 mod route_notes;
 mod routes;
 mod server;
+mod stream_body;
 pub mod wire;
 
 use std::ops::Deref;
@@ -29,7 +30,7 @@ pub use error_table::{ErrorInfo, error_table};
 pub use metrics_table::{MetricInfo, metrics_table};
 pub use route_notes::route_note;
 pub use routes::{RouteInfo, route_table};
-pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
+pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
 use crate::config::Networks;

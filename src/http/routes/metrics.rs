@@ -9,9 +9,9 @@ use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::super::metrics_table::{
-    ALARMS, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES, FINGERPRINTS,
-    HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, QUEUE_COMMANDS, QUEUE_EVENTS,
-    RECORDING_ERRORS, SCHEDULE_RESTARTS, STORE_FILE_BYTES, TENANTS, UNFILED_GENERATIONS, WRITER_READY,
+    ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
+    FINGERPRINTS, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, QUEUE_COMMANDS,
+    QUEUE_EVENTS, RECORDING_ERRORS, SCHEDULE_RESTARTS, STORE_FILE_BYTES, TENANTS, UNFILED_GENERATIONS, WRITER_READY,
 };
 use super::blocking;
 
@@ -54,6 +54,7 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one(&STORE_FILE_BYTES, shared.store.file_bytes());
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
     text.one(&RECORDING_ERRORS, errors);
+    text.one(&AUDIT_SAMPLED_OUT, meter.sampled_out.get());
     let alarm = u8::from(shared.clock.alarm().is_some());
     text.one(&CLOCK_ALARM, alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));
