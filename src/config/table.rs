@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::Networks;
+use crate::domain::sampling::SamplingRules;
 use crate::domain::schedule::Schedule;
-use crate::rules::sampling::SamplingRules;
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
