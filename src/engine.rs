@@ -23,8 +23,6 @@ use crate::writer::{Policies, Writer, start};
 
 /// How often the housekeeping looks whether anything is to be folded or forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
-/// The same where the clock can be moved.
-const HOUSEKEEPING_EVERY_MOVED: Duration = Duration::from_millis(500);
 /// Tenant hours that may wait for their fold in memory.
 const UNFOLDED_MAX: usize = 20_000;
 
@@ -192,12 +190,10 @@ impl Metergate {
     fn start_housekeeping(&self) -> Result<(), OpenError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let writer = Arc::clone(&self.writer);
-        let moved = writer.shared().clock.can_be_moved();
-        let every = if moved { HOUSEKEEPING_EVERY_MOVED } else { HOUSEKEEPING_EVERY };
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
             let mut rounds = 0u64;
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
                 let now = shared.clock.now();
                 rounds += 1;
