@@ -169,6 +169,11 @@ impl Tenant {
         }
     }
 
+    /// When it has to be stored as expired: the end of its plan, while it is stored as active.
+    pub fn expiry_due(&self) -> Option<Timestamp> {
+        self.plan_expires_at.filter(|_| self.status == TenantStatus::Active)
+    }
+
     /// Its own limit for this type and window at `now`, if one is in force.
     pub fn override_at(&self, quota_type: QuotaType, window: Window, now: Timestamp) -> Option<&Override> {
         self.overrides.get(&(quota_type, window)).filter(|own| own.until.is_none_or(|until| now < until))
@@ -221,6 +226,8 @@ pub enum TenantChange {
     },
     /// Leaves a tombstone.
     Delete,
+    /// Stores that the plan has run out, with its audit record; does nothing when that is not true (any more).
+    Expire,
 }
 
 /// What a PUT of a tenant sets; `None` keeps what is there (for a new tenant: the default).

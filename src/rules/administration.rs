@@ -46,6 +46,9 @@ pub enum ChangeRefused {
 
 /// The tenant after `change`, and the audit records of it. A change that changes nothing has no record and leaves
 /// `updated_at` alone. An override on an unknown tenant registers it; on a deleted one it is refused.
+///
+/// A plan that has run out is stored and recorded as expired by whichever change sees it first, before its own record:
+/// an extension that overtakes the housekeeping leaves no expiry out of the trail.
 pub fn apply_change(
     existing: Option<&Tenant>,
     tenant_id: &TenantId,
@@ -55,15 +58,21 @@ pub fn apply_change(
     actor: &str,
     now: Timestamp,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
+    let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
+    let mut expired = existing.cloned();
+    if let Some(tenant) = &mut expired {
+        trail.expire(tenant, now);
+    }
+    let existing = expired.as_ref();
     let living = existing.filter(|tenant| tenant.status != TenantStatus::Deleted);
     let known = || living.cloned().ok_or(ChangeRefused::UnknownTenant);
-    let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
     let mut tenant = match change {
         TenantChange::Put(put) => {
             check_put(put, &plan_exists)?;
             let mut tenant = existing.cloned().unwrap_or_else(|| new_tenant(tenant_id, defaults, now));
             put_into(&mut tenant, put, now);
             trail.put(existing, &tenant);
+            trail.expire(&mut tenant, now);
             tenant
         }
         TenantChange::SetOverride { quota_type, window, limit, reason, until } => {
@@ -98,6 +107,7 @@ pub fn apply_change(
             });
             tenant
         }
+        TenantChange::Expire => known()?,
     };
     if !plan_exists(&tenant.plan) && living.is_none_or(|before| before.plan != tenant.plan) {
         return Err(ChangeRefused::UnknownPlan(tenant.plan));
@@ -155,6 +165,7 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
     if let Some(end) = put.plan_expires_at {
         tenant.plan_expires_at = end;
     }
+    let was_expired = tenant.status == TenantStatus::Expired;
     let extended = put.plan_expires_at.is_some_and(|end| end.is_none_or(|end| now < end));
     tenant.status = match (put.status, tenant.status) {
         (Some(status), _) => status,
@@ -162,6 +173,10 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
         (None, TenantStatus::Expired) if extended => TenantStatus::Active,
         (None, status) => status,
     };
+    // Called active again without a later end: it is as expired as before, and that is in the trail already.
+    if was_expired && put.plan_expires_at.is_none() && tenant.status_at(now) == TenantStatus::Expired {
+        tenant.status = TenantStatus::Expired;
+    }
 }
 
 fn check_put(put: &TenantPut, plan_exists: impl Fn(&str) -> bool) -> Result<(), ChangeRefused> {
@@ -238,6 +253,27 @@ impl Trail<'_> {
         }
         fill(&mut entry);
         self.entries.push(entry);
+    }
+
+    /// Stores that the plan of an active tenant has run out: the system's own act, whoever made the change around it.
+    fn expire(&mut self, tenant: &mut Tenant, now: Timestamp) {
+        let Some(end) = tenant.expiry_due().filter(|end| *end <= now) else { return };
+        tenant.status = TenantStatus::Expired;
+        let id = Some(self.tenant_id.clone());
+        self.entries.push(AuditEntry {
+            entity_id: Some(tenant.tenant_id.to_string()),
+            old_values: Some(json!({ "status": TenantStatus::Active.name() }).to_string()),
+            new_values: Some(
+                json!({
+                    "status": TenantStatus::Expired.name(),
+                    "plan": tenant.plan,
+                    "plan_expires_at": end.to_string(),
+                })
+                .to_string(),
+            ),
+            changes_summary: Some(format!("Plan {} ran out at {end}", tenant.plan)),
+            ..AuditEntry::system(id, "trial_expired", "trial", AuditAction::Update)
+        });
     }
 
     fn put(&mut self, before: Option<&Tenant>, after: &Tenant) {

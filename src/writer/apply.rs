@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::expiries::Expiries;
 use crate::counters::{Counters, Released, Settled, TenantState};
 use crate::domain::quota::{Charges, Hold, HoldId, Limit};
 use crate::domain::tenant::Tenant;
@@ -74,6 +75,7 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
 /// The live counters.
 pub(super) struct LiveStates<'a> {
     pub(super) counters: &'a Counters,
+    pub(super) expiries: &'a Expiries,
     /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
     /// running could bring back a hold that has been closed meanwhile.
     pub(super) replaying: bool,
@@ -98,8 +100,13 @@ impl States for LiveStates<'_> {
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
         let limits = (self.plan_limits)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
-            Some(slot) => slot.lock().set_tenant(tenant, limits, commit.committed_at),
+            Some(slot) => {
+                let mut state = slot.lock();
+                self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
+                state.set_tenant(tenant, limits, commit.committed_at);
+            }
             None => {
+                self.expiries.note(tenant_no, None, &tenant);
                 self.counters.insert(tenant_no, TenantState::new(tenant, limits));
             }
         }

@@ -9,6 +9,7 @@ mod apply;
 mod audit_stage;
 mod command;
 mod denials;
+mod expiries;
 mod filed_ids;
 mod filer;
 mod meter;
@@ -30,6 +31,7 @@ pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
 };
+pub use expiries::Expiries;
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use shared::{Incoming, PlanBook, Policies, Shared};

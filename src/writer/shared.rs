@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use chrono_tz::Tz;
 
 use super::denials::DenialBook;
+use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
 use crate::clock::Clock;
@@ -107,6 +108,8 @@ pub struct Shared {
     pub policies: Policies,
     /// Denials on their way to the disk.
     pub denials: DenialBook,
+    /// The ends of plans.
+    pub expiries: Expiries,
     /// Hashes ids.
     pub identity: Identity,
     /// Keys content digests.

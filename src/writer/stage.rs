@@ -285,6 +285,10 @@ impl<'a> Stage<'a> {
             apply_change(before, tenant_id, change, |plan| plans.has(plan), defaults, actor, now)
                 .map_err(ChangeFailed::Refused)?;
         let tenant_no = match &existing {
+            // Extended meanwhile: nothing is to be written.
+            Some((tenant_no, _)) if *change == TenantChange::Expire && entries.is_empty() => {
+                return Ok((*tenant_no, tenant));
+            }
             Some((tenant_no, _)) => *tenant_no,
             None if u64::from(self.numbers.next_tenant_no) >= policies.tenants_max => {
                 return Err(ChangeFailed::TooManyTenants);

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::apply::{LiveStates, Shadow, apply};
 use super::denials::DenialBook;
+use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
 use super::shared::{PlanBook, Policies, Shared};
@@ -62,7 +63,11 @@ pub(crate) fn start(
     let mut live = LiveState::new(keys.session);
     load_dirty_hours(&snapshot, &mut live)?;
 
-    let tail = Tail { checkpoint: &checkpoint, identity, content_key: keys.content };
+    let expiries = Expiries::default();
+    for slot in counters.all() {
+        expiries.note(slot.no, None, slot.lock().tenant());
+    }
+    let tail = Tail { expiries: &expiries, checkpoint: &checkpoint, identity, content_key: keys.content };
     let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
     if counters.len() != store.names().read().len() {
         return Err(StoreError::Damaged("a tenant has neither saved counters nor a registration in the journal"));
@@ -92,6 +97,7 @@ pub(crate) fn start(
         clock,
         policies,
         denials: DenialBook::default(),
+        expiries,
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),
@@ -230,6 +236,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
 /// The commits that are not filed, or not in the saved counters.
 struct Tail<'a> {
     checkpoint: &'a Checkpoint,
+    expiries: &'a Expiries,
     identity: Identity,
     content_key: u64,
 }
@@ -254,7 +261,8 @@ impl Tail<'_> {
         let mut replayed = Replayed::default();
         snapshot.commits_after(self.checkpoint.state_seq.min(self.checkpoint.filed_seq), |commit| {
             if commit.seq > self.checkpoint.state_seq {
-                apply(&commit, &mut LiveStates { counters, replaying: true, plan_limits: &plan_limits });
+                let expiries = self.expiries;
+                apply(&commit, &mut LiveStates { counters, expiries, replaying: true, plan_limits: &plan_limits });
                 // The filer goes on from the filed commits: the shadow has to be there by then.
                 if commit.seq <= self.checkpoint.filed_seq {
                     apply(&commit, shadow);

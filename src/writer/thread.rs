@@ -222,7 +222,12 @@ impl WriterThread {
             shared.plans.store(Arc::clone(&stage.plans));
         }
         let plan_limits = |plan: &str| shared.plan_limits(plan);
-        let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
+        let mut states = LiveStates {
+            counters: &shared.counters,
+            expiries: &shared.expiries,
+            replaying: false,
+            plan_limits: &plan_limits,
+        };
         let ended = apply(&stage.commit, &mut states);
         for (name, _) in &stage.plan_changes {
             // Those whose record stays as it is, too: the next decision is made by the new limits.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod exact_usage;
+mod expiry;
 mod explain;
 mod overrides_and_denials;
 mod plans;
