@@ -123,7 +123,12 @@ impl TenantState {
             }
         }
         limits.sort_by_key(|state| (state.quota_type, state.window));
-        QuotaStatus { plan: self.tenant().plan.clone(), status: self.tenant().status_at(now), limits }
+        QuotaStatus {
+            plan: self.tenant().plan.clone(),
+            status: self.tenant().status_at(now),
+            limits,
+            thresholds: self.threshold_states(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod registry;
 mod saved;
 mod settle;
 mod tenant_state;
+mod thresholds;
 
 #[cfg(test)]
 mod facts_tests;

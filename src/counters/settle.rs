@@ -111,6 +111,7 @@ impl TenantState {
         self.minute.charge(granted_at, now, charges);
         self.day.charge_window(day_start, charges);
         self.month.charge_window(month_start, charges);
+        self.notice(now);
     }
 }
 

@@ -8,6 +8,7 @@ use super::holds::{Holds, Key, OpenHold};
 use super::minute::Minute;
 use crate::domain::quota::{Blocked, Charges, Decision, Hold, HoldId, HoldState, Item, Limit};
 use crate::domain::tenant::{Tenant, TenantStatus};
+use crate::domain::threshold::Crossing;
 use crate::domain::time::Timestamp;
 use crate::rules::window::CalendarWindow;
 
@@ -59,6 +60,9 @@ pub enum Taken {
 pub struct TenantState {
     pub(super) tenant: Arc<Tenant>,
     pub(super) plan_limits: Arc<[Limit]>,
+    pub(super) plan_thresholds: Arc<[u16]>,
+    /// Noticed, and not taken yet.
+    pub(super) crossings: Vec<Crossing>,
     /// The limits in force, in order of type and window, until an override ends.
     pub(super) limits: Arc<[Limit]>,
     /// When an override ends next.
@@ -79,6 +83,8 @@ impl TenantState {
             limits_until: Timestamp::default(),
             tenant,
             plan_limits,
+            plan_thresholds: Arc::default(),
+            crossings: Vec::new(),
             as_of: Timestamp::default(),
             minute: Minute::default(),
             day: Calendar::new(CalendarWindow::Day),
@@ -112,8 +118,10 @@ impl TenantState {
         let now = now.max(self.as_of);
         self.as_of = now;
         self.minute.slide(now);
-        self.day.roll(self.tenant.zone, now);
-        self.month.roll(self.tenant.zone, now);
+        let rolled = self.day.roll(self.tenant.zone, now) | self.month.roll(self.tenant.zone, now);
+        if rolled {
+            self.watch();
+        }
         while let Some(hold) = self.holds.lapse_one(now) {
             self.give_back(&hold);
         }
@@ -124,7 +132,7 @@ impl TenantState {
     }
 
     #[cold]
-    fn refresh_limits(&mut self, now: Timestamp) {
+    pub(super) fn refresh_limits(&mut self, now: Timestamp) {
         self.limits = self.tenant.limits_at(&self.plan_limits, now).into();
         if *self.limits == *self.plan_limits {
             // One list for all tenants of a plan.
@@ -132,6 +140,7 @@ impl TenantState {
         }
         let ends = self.tenant.overrides.values().filter_map(|own| own.until).filter(|until| *until > now);
         self.limits_until = ends.min().unwrap_or(Timestamp::MAX);
+        self.watch();
     }
 
     /// Whether `items` would fit now. Changes nothing; the limits are shown as they are.
@@ -228,6 +237,7 @@ impl TenantState {
         self.minute.charge(accepted_at, now, charges);
         self.day.charge(event_time, charges);
         self.month.charge(event_time, charges);
+        self.notice(now);
     }
 
     /// How many holds are open.

@@ -12,4 +12,5 @@ pub mod quota;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;
+pub mod threshold;
 pub mod time;

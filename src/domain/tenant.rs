@@ -121,6 +121,8 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// Whether its limits deny; `Observe` makes every one of them only tell.
     pub mode: Mode,
+    /// Its own percentages of a limit that are told when use reaches them, in order; `None`: its plan's.
+    pub thresholds: Option<Vec<u16>>,
     /// Its own limits.
     pub overrides: BTreeMap<(QuotaType, Window), Override>,
     /// Its tokens-per-day and tokens-per-month limits over time, oldest first, for rows of closed periods.
@@ -154,6 +156,7 @@ impl Tenant {
             zone,
             status: TenantStatus::Active,
             mode: Mode::Enforce,
+            thresholds: None,
             overrides: BTreeMap::new(),
             token_limits: Vec::new(),
             created_at: now,
@@ -247,4 +250,6 @@ pub struct TenantPut {
     pub status: Option<TenantStatus>,
     /// Whether its limits deny.
     pub mode: Option<Mode>,
+    /// The percentages of a limit that are told; `Some(None)` for those of its plan.
+    pub thresholds: Option<Option<Vec<u16>>>,
 }

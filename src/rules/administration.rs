@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantChange, TenantId, TenantPut, TenantStatus, TokenLimits};
+use crate::domain::threshold::checked_thresholds;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 
 /// The most labels of one tenant.
@@ -162,6 +163,10 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
     if let Some(mode) = put.mode {
         tenant.mode = mode;
     }
+    if let Some(own) = &put.thresholds {
+        // Checked before: they can be put in order.
+        tenant.thresholds = own.as_ref().map(|percents| checked_thresholds(percents).unwrap_or_default());
+    }
     if let Some(end) = put.plan_expires_at {
         tenant.plan_expires_at = end;
     }
@@ -185,6 +190,11 @@ fn check_put(put: &TenantPut, plan_exists: impl Fn(&str) -> bool) -> Result<(), 
     }
     if put.status == Some(TenantStatus::Deleted) {
         return invalid("status", "cannot be set to deleted: delete the tenant");
+    }
+    if let Some(Some(percents)) = &put.thresholds
+        && let Err(error) = checked_thresholds(percents)
+    {
+        return invalid("thresholds", error.to_string());
     }
     text_within("name", put.name.as_deref(), 200)?;
     let Some(labels) = &put.labels else { return Ok(()) };
@@ -342,6 +352,7 @@ fn values_of(tenant: &Tenant) -> Map<String, Value> {
         ("zone", json!(tenant.zone.name())),
         ("status", json!(tenant.status.name())),
         ("mode", json!(tenant.mode.name())),
+        ("thresholds", json!(tenant.thresholds)),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::expiries::Expiries;
+use super::shared::PlanTerms;
 use crate::counters::{Counters, Released, Settled, TenantState};
-use crate::domain::quota::{Charges, Hold, HoldId, Limit};
-use crate::domain::tenant::Tenant;
+use crate::domain::quota::{Charges, Hold, HoldId};
+use crate::domain::tenant::{Tenant, TenantId};
+use crate::domain::threshold::Crossing;
 use crate::rules::charges::charges_of;
 use crate::store::{Commit, Operation};
 
@@ -74,17 +76,36 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
 
 /// The live counters.
 pub(super) struct LiveStates<'a> {
-    pub(super) counters: &'a Counters,
-    pub(super) expiries: &'a Expiries,
+    counters: &'a Counters,
+    expiries: &'a Expiries,
     /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
     /// running could bring back a hold that has been closed meanwhile.
-    pub(super) replaying: bool,
-    pub(super) plan_limits: &'a dyn Fn(&str) -> Arc<[Limit]>,
+    replaying: bool,
+    plan_terms: &'a dyn Fn(&str) -> PlanTerms,
+    /// Thresholds that were crossed.
+    pub(super) crossings: Vec<(TenantId, Crossing)>,
+}
+
+impl<'a> LiveStates<'a> {
+    pub(super) const fn new(
+        counters: &'a Counters,
+        expiries: &'a Expiries,
+        replaying: bool,
+        plan_terms: &'a dyn Fn(&str) -> PlanTerms,
+    ) -> Self {
+        Self { counters, expiries, replaying, plan_terms, crossings: Vec::new() }
+    }
 }
 
 impl States for LiveStates<'_> {
     fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R> {
-        self.counters.by_no(tenant_no).map(|slot| act(&mut slot.lock()))
+        let slot = self.counters.by_no(tenant_no)?;
+        let mut state = slot.lock();
+        let done = act(&mut state);
+        for crossing in state.take_crossings() {
+            self.crossings.push((slot.id.clone(), crossing));
+        }
+        Some(done)
     }
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
@@ -98,16 +119,17 @@ impl States for LiveStates<'_> {
     }
 
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
-        let limits = (self.plan_limits)(&tenant.plan);
+        let PlanTerms { limits, thresholds } = (self.plan_terms)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
             Some(slot) => {
                 let mut state = slot.lock();
                 self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
                 state.set_tenant(tenant, limits, commit.committed_at);
+                state.set_thresholds(thresholds);
             }
             None => {
                 self.expiries.note(tenant_no, None, &tenant);
-                self.counters.insert(tenant_no, TenantState::new(tenant, limits));
+                self.counters.insert(tenant_no, TenantState::new(tenant, limits).with_thresholds(thresholds));
             }
         }
     }

@@ -5,6 +5,7 @@
 //! - `filer` moves closed generations from the journal into segments, in the background.
 //! - `start` rebuilds memory from the disk.
 
+mod alerts;
 mod apply;
 mod audit_stage;
 mod command;
@@ -27,6 +28,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
+pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,

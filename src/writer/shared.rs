@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
 
+use super::alerts::AlertBook;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
@@ -41,13 +42,24 @@ pub struct Policies {
 /// The plans in force.
 #[derive(Debug, Default)]
 pub struct PlanBook {
-    plans: BTreeMap<String, (Plan, Arc<[Limit]>)>,
+    plans: BTreeMap<String, (Plan, PlanTerms)>,
+}
+
+/// What the tenants on a plan take from it; one for all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlanTerms {
+    pub(crate) limits: Arc<[Limit]>,
+    pub(crate) thresholds: Arc<[u16]>,
 }
 
 impl PlanBook {
     /// Of these plans.
     pub fn new(plans: Vec<Plan>) -> Self {
-        let entry = |plan: Plan| (plan.name.clone(), (plan.clone(), Arc::from(plan.limits)));
+        let terms = |plan: &Plan| PlanTerms {
+            limits: plan.limits.as_slice().into(),
+            thresholds: plan.thresholds.as_slice().into(),
+        };
+        let entry = |plan: Plan| (plan.name.clone(), (plan.clone(), terms(&plan)));
         Self { plans: plans.into_iter().map(entry).collect() }
     }
 
@@ -81,7 +93,12 @@ impl PlanBook {
 
     /// The limits of a plan; `None` for an unknown one.
     pub fn limits(&self, name: &str) -> Option<Arc<[Limit]>> {
-        self.plans.get(name).map(|(_, limits)| Arc::clone(limits))
+        self.plans.get(name).map(|(_, terms)| Arc::clone(&terms.limits))
+    }
+
+    /// What tenants on a plan take from it; `None` for an unknown one.
+    pub(crate) fn terms(&self, name: &str) -> Option<PlanTerms> {
+        self.plans.get(name).map(|(_, terms)| terms.clone())
     }
 
     /// Every plan, by name.
@@ -108,6 +125,8 @@ pub struct Shared {
     pub policies: Policies,
     /// Denials on their way to the disk.
     pub denials: DenialBook,
+    /// Crossed thresholds on their way to the disk.
+    pub alerts: AlertBook,
     /// The ends of plans.
     pub expiries: Expiries,
     /// Hashes ids.

@@ -63,13 +63,19 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) if !self.shared.denials.is_due(self.shared.clock.now(), false) => {
+                Err(RecvTimeoutError::Timeout)
+                    if !self.shared.denials.is_due(self.shared.clock.now(), false) && !self.shared.alerts.is_due() =>
+                {
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if !self.commit_with(first) {
+                // What the last commit crossed has to ride on one of its own.
+                while self.shared.alerts.is_due() {
+                    self.commit_with(None);
+                }
                 return;
             }
         }
@@ -151,6 +157,12 @@ impl WriterThread {
             stage.denials(denials, audit);
         }
 
+        if shared.alerts.is_due()
+            && let Err(error) = stage.crossings(shared.alerts.take())
+        {
+            failure.get_or_insert(error);
+        }
+
         match failure.map_or_else(|| self.write(&stage, &publications), Err) {
             Ok(ended) => self.answer(answers, ended),
             Err(error) => self.fail_all(answers, &error),
@@ -221,21 +233,20 @@ impl WriterThread {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
         }
-        let plan_limits = |plan: &str| shared.plan_limits(plan);
-        let mut states = LiveStates {
-            counters: &shared.counters,
-            expiries: &shared.expiries,
-            replaying: false,
-            plan_limits: &plan_limits,
-        };
+        let plan_terms = |plan: &str| shared.plans.load().terms(plan).unwrap_or_default();
+        let mut states = LiveStates::new(&shared.counters, &shared.expiries, false, &plan_terms);
         let ended = apply(&stage.commit, &mut states);
+        shared.alerts.note(states.crossings);
+        shared.alerts.recorded(&stage.alerts);
         for (name, _) in &stage.plan_changes {
             // Those whose record stays as it is, too: the next decision is made by the new limits.
             for slot in shared.counters.all() {
                 let mut state = slot.lock();
                 if state.tenant().plan == *name {
                     let tenant = Arc::clone(state.tenant());
-                    state.set_tenant(tenant, shared.plan_limits(name), stage.commit.committed_at);
+                    let terms = plan_terms(name);
+                    state.set_tenant(tenant, terms.limits, stage.commit.committed_at);
+                    state.set_thresholds(terms.thresholds);
                 }
             }
         }

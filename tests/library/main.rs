@@ -10,6 +10,7 @@ mod plans;
 mod quick_start;
 mod repaired;
 mod spec_section_2;
+mod thresholds;
 mod windows_and_holds;
 mod zones;
 

@@ -37,6 +37,11 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.family(name, "counter", "Reserve and enforce decisions since the start.");
     text.sample(name, "{decision=\"granted\"}", meter.granted.get());
     text.sample(name, "{decision=\"denied\"}", meter.denied.get());
+    let name = "metergate_quota_thresholds_crossed_total";
+    text.family(name, "counter", "Thresholds of limits that were crossed and recorded since the start.");
+    for (quota_type, window, count) in shared.alerts.counts() {
+        text.sample(name, &format!("{{quota_type=\"{quota_type}\",window=\"{window}\"}}"), count);
+    }
     let name = "metergate_commit_duration_seconds";
     text.family(name, "histogram", "Write transactions, each with its sync.");
     text.histogram(name, "", &meter.commits);

@@ -13,6 +13,7 @@ use crate::domain::quota::{
     Decision, DeniedBy, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Window,
 };
 use crate::domain::tenant::TenantId;
+use crate::domain::threshold::ThresholdState;
 use crate::domain::time::Timestamp;
 
 /// A request to check, enforce or reserve.
@@ -266,6 +267,12 @@ pub struct LimitJson {
     pub percentage: f64,
     #[serde(with = "text")]
     pub resets_at: Timestamp,
+    /// The percentages of a day or month limit that are told; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u16>>,
+    /// Those that use has reached in the current window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds_crossed: Option<Vec<u16>>,
 }
 
 impl From<&LimitState> for LimitJson {
@@ -279,6 +286,21 @@ impl From<&LimitState> for LimitJson {
             remaining: remaining(state.quota_type, state.remaining()),
             percentage: state.percentage(),
             resets_at: state.resets_at,
+            thresholds: None,
+            thresholds_crossed: None,
+        }
+    }
+}
+
+impl LimitJson {
+    /// With its thresholds, if it has any.
+    fn of(state: &LimitState, status: &QuotaStatus) -> Self {
+        let same = |told: &&ThresholdState| (told.quota_type, told.window) == (state.quota_type, state.window);
+        let told = status.thresholds.iter().find(same);
+        Self {
+            thresholds: told.map(|told| told.percents.clone()),
+            thresholds_crossed: told.map(|told| told.crossed.clone()),
+            ..state.into()
         }
     }
 }
@@ -301,13 +323,13 @@ pub struct QuotaStatusJson {
 
 impl From<&QuotaStatus> for QuotaStatusJson {
     fn from(status: &QuotaStatus) -> Self {
-        let primary =
-            |kind: QuotaType| status.primary(kind).map(|state| (kind.name().to_owned(), LimitJson::from(state)));
+        let look = |state: &LimitState| LimitJson::of(state, status);
+        let primary = |kind: QuotaType| status.primary(kind).map(|state| (kind.name().to_owned(), look(state)));
         Self {
             plan: status.plan.clone(),
             status: status.status.name().to_owned(),
             quotas: QuotaType::ALL.into_iter().filter_map(primary).collect(),
-            limits: status.limits.iter().filter(|state| state.limit.is_some()).map(LimitJson::from).collect(),
+            limits: status.limits.iter().filter(|state| state.limit.is_some()).map(look).collect(),
             any_exceeded: status.any_exceeded(),
         }
     }
@@ -378,6 +400,7 @@ mod tests {
             plan: "trial".to_owned(),
             status: crate::domain::tenant::TenantStatus::Active,
             limits: vec![state(Window::Day, Some(100)), state(Window::Month, None)],
+            thresholds: Vec::new(),
         };
         let shown = serde_json::to_value(QuotaStatusJson::from(&status)).unwrap();
         let day = serde_json::json!({

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tenant::{TenantV1, TenantV2, from_record, to_record};
-use super::{SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use super::tenant::{TenantV1, TenantV2, TenantV3, from_record, to_record};
+use super::{SECOND_VERSION, THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
@@ -128,7 +128,8 @@ impl DenialV1 {
     }
 }
 
-/// The second version has the variants after `Tenant`, and reads the first as it is: a variant's number is its place.
+/// The second version has the variants after `Tenant`, the third those after `Observed`; each reads those before it as they
+/// are: a variant's number is its place.
 #[derive(Serialize, Deserialize)]
 enum OperationRecord {
     Hold(u32, HoldV1),
@@ -138,6 +139,7 @@ enum OperationRecord {
     Tenant(u32, Box<TenantV1>),
     TenantV2(u32, Box<TenantV2>),
     Observed(u32, u64, DenialV1),
+    TenantV3(u32, Box<TenantV3>),
 }
 
 pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Result<Vec<u8>, StoreError> {
@@ -157,17 +159,20 @@ pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Res
                     record(*tenant_no, *entry_id, denial.into())
                 }
                 Operation::Tenant { tenant_no, tenant } => {
-                    OperationRecord::TenantV2(*tenant_no, Box::new(to_record(tenant)))
+                    OperationRecord::TenantV3(*tenant_no, Box::new(to_record(tenant)))
                 }
             };
             (placed.before_event, record)
         })
         .collect();
-    encode_as(SECOND_VERSION, &records)
+    encode_as(THIRD_VERSION, &records)
 }
 
 pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOperation>, StoreError> {
-    let records: Vec<(u32, OperationRecord)> = decode_either(bytes, decode_body, decode_body)?;
+    let records: Vec<(u32, OperationRecord)> = match bytes.split_first() {
+        Some((&THIRD_VERSION, body)) => decode_body(body)?,
+        _ => decode_either(bytes, decode_body, decode_body)?,
+    };
     let mut operations = Vec::with_capacity(records.len());
     for (before_event, record) in records {
         let operation = match record {
@@ -183,9 +188,13 @@ pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOper
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(true)? }
             }
             OperationRecord::Tenant(tenant_no, tenant) => {
-                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV2::of_the_first(*tenant))?) }
+                let record = TenantV3::of_the_second(TenantV2::of_the_first(*tenant));
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(record)?) }
             }
             OperationRecord::TenantV2(tenant_no, tenant) => {
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV3::of_the_second(*tenant))?) }
+            }
+            OperationRecord::TenantV3(tenant_no, tenant) => {
                 Operation::Tenant { tenant_no, tenant: Box::new(from_record(*tenant)?) }
             }
         };
