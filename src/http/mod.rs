@@ -10,6 +10,7 @@ mod meter;
 mod params;
 mod routes;
 mod server;
+mod stream_body;
 pub mod wire;
 
 use std::ops::Deref;
@@ -21,7 +22,7 @@ use axum::middleware::from_fn_with_state;
 
 pub use auth::Role;
 pub use routes::{RouteInfo, route_table};
-pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
+pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
 use crate::enforcer::QuotaEnforcer;

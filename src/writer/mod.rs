@@ -219,10 +219,11 @@ impl Writer {
     pub(crate) fn resolve_audit(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<TenantId>,
         entry: AuditEntry,
     ) -> Result<Receipt<ResolveOutcome>, WriteError> {
         let entry = Box::new(entry);
-        self.submit(false, |promise| Command::ResolveAudit { event_id, entry, promise })
+        self.submit(false, |promise| Command::ResolveAudit { event_id, tenant_id, entry, promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

@@ -130,13 +130,15 @@ impl WriterThread {
                         }
                     }
                 }
-                Command::ResolveAudit { event_id, entry, promise } => match stage.resolve_audit(event_id, *entry) {
-                    Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
-                    Err(error) => {
-                        fail(promise, &unavailable(&error));
-                        failure = Some(error);
+                Command::ResolveAudit { event_id, tenant_id, entry, promise } => {
+                    match stage.resolve_audit(event_id, tenant_id.as_ref(), *entry) {
+                        Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
+                        Err(error) => {
+                            fail(promise, &unavailable(&error));
+                            failure = Some(error);
+                        }
                     }
-                },
+                }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);

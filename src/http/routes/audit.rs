@@ -139,13 +139,13 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Audit
     let page = blocking(move || {
         if let Some(event_id) = event_id {
             let found = state.audit.get_audit_event(event_id)?;
-            let found = found.filter(|event| {
+            let found = found.into_iter().filter(|event| {
                 let time = event.record.timestamp;
                 filter.agrees(&event.record.entry)
                     && filter.from.is_none_or(|from| from <= time)
                     && filter.to.is_none_or(|to| time < to)
             });
-            return Ok(AuditEventsJson { events: found.into_iter().map(Into::into).collect(), next_cursor: None });
+            return Ok(AuditEventsJson { events: found.map(Into::into).collect(), next_cursor: None });
         }
         let page = state.audit.get_audit_events(&filter, before, limit)?;
         let next_cursor = page.next.map(|before| scope_of(&scope, &key, before));
@@ -203,7 +203,8 @@ impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
     }
 }
 
-/// `{resolution_action}` -> `{resolved}`: false when it was resolved before.
+/// `{resolution_action, tenant_id?}` -> `{resolved}`: false when it was resolved before. The tenant is needed only where
+/// several use the same id.
 pub async fn resolve(
     State(state): State<HttpState>,
     PathEvent(event_id): PathEvent,
@@ -213,8 +214,13 @@ pub async fn resolve(
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
     let action: String = object.value("resolution_action")?.ok_or_else(|| object.missing("resolution_action"))?;
-    object.finish("resolution_action")?;
-    match state.audit.resolve(event_id, &action, Some(ADMIN_ACTOR)).await? {
+    let tenant_id: Option<TenantId> = object.parsed("tenant_id")?;
+    object.finish("resolution_action, tenant_id")?;
+    match state.audit.resolve(event_id, tenant_id.as_ref(), &action, Some(ADMIN_ACTOR)).await? {
+        ResolveOutcome::Ambiguous => {
+            let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
+            Err(ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message))
+        }
         ResolveOutcome::Unknown => {
             let message = format!("there is no audit event {event_id}, or retention has taken it");
             Err(ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message))

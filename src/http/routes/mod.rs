@@ -6,6 +6,7 @@ mod admin_usage;
 mod alerts;
 mod audit;
 mod events;
+mod export;
 mod health;
 mod jobs;
 mod lines;
@@ -91,6 +92,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/tenants/{tenant}" Admin get_tenant "One tenant" => get(admin_tenants::show);
     "PUT" "/api/admin/tenants/{tenant}" Admin put_tenant "Registers or changes a tenant" => put(admin_tenants::change);
     "DELETE" "/api/admin/tenants/{tenant}" Admin delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
+    "GET" "/api/admin/tenants/{tenant}/export" Admin export_tenant "Everything held of a tenant, as JSON Lines" => get(export::tenant);
     "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Admin set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
     "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Admin remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
