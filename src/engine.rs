@@ -108,6 +108,7 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            ceilings: settings.ceilings.clone(),
         };
         let started =
             start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;

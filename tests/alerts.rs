@@ -122,3 +122,60 @@ fn an_expired_plan_is_recorded_and_refused() {
     server.put_tenant("acme", &json!({"plan_expires_at": null}));
     server.reserve("acme", &[("tokens", 1)]).expect(200);
 }
+
+#[test]
+fn a_ceiling_over_all_tenants_is_set_in_the_file_and_survives_a_kill() {
+    let mut server = Server::stopped();
+    std::fs::create_dir_all(server.data_dir()).unwrap();
+    let file = "[platform]\ntokens_per_day = 12000\ncost_usd_per_month = \"1.50\"\n";
+    std::fs::write(server.data_dir().join("metergate.toml"), file).unwrap();
+    server.start_again();
+    server.record(&json!([event("one", 5_000), event("two", 4_000)]));
+    server.reserve("three", &[("tokens", 3_000)]).expect(200);
+    let is_denied = |server: &Server| {
+        let answer = server.reserve("four", &[("tokens", 1)]);
+        let body = answer.expect(429);
+        let denied = &body["denied_by"][0];
+        assert_eq!(
+            (&denied["scope"], &denied["quota_type"], &denied["window"]),
+            (&json!("platform"), &json!("tokens"), &json!("day"))
+        );
+        for hidden in ["limit", "used", "held", "remaining"] {
+            assert!(denied.get(hidden).is_none(), "{denied}");
+        }
+        assert!(body["error"].as_str().unwrap().contains("platform"), "{body}");
+        assert_eq!(answer.headers["retry-after"], body["retry_after_seconds"].to_string());
+        assert!(!answer.headers["ratelimit"].contains("12000"), "{answer:?}");
+        body["decision_id"].as_str().unwrap().to_owned()
+    };
+    is_denied(&server);
+    // Denials ride on the next commit.
+    server.record(&event("two", 0));
+    server.kill_9();
+    server.start_again();
+    let id = is_denied(&server);
+    let explained = server.get(&format!("/api/quota/four/explain?decision_id={id}")).expect(200);
+    assert_eq!(explained["denial"]["denied_by"]["scope"], "platform");
+    let cost = server.reserve("five", &[("cost", 2)]).expect(429);
+    assert_eq!(cost["denied_by"][0]["window"], "month");
+    server.record(&event("two", 0));
+    let usage = server.get("/api/usage/four?period=daily").expect(200);
+    assert_eq!(usage["usage"][0]["quota_exceeded_count"], 2, "{usage}");
+
+    let status = server.get("/api/admin/status").expect(200);
+    let tokens = &status["platform"][0];
+    assert_eq!((&tokens["limit"], &tokens["used"], &tokens["held"]), (&json!(12_000), &json!(9_000), &json!(3_000)));
+    let metrics = server.get("/metrics").text;
+    for line in [
+        "metergate_platform_ceiling{quota_type=\"cost\",window=\"month\"} 1.5",
+        "metergate_platform_used{quota_type=\"tokens\",window=\"day\"} 9000",
+        "metergate_platform_held{quota_type=\"tokens\",window=\"day\"} 3000",
+    ] {
+        assert!(metrics.lines().any(|shown| shown == line), "{line} is not in\n{metrics}");
+    }
+    let url = server.url.clone();
+    let shown = cli_ok(&["status", "--server", &url, "--key", ADMIN_KEY]);
+    assert!(shown.contains("CEILING") && shown.contains("12,000"), "{shown}");
+    let told = cli_ok(&["quota", "explain", "four", "--server", &url, "--key", ADMIN_KEY]);
+    assert!(told.contains("the platform's"), "{told}");
+}

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::table::{SettingInfo, settings_table};
+use super::table::{Kind, SettingInfo, settings_table};
 use super::{ConfigError, EngineSettings, UnknownTenants, environment_variable, file};
+use crate::domain::quota::Limit;
 use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
@@ -156,6 +157,20 @@ impl Settings {
         self.value(key).and_then(|text| text.parse().ok()).unwrap_or_else(Schedule::hourly)
     }
 
+    /// The ceilings over all tenants that are set.
+    fn ceilings(&self) -> Vec<Limit> {
+        let mut ceilings = Vec::new();
+        for Setting { info, value, .. } in &self.all {
+            let (Kind::Amount(quota_type), Some(text)) = (info.kind, value) else { continue };
+            // The key ends with a window's name, and `check` read the amount already.
+            let window = info.key.rsplit('_').next().and_then(|window| window.parse().ok());
+            if let (Some(window), Ok(limit)) = (window, quota_type.read(text)) {
+                ceilings.push(Limit { quota_type, window, limit, observe: false });
+            }
+        }
+        ceilings
+    }
+
     /// What the engine needs.
     pub fn engine(&self) -> EngineSettings {
         let mut engine = EngineSettings::new(self.data_dir());
@@ -171,6 +186,7 @@ impl Settings {
         engine.realtime_days = count("retention.realtime_days").map_or(engine.realtime_days, |days| days as u32);
         engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
+        engine.ceilings = self.ceilings();
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
     }

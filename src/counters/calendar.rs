@@ -57,6 +57,10 @@ impl Calendar {
         self.span = span;
     }
 
+    pub(super) fn contains(&self, time: Timestamp) -> bool {
+        self.span.contains(time)
+    }
+
     pub(super) fn start(&self) -> Timestamp {
         self.span.start
     }

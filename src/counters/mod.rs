@@ -8,6 +8,7 @@ mod calendar;
 mod decide;
 mod holds;
 mod minute;
+mod platform;
 mod registry;
 mod saved;
 mod settle;
@@ -18,9 +19,12 @@ mod thresholds;
 mod facts_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod platform_tests;
 
 pub use amounts::Amounts;
 pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
+pub use platform::Platform;
 pub use registry::{Counters, TenantSlot};
 pub use settle::{Found, Released, Settled};
 pub use tenant_state::{HoldRequest, Taken, TenantState};

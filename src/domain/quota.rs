@@ -339,13 +339,36 @@ pub struct Decision {
     pub decided_at: Timestamp,
 }
 
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The tenant's, by its plan or its own.
+    #[default]
+    Tenant,
+    /// A ceiling over all tenants together.
+    Platform,
+}
+
+impl Scope {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Platform => "platform",
+        }
+    }
+}
+
 /// A limit that said no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeniedBy {
-    /// The limit and its state.
+    /// The limit and its state. Of the platform's ceilings there are no figures: the limit is `None`, used and held are 0,
+    /// and `resets_at` is when the amount can fit (the time of the decision when it never can).
     pub state: LimitState,
     /// What was asked of it.
     pub asked: u128,
+    /// Whose limit it is.
+    pub scope: Scope,
 }
 
 /// Why a tenant may reserve nothing at all, whatever its limits.

@@ -6,7 +6,9 @@ use super::block::{Block, cut_into_blocks};
 use super::*;
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use crate::domain::event::UsageEvent;
-use crate::domain::quota::{Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Window};
+use crate::domain::quota::{
+    Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Scope, Window,
+};
 use crate::domain::tenant::{Override, Tenant};
 use crate::domain::time::Timestamp;
 
@@ -121,7 +123,7 @@ fn observed() -> FiledDenial {
         decision_id: Some(uuid::Uuid::from_u128(9)),
         at: at("2026-11-24T12:00:01Z"),
         request_id: Some("req-7".to_owned()),
-        denied_by: DeniedBy { state, asked: 4 },
+        denied_by: DeniedBy { state, asked: 4, scope: Scope::Tenant },
         count: 2,
         observed: true,
     };
@@ -146,10 +148,21 @@ fn plan() -> Plan {
     Plan { thresholds: vec![], ..Plan::new("trial", vec![limit]) }
 }
 
+fn under_a_ceiling() -> FiledDenial {
+    let mut filed = observed();
+    filed.denial.observed = false;
+    filed.denial.denied_by.scope = Scope::Platform;
+    filed
+}
+
 fn third_operations() -> Vec<PlacedOperation> {
-    let operation = Operation::Tenant { tenant_no: 0, tenant: Box::new(warned_tenant()) };
+    let FiledDenial { tenant_no, entry_id, denial } = under_a_ceiling();
+    let added = [
+        Operation::Tenant { tenant_no, tenant: Box::new(warned_tenant()) },
+        Operation::Denied { tenant_no, entry_id, denial },
+    ];
     let mut operations = second_operations();
-    operations.push(PlacedOperation { before_event: 0, operation });
+    operations.extend(added.into_iter().map(|operation| PlacedOperation { before_event: 0, operation }));
     operations
 }
 
@@ -206,6 +219,7 @@ fn what_the_third_versions_wrote_is_read_for_ever() {
     // The same plan without thresholds, as the first version wrote it.
     let first = Plan::new("trial", plan().limits);
     assert_eq!(records::decode_plan(&read("plan_1")).unwrap(), first);
+    assert_eq!(records::decode_denials(&read("denials")).unwrap(), [observed(), under_a_ceiling()]);
     let operations = records::decode_operations(&read("operations")).unwrap();
     assert_eq!(format!("{operations:?}"), format!("{:?}", third_operations()));
 }
@@ -222,6 +236,7 @@ fn write_the_third_fixture() {
         ("tenant", records::encode_tenant(&warned_tenant()).unwrap()),
         ("plan", records::encode_plan(&plan()).unwrap()),
         ("plan_1", first),
+        ("denials", records::encode_denials(&[observed(), under_a_ceiling()]).unwrap()),
         ("operations", records::encode_operations(&third_operations()).unwrap()),
     ];
     write_lines(&third_fixture(), &lines);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
+use parking_lot::Mutex;
 
 use super::alerts::AlertBook;
 use super::denials::DenialBook;
@@ -13,9 +14,9 @@ use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
 use crate::clock::Clock;
-use crate::counters::{Counters, TenantSlot};
+use crate::counters::{Counters, Platform, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
-use crate::domain::quota::{Limit, Plan};
+use crate::domain::quota::{Limit, LimitState, Plan};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
@@ -37,6 +38,8 @@ pub struct Policies {
     pub realtime_days: u32,
     /// Years that audit records are kept.
     pub audit_years: u32,
+    /// Ceilings over all tenants together.
+    pub ceilings: Vec<Limit>,
 }
 
 /// The plans in force.
@@ -113,6 +116,8 @@ pub struct Shared {
     pub store: Store,
     /// The quotas.
     pub counters: Counters,
+    /// What all tenants together use and hold; only when there are ceilings. Its lock is taken after a tenant's.
+    pub platform: Option<Mutex<Platform>>,
     /// The hours still moving.
     pub live: Live,
     /// The filed ids.
@@ -152,6 +157,11 @@ impl Shared {
     /// The limits of a plan. Every tenant's plan exists: it is checked when it is set.
     pub fn plan_limits(&self, plan: &str) -> Arc<[Limit]> {
         self.plans.load().limits(plan).unwrap_or_default()
+    }
+
+    /// The ceilings and what all tenants together use and hold of them: for the operator, never for a tenant.
+    pub fn platform_status(&self) -> Vec<LimitState> {
+        self.platform.as_ref().map_or_else(Vec::new, |platform| platform.lock().status(self.clock.now()))
     }
 
     /// The earliest event time that is still accepted and shown. Never before the cut, also after the retention was

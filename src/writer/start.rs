@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 
 use super::alerts::AlertBook;
-use super::apply::{LiveStates, Shadow, apply};
+use super::apply::{LiveStates, PLATFORM_NO, Shadow, apply};
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
@@ -16,9 +17,9 @@ use super::meter::Meter;
 use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
 use crate::clock::Clock;
-use crate::counters::{Counters, TenantState};
+use crate::counters::{Counters, Platform, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
-use crate::domain::quota::Plan;
+use crate::domain::quota::{Limit, Plan};
 use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
@@ -60,7 +61,7 @@ pub(crate) fn start(
     let checkpoint = snapshot.checkpoint()?;
     let identity = Identity::new(keys.identity);
 
-    let (counters, mut shadow) = restore_counters(&snapshot, &plans)?;
+    let (counters, platform, mut shadow) = restore_counters(&snapshot, &plans, &policies)?;
     let fingerprints = load_fingerprints(&snapshot, &store, &identity)?;
     let mut live = LiveState::new(keys.session);
     load_dirty_hours(&snapshot, &mut live)?;
@@ -71,7 +72,13 @@ pub(crate) fn start(
     }
     // Before the replay: what it notices is what came later.
     let mut noticed = restored_crossings(&counters);
-    let tail = Tail { expiries: &expiries, checkpoint: &checkpoint, identity, content_key: keys.content };
+    let tail = Tail {
+        platform: platform.as_ref(),
+        expiries: &expiries,
+        checkpoint: &checkpoint,
+        identity,
+        content_key: keys.content,
+    };
     let mut replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
     noticed.append(&mut replayed.crossings);
     if counters.len() != store.names().read().len() {
@@ -96,6 +103,7 @@ pub(crate) fn start(
     let shared = Shared {
         store,
         counters,
+        platform,
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
@@ -164,10 +172,21 @@ impl Keys {
 }
 
 /// Counters as saved: the shadow. The live ones start as the same and are then moved by the journal's tail.
-fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, Shadow), StoreError> {
-    let saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
+fn restore_counters(
+    snapshot: &Snapshot,
+    plans: &PlanBook,
+    policies: &Policies,
+) -> Result<(Counters, Option<Mutex<Platform>>, Shadow), StoreError> {
+    let mut saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
+    let together = saved.remove(&PLATFORM_NO);
+    let platform_with = |ceilings: Arc<[Limit]>| match &together {
+        Some(together) => Platform::restore(policies.default_zone, ceilings, together, &saved),
+        None => Platform::of_tenants(policies.default_zone, ceilings, &saved),
+    };
+    let limited = !policies.ceilings.is_empty();
+    let platform = limited.then(|| Mutex::new(platform_with(policies.ceilings.as_slice().into())));
     let counters = Counters::new();
-    let mut shadow = Shadow::default();
+    let mut shadow = Shadow::new(platform_with(Arc::default()));
     for (tenant_no, tenant) in snapshot.tenants()? {
         let PlanTerms { limits, thresholds } = match plans.terms(&tenant.plan) {
             Some(terms) => terms,
@@ -183,7 +202,7 @@ fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, 
         counters.insert(tenant_no, live.with_thresholds(thresholds));
         shadow.insert(tenant_no, TenantState::restore(tenant, Arc::default(), state));
     }
-    Ok((counters, shadow))
+    Ok((counters, platform, shadow))
 }
 
 /// Thresholds that saved counters had reached: their records may not have made it to the disk.
@@ -260,6 +279,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
 /// The commits that are not filed, or not in the saved counters.
 struct Tail<'a> {
     checkpoint: &'a Checkpoint,
+    platform: Option<&'a Mutex<Platform>>,
     expiries: &'a Expiries,
     identity: Identity,
     content_key: u64,
@@ -283,7 +303,7 @@ impl Tail<'_> {
         live: &mut LiveState,
     ) -> Result<Replayed, StoreError> {
         let plan_terms = |plan: &str| plans.terms(plan).unwrap_or_default();
-        let mut states = LiveStates::new(counters, self.expiries, true, &plan_terms);
+        let mut states = LiveStates::new(counters, self.platform, self.expiries, true, &plan_terms);
         let mut replayed = Replayed::default();
         snapshot.commits_after(self.checkpoint.state_seq.min(self.checkpoint.filed_seq), |commit| {
             if commit.seq > self.checkpoint.state_seq {

@@ -236,7 +236,8 @@ impl WriterThread {
             shared.plans.store(Arc::clone(&stage.plans));
         }
         let plan_terms = |plan: &str| shared.plans.load().terms(plan).unwrap_or_default();
-        let mut states = LiveStates::new(&shared.counters, &shared.expiries, false, &plan_terms);
+        let mut states =
+            LiveStates::new(&shared.counters, shared.platform.as_ref(), &shared.expiries, false, &plan_terms);
         let ended = apply(&stage.commit, &mut states);
         shared.alerts.note(states.crossings);
         shared.alerts.recorded(&stage.alerts);

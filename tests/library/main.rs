@@ -7,6 +7,7 @@ mod expiry;
 mod explain;
 mod overrides_and_denials;
 mod plans;
+mod platform;
 mod quick_start;
 mod repaired;
 mod spec_section_2;

@@ -9,6 +9,7 @@ use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::blocking;
+use crate::domain::quota::{LimitState, QuotaType};
 
 /// The text of now.
 pub async fn show(State(state): State<HttpState>) -> Result<Response, ApiError> {
@@ -42,6 +43,7 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     for (quota_type, window, count) in shared.alerts.counts() {
         text.sample(name, &format!("{{quota_type=\"{quota_type}\",window=\"{window}\"}}"), count);
     }
+    platform(shared.platform_status(), text);
     let name = "metergate_commit_duration_seconds";
     text.family(name, "histogram", "Write transactions, each with its sync.");
     text.histogram(name, "", &meter.commits);
@@ -63,6 +65,29 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one("metergate_clock_unconfirmed", "gauge", "1 while retention waits for confirm-clock.", waiting);
     let ready = u8::from(writer.failure().is_none());
     text.one("metergate_writer_ready", "gauge", "1 while writes are possible.", ready);
+}
+
+/// What all tenants together use of each ceiling; nothing when there is none.
+fn platform(ceilings: Vec<LimitState>, text: &mut Exposition) {
+    if ceilings.is_empty() {
+        return;
+    }
+    let show = |state: &LimitState, amount: u128| match state.quota_type {
+        QuotaType::Cost => state.quota_type.show(amount),
+        _ => amount.to_string(),
+    };
+    let figures: [(&str, &str, fn(&LimitState) -> u128); 3] = [
+        ("metergate_platform_ceiling", "Ceilings over all tenants together.", |state| state.limit.unwrap_or(0)),
+        ("metergate_platform_used", "Used by all tenants in the ceiling's window.", |state| state.used),
+        ("metergate_platform_held", "Held by all tenants in the ceiling's window.", |state| state.held),
+    ];
+    for (name, help, figure) in figures {
+        text.family(name, "gauge", help);
+        for state in &ceilings {
+            let labels = format!("{{quota_type=\"{}\",window=\"{}\"}}", state.quota_type, state.window);
+            text.sample(name, &labels, show(state, figure(state)));
+        }
+    }
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {

@@ -10,7 +10,8 @@ use super::Fault;
 use super::object::{INVALID_REQUEST, Object, read_array};
 use super::scalar::{Number, amount, remaining, text, text_or_null};
 use crate::domain::quota::{
-    Decision, DeniedBy, Hold, HoldId, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Window,
+    Decision, DeniedBy, Hold, HoldId, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Scope,
+    Window,
 };
 use crate::domain::tenant::TenantId;
 use crate::domain::threshold::ThresholdState;
@@ -161,18 +162,25 @@ impl QuotaCheckJson {
     }
 }
 
-/// A limit that said no.
+/// A limit that said no. Of a ceiling of the platform there are no figures: those are other tenants' business.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names of LimitState and DeniedBy")]
 pub struct DeniedByJson {
+    /// `tenant` or `platform`.
+    pub scope: String,
     #[serde(with = "text")]
     pub quota_type: QuotaType,
     #[serde(with = "text")]
     pub window: Window,
-    pub limit: Option<Number>,
-    pub used: Number,
-    pub held: Number,
-    pub remaining: Number,
+    /// The inner `None` is null, unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Option<Number>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<Number>,
     #[serde(with = "text")]
     pub resets_at: Timestamp,
     pub asked: Number,
@@ -181,13 +189,16 @@ pub struct DeniedByJson {
 impl From<&DeniedBy> for DeniedByJson {
     fn from(denied: &DeniedBy) -> Self {
         let state = &denied.state;
+        let show = |figure: u128| Some(amount(state.quota_type, figure)).filter(|_| denied.scope == Scope::Tenant);
+        let of_tenant = denied.scope == Scope::Tenant;
         Self {
+            scope: denied.scope.name().to_owned(),
             quota_type: state.quota_type,
             window: state.window,
-            limit: state.limit.map(|limit| amount(state.quota_type, limit)),
-            used: amount(state.quota_type, state.used),
-            held: amount(state.quota_type, state.held),
-            remaining: remaining(state.quota_type, state.remaining()),
+            limit: of_tenant.then(|| state.limit.map(|limit| amount(state.quota_type, limit))),
+            used: show(state.used),
+            held: show(state.held),
+            remaining: of_tenant.then(|| remaining(state.quota_type, state.remaining())),
             resets_at: state.resets_at,
             asked: amount(state.quota_type, denied.asked),
         }
@@ -199,6 +210,13 @@ pub fn denial_sentence(denied: &DeniedBy) -> String {
     let state = &denied.state;
     let kind = state.quota_type;
     let unit = if kind == QuotaType::Cost { "US dollars of cost" } else { kind.name() };
+    if denied.scope == Scope::Platform {
+        return format!(
+            "Quota exceeded: the platform's ceiling of {unit} per {} has no room for the {} asked for",
+            state.window,
+            kind.show(denied.asked),
+        );
+    }
     format!(
         "Quota exceeded: the limit is {} {unit} per {}, {} of it left, {} asked for; it resets at {}",
         state.limit.map_or_else(|| "unlimited".to_owned(), |limit| kind.show(limit)),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::tenant::{TenantV1, TenantV2, TenantV3, from_record, to_record};
-use super::{SECOND_VERSION, THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
-use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
+use super::{THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Scope, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
 use crate::store::journal::{Operation, PlacedOperation};
@@ -121,10 +121,31 @@ impl DenialV1 {
                     resets_at: instant(self.resets_at),
                 },
                 asked: self.asked,
+                scope: Scope::Tenant,
             },
             count: self.count,
             observed,
         })
+    }
+}
+
+/// A denial's kind on disk: 0 by a limit of the tenant, 1 by one that only observes, 2 by a ceiling of the platform.
+fn kind_of(denial: &Denial) -> u8 {
+    match (denial.denied_by.scope, denial.observed) {
+        (Scope::Platform, _) => 2,
+        (Scope::Tenant, observed) => u8::from(observed),
+    }
+}
+
+impl DenialV1 {
+    fn read_kind(self, kind: u8) -> Result<Denial, StoreError> {
+        let mut denial = self.read(kind == 1)?;
+        match kind {
+            0 | 1 => {}
+            2 => denial.denied_by.scope = Scope::Platform,
+            _ => return Err(StoreError::Damaged("a denial is of an unknown kind")),
+        }
+        Ok(denial)
     }
 }
 
@@ -140,6 +161,8 @@ enum OperationRecord {
     TenantV2(u32, Box<TenantV2>),
     Observed(u32, u64, DenialV1),
     TenantV3(u32, Box<TenantV3>),
+    /// By a ceiling of the platform.
+    Ceiling(u32, u64, DenialV1),
 }
 
 pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Result<Vec<u8>, StoreError> {
@@ -155,7 +178,11 @@ pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Res
                     OperationRecord::Release(*tenant_no, reservation_id.clone())
                 }
                 Operation::Denied { tenant_no, entry_id, denial } => {
-                    let record = if denial.observed { OperationRecord::Observed } else { OperationRecord::Denied };
+                    let record = match kind_of(denial) {
+                        0 => OperationRecord::Denied,
+                        1 => OperationRecord::Observed,
+                        _ => OperationRecord::Ceiling,
+                    };
                     record(*tenant_no, *entry_id, denial.into())
                 }
                 Operation::Tenant { tenant_no, tenant } => {
@@ -183,6 +210,9 @@ pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOper
             OperationRecord::Release(tenant_no, reservation_id) => Operation::Release { tenant_no, reservation_id },
             OperationRecord::Denied(tenant_no, entry_id, denial) => {
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(false)? }
+            }
+            OperationRecord::Ceiling(tenant_no, entry_id, denial) => {
+                Operation::Denied { tenant_no, entry_id, denial: denial.read_kind(2)? }
             }
             OperationRecord::Observed(tenant_no, entry_id, denial) => {
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(true)? }
@@ -216,24 +246,27 @@ pub struct FiledDenial {
 
 pub(in crate::store) fn encode_denials(denials: &[FiledDenial]) -> Result<Vec<u8>, StoreError> {
     let record = |filed: &FiledDenial| {
-        DenialRecord(filed.tenant_no, filed.entry_id, (&filed.denial).into(), filed.denial.observed)
+        DenialRecord(filed.tenant_no, filed.entry_id, (&filed.denial).into(), kind_of(&filed.denial))
     };
-    encode_as(SECOND_VERSION, &denials.iter().map(record).collect::<Vec<_>>())
+    encode_as(THIRD_VERSION, &denials.iter().map(record).collect::<Vec<_>>())
 }
 
-/// Tenant number, entry id, denial, whether only observed.
+/// Tenant number, entry id, denial, kind. The second version had whether it was only observed, which is the kinds 0 and 1.
 #[derive(Serialize, Deserialize)]
-struct DenialRecord(u32, u64, DenialV1, bool);
+struct DenialRecord(u32, u64, DenialV1, u8);
 
 pub(in crate::store) fn decode_denials(bytes: &[u8]) -> Result<Vec<FiledDenial>, StoreError> {
     let first = |body: &[u8]| {
         let records: Vec<(u32, u64, DenialV1)> = decode_body(body)?;
         let filed = records.into_iter();
-        Ok(filed.map(|(tenant_no, entry_id, denial)| DenialRecord(tenant_no, entry_id, denial, false)).collect())
+        Ok(filed.map(|(tenant_no, entry_id, denial)| DenialRecord(tenant_no, entry_id, denial, 0)).collect())
     };
-    let records: Vec<DenialRecord> = decode_either(bytes, first, decode_body)?;
-    let filed = |DenialRecord(tenant_no, entry_id, denial, observed)| {
-        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read(observed)? })
+    let records: Vec<DenialRecord> = match bytes.split_first() {
+        Some((&THIRD_VERSION, body)) => decode_body(body)?,
+        _ => decode_either(bytes, first, decode_body)?,
+    };
+    let filed = |DenialRecord(tenant_no, entry_id, denial, kind)| {
+        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read_kind(kind)? })
     };
     records.into_iter().map(filed).collect()
 }
