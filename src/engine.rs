@@ -102,6 +102,7 @@ impl Metergate {
         );
         let store = opened.map_err(|error| open_error(&settings.data_dir, error))?;
         let policies = Policies {
+            audit_sampling: settings.audit_sampling.clone(),
             create_unknown_tenants: settings.unknown_tenants == UnknownTenants::Create,
             tenants_max: settings.tenants_max,
             default_plan: settings.default_plan.clone(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::domain::quota::Limit;
+use crate::rules::sampling::SamplingRules;
 
 /// What the engine needs to open a store.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct EngineSettings {
     pub audit_years: u32,
     /// Ceilings over all tenants together, each type and window at most once; `observe` is not looked at.
     pub ceilings: Vec<Limit>,
+    /// The share of audit event types that is kept.
+    pub audit_sampling: SamplingRules,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
@@ -50,6 +53,7 @@ impl EngineSettings {
             realtime_days: 30,
             audit_years: 2,
             ceilings: Vec::new(),
+            audit_sampling: SamplingRules::default(),
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::domain::quota::QuotaType;
 use crate::domain::schedule::Schedule;
+use crate::rules::sampling::SamplingRules;
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Kind {
     Cron,
     /// Yes or no.
     Flag,
+    /// Shares of audit event types, such as `chat_message_received=0.1`.
+    Shares,
     /// Any text without control characters.
     Text,
 }
@@ -64,7 +67,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 28] = [
+const TABLE: [SettingInfo; 29] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -120,6 +123,13 @@ const TABLE: [SettingInfo; 28] = [
         "2",
         Kind::Count { min: 1, max: 100 },
         "Years that audit records are kept.",
+    ),
+    SettingInfo::new(
+        "audit.sampling",
+        "METERGATE_AUDIT_SAMPLING",
+        "",
+        Kind::Shares,
+        "Shares of high-volume audit event types that are kept, such as chat_message_received=0.1; failures always are; default: all.",
     ),
     SettingInfo::new(
         "jobs.aggregate_cron",
@@ -290,6 +300,9 @@ impl Kind {
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Shares => {
+                "event types with shares from 0 to 1, such as chat_message_received=0.1, kb_crawled=0.5".to_owned()
+            }
             Self::Text => "a text of 1 to 4,096 characters without control characters".to_owned(),
         }
     }
@@ -305,6 +318,7 @@ impl Kind {
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Shares => value.parse::<SamplingRules>().is_ok(),
                 Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,
             }

@@ -218,6 +218,8 @@ pub enum AuditOutcome {
     Duplicate(uuid::Uuid),
     /// The id is known with other content: nothing changed.
     Conflict,
+    /// Left out by the sampling of its type, and counted.
+    SampledOut,
     /// Not recorded, for this reason.
     Rejected(Rejection),
 }

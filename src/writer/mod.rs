@@ -15,6 +15,7 @@ mod filed_ids;
 mod filer;
 mod meter;
 mod receipt;
+mod sampled;
 mod shared;
 mod stage;
 mod start;
@@ -36,6 +37,7 @@ pub(crate) use command::{
 pub use expiries::Expiries;
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
+pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 

@@ -13,6 +13,7 @@ use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
+use super::sampled::SampledBook;
 use crate::clock::Clock;
 use crate::counters::{Counters, Platform, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
@@ -21,6 +22,7 @@ use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
+use crate::rules::sampling::SamplingRules;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// What the engine does with tenants and old events.
@@ -40,6 +42,8 @@ pub struct Policies {
     pub audit_years: u32,
     /// Ceilings over all tenants together.
     pub ceilings: Vec<Limit>,
+    /// The share of audit event types that is kept.
+    pub audit_sampling: SamplingRules,
 }
 
 /// The plans in force.
@@ -134,6 +138,8 @@ pub struct Shared {
     pub alerts: AlertBook,
     /// The ends of plans.
     pub expiries: Expiries,
+    /// Audit entries that sampling left out.
+    pub sampled: SampledBook,
     /// Hashes ids.
     pub identity: Identity,
     /// Keys content digests.

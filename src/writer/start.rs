@@ -112,6 +112,7 @@ pub(crate) fn start(
         denials: DenialBook::default(),
         alerts: AlertBook::new(keys.alerts, noticed),
         expiries,
+        sampled: super::sampled::SampledBook::default(),
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),

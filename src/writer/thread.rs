@@ -63,11 +63,7 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout)
-                    if !self.shared.denials.is_due(self.shared.clock.now(), false) && !self.shared.alerts.is_due() =>
-                {
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now(), false) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -158,6 +154,10 @@ impl WriterThread {
             let (denials, audit) = shared.denials.take(stage.commit.committed_at, !go_on);
             stage.denials(denials, audit);
         }
+        if shared.sampled.is_due(stage.commit.committed_at, !go_on) {
+            let told = shared.sampled.take(&shared.policies.audit_sampling, stage.commit.committed_at, !go_on);
+            stage.denials(Vec::new(), told);
+        }
 
         if shared.alerts.is_due()
             && let Err(error) = stage.crossings(shared.alerts.take())
@@ -175,6 +175,12 @@ impl WriterThread {
             close_generation.into_iter().for_each(|promise| keep(promise, ()));
         }
         go_on
+    }
+
+    /// Whether anything was noted that is to be written now, although nobody waits for it.
+    fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
+        let Shared { denials, sampled, alerts, .. } = &*self.shared;
+        denials.is_due(now, closing) || sampled.is_due(now, closing) || alerts.is_due()
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.

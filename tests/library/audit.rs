@@ -382,3 +382,43 @@ fn two_tenants_may_use_the_same_id_and_neither_learns_of_the_other() {
     assert_eq!(events.iter().filter(|event| resolved(event)).count(), 1);
     assert!(events.iter().any(|event| resolved(event) && event.record.entry.tenant_id == Some(globex.clone())));
 }
+
+#[test]
+fn what_sampling_leaves_out_is_counted_in_the_log_and_a_retry_fares_as_the_first_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = EngineSettings::new(folder.path());
+    settings.audit_sampling = "chat_message_received=0.25".parse().unwrap();
+    let clock = Clock::manual(at(NOON));
+    let engine = Metergate::open_at(settings, |_| clock.clone()).unwrap();
+    let logger = engine.audit_logger();
+    let submit = |n: u128, entry: AuditEntry| {
+        let entries = vec![AuditSubmission { event_id: Some(Uuid::from_u128(n)), entry }];
+        logger.record_blocking(entries).unwrap().remove(0)
+    };
+    let message = || plain("acme", "chat_message_received");
+    let first: Vec<AuditOutcome> = (0..400).map(|n| submit(n, message())).collect();
+    let left_out = first.iter().filter(|outcome| **outcome == AuditOutcome::SampledOut).count();
+    assert!((240..=360).contains(&left_out), "{left_out} of 400, where 300 are to be expected");
+    for (n, before) in (0..400).zip(&first) {
+        let again = submit(n, message());
+        match before {
+            AuditOutcome::SampledOut => assert_eq!(again, AuditOutcome::SampledOut),
+            _ => assert_eq!(again, AuditOutcome::Duplicate(Uuid::from_u128(n))),
+        }
+    }
+    let failed = AuditEntry { result: AuditResult::Failure, ..message() };
+    assert!((500..600).all(|n| submit(n, failed.clone()) == AuditOutcome::Recorded(Uuid::from_u128(n))));
+    assert!((600..700).all(|n| submit(n, plain("acme", "kb_uploaded")) == AuditOutcome::Recorded(Uuid::from_u128(n))));
+    engine.close();
+
+    let (engine, _) = open(folder.path(), at(NOON));
+    let logger = engine.audit_logger();
+    let of = |event_type: &str| {
+        let filter = AuditFilter { event_types: vec![event_type.to_owned()], ..AuditFilter::default() };
+        all(&logger, &filter, 1_000)
+    };
+    assert_eq!(of("chat_message_received").len(), 400 - left_out + 100);
+    let told = of("audit_sampled_out").remove(0);
+    let values: Value = serde_json::from_str(told.record.entry.new_values.as_deref().unwrap()).unwrap();
+    assert_eq!((&values["sampled_out"], &values["share_kept"]), (&json!(2 * left_out), &json!("0.25")));
+}

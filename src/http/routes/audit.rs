@@ -69,7 +69,7 @@ pub async fn record(
             }
             Some(AuditOutcome::Rejected(rejection)) => Err(rejection.into()),
             Some(outcome) => {
-                tally.count(0, usage_outcome(outcome));
+                count(&mut tally, 0, outcome);
                 Ok(Json(tally.finish()))
             }
             None => Err(ApiError::internal("an audit event was recorded without an outcome")),
@@ -88,7 +88,7 @@ pub async fn record(
     }
     if !events.is_empty() {
         let outcomes = state.audit.record(events)?.await?;
-        tally.count_all(&places, outcomes.into_iter().map(usage_outcome).collect());
+        places.into_iter().zip(outcomes).for_each(|(index, outcome)| count(&mut tally, index, outcome));
     }
     Ok(Json(tally.finish()))
 }
@@ -103,12 +103,13 @@ fn finish(mut event: AuditSubmission, ids: &Ids, index: u64) -> AuditSubmission 
     event
 }
 
-fn usage_outcome(outcome: AuditOutcome) -> EventOutcome {
+fn count(tally: &mut Tally, index: u64, outcome: AuditOutcome) {
     match outcome {
-        AuditOutcome::Recorded(_) => EventOutcome::Accepted,
-        AuditOutcome::Duplicate(_) => EventOutcome::Duplicate,
-        AuditOutcome::Conflict => EventOutcome::Conflict,
-        AuditOutcome::Rejected(rejection) => EventOutcome::Rejected(rejection),
+        AuditOutcome::Recorded(_) => tally.count(index, EventOutcome::Accepted),
+        AuditOutcome::Duplicate(_) => tally.count(index, EventOutcome::Duplicate),
+        AuditOutcome::Conflict => tally.count(index, EventOutcome::Conflict),
+        AuditOutcome::SampledOut => tally.leave_out(),
+        AuditOutcome::Rejected(rejection) => tally.count(index, EventOutcome::Rejected(rejection)),
     }
 }
 

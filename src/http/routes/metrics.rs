@@ -9,7 +9,7 @@ use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::blocking;
-use crate::domain::quota::{LimitState, QuotaType};
+use crate::domain::quota::LimitState;
 
 /// The text of now.
 pub async fn show(State(state): State<HttpState>) -> Result<Response, ApiError> {
@@ -59,6 +59,8 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one("metergate_store_file_bytes", "gauge", "Size of the store's file.", shared.store.file_bytes());
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
     text.one("metergate_recording_errors_total", "counter", "Calls whose tracker could not record them.", errors);
+    let help = "Audit events that the sampling of their type left out.";
+    text.one("metergate_audit_sampled_out_total", "counter", help, meter.sampled_out.get());
     let alarm = u8::from(shared.clock.alarm().is_some());
     text.one("metergate_clock_alarm", "gauge", "1 while the wall clock is not believed.", alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));
@@ -72,22 +74,16 @@ fn platform(ceilings: Vec<LimitState>, text: &mut Exposition) {
     if ceilings.is_empty() {
         return;
     }
-    let show = |state: &LimitState, amount: u128| match state.quota_type {
-        QuotaType::Cost => state.quota_type.show(amount),
-        _ => amount.to_string(),
-    };
-    let figures: [(&str, &str, fn(&LimitState) -> u128); 3] = [
-        ("metergate_platform_ceiling", "Ceilings over all tenants together.", |state| state.limit.unwrap_or(0)),
-        ("metergate_platform_used", "Used by all tenants in the ceiling's window.", |state| state.used),
-        ("metergate_platform_held", "Held by all tenants in the ceiling's window.", |state| state.held),
-    ];
-    for (name, help, figure) in figures {
+    let mut family = |name: &str, help: &str, figure: fn(&LimitState) -> u128| {
         text.family(name, "gauge", help);
         for state in &ceilings {
             let labels = format!("{{quota_type=\"{}\",window=\"{}\"}}", state.quota_type, state.window);
-            text.sample(name, &labels, show(state, figure(state)));
+            text.sample(name, &labels, state.quota_type.show(figure(state)));
         }
-    }
+    };
+    family("metergate_platform_ceiling", "Ceilings over all tenants.", |state| state.limit.unwrap_or(0));
+    family("metergate_platform_used", "Used by all tenants in the ceiling's window.", |state| state.used);
+    family("metergate_platform_held", "Held by all tenants in the ceiling's window.", |state| state.held);
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {
