@@ -70,11 +70,8 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one(&WRITER_READY, ready);
 }
 
-/// What all tenants together use of each ceiling; nothing when there is none.
+/// What all tenants together use of each ceiling; no samples when there is none.
 fn platform(ceilings: &[LimitState], text: &mut Exposition) {
-    if ceilings.is_empty() {
-        return;
-    }
     let mut family = |metric: &MetricInfo, figure: fn(&LimitState) -> u128| {
         text.family(metric);
         for state in ceilings {
