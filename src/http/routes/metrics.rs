@@ -72,7 +72,7 @@ fn engine(state: &HttpState, text: &mut Exposition) {
 
 /// What all tenants together use of each ceiling; no samples when there is none.
 fn platform(ceilings: &[LimitState], text: &mut Exposition) {
-    let mut family = |metric: &'static MetricInfo, figure: fn(&LimitState) -> u128| {
+    let mut family = |metric: &MetricInfo, figure: fn(&LimitState) -> u128| {
         text.family(metric);
         for state in ceilings {
             let labels = format!("{{quota_type=\"{}\",window=\"{}\"}}", state.quota_type, state.window);
