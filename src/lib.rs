@@ -262,6 +262,7 @@ pub mod engine;
 pub mod http;
 pub mod ids;
 pub mod jobs;
+pub mod keys;
 pub mod live;
 pub mod rules;
 pub mod store;

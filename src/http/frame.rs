@@ -55,6 +55,11 @@ pub async fn frame(State(meter): State<HttpMeter>, mut request: Request, next: N
 pub struct RequestId(Option<String>);
 
 impl RequestId {
+    /// Of this request: the frame put it there, in visible characters.
+    pub fn of(parts: &Parts) -> Self {
+        Self(parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned))
+    }
+
     /// Its text.
     pub fn as_deref(&self) -> Option<&str> {
         self.0.as_deref()
@@ -65,8 +70,7 @@ impl<S: Sync + Send> FromRequestParts<S> for RequestId {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        // The frame put it there, in visible characters.
-        Ok(Self(parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)))
+        Ok(Self::of(parts))
     }
 }
 

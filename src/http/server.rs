@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use super::caller::PeerAddress;
+
 /// How much one server takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -54,8 +56,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connect(stream, router.clone(), limits);
+                Ok((stream, peer)) => {
+                    let connection = connect(stream, PeerAddress(peer.ip()), router.clone(), limits);
                     connections.spawn(run(graceful.watch(connection)));
                 }
                 Err(error) => {
@@ -78,6 +80,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
 /// A connection that speaks HTTP/1.1 to the router.
 fn connect(
     stream: TcpStream,
+    peer: PeerAddress,
     router: Router,
     limits: ServerLimits,
 ) -> http1::Connection<
@@ -93,7 +96,8 @@ fn connect(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
     });

@@ -4,15 +4,14 @@ mod plans;
 
 use std::sync::Arc;
 
+pub use crate::domain::actor::Actor;
 pub use plans::PlanEffect;
 
+use crate::counters::TenantSlot;
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;
 use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, WriteError, Writer};
-
-/// Who asks for a change, for the audit record.
-#[derive(Clone, Debug)]
-pub struct Actor(pub String);
 
 /// Why a change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +73,12 @@ impl Tenants {
 
     /// Tenants in order of their ids, after `after`, at most `limit`; deleted ones left out.
     pub fn list(&self, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
-        let mut slots = self.writer.shared().counters.all();
+        self.list_within(&TenantScope::All, after, limit)
+    }
+
+    /// [`Self::list`] of those that are in the scope.
+    pub fn list_within(&self, scope: &TenantScope, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
+        let mut slots = self.within(scope);
         slots.retain(|slot| after.is_none_or(|after| slot.id > *after));
         slots.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let tenants = slots.into_iter().map(|slot| (**slot.lock().tenant()).clone());
@@ -83,7 +87,20 @@ impl Tenants {
 
     /// How many there are, deleted ones left out.
     pub fn count(&self) -> u64 {
-        let slots = self.writer.shared().counters.all();
+        self.count_within(&TenantScope::All)
+    }
+
+    fn within(&self, scope: &TenantScope) -> Vec<Arc<TenantSlot>> {
+        let counters = &self.writer.shared().counters;
+        match scope {
+            TenantScope::All => counters.all(),
+            TenantScope::Only(some) => some.iter().filter_map(|tenant_id| counters.get(tenant_id)).collect(),
+        }
+    }
+
+    /// [`Self::count`] of those that are in the scope.
+    pub fn count_within(&self, scope: &TenantScope) -> u64 {
+        let slots = self.within(scope);
         slots.iter().filter(|slot| slot.lock().tenant().status != TenantStatus::Deleted).count() as u64
     }
 
@@ -115,7 +132,7 @@ impl Tenants {
         change: TenantChange,
         actor: &Actor,
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
-        self.writer.change(tenant_id.clone(), Some(change), &actor.0)
+        self.writer.change(tenant_id.clone(), Some(change), actor)
     }
 
     fn changed(&self, tenant_id: &TenantId, outcome: ChangeOutcome) -> Result<Tenant, AdminError> {

@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 
 use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
+use super::key_book::KeyBook;
 use super::meter::Meter;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
@@ -101,6 +102,8 @@ pub struct Shared {
     pub fingerprints: Fingerprints,
     /// The plans.
     pub plans: ArcSwap<PlanBook>,
+    /// The keys.
+    pub keys: ArcSwap<KeyBook>,
     /// The server's time.
     pub clock: Clock,
     /// What to do with tenants and old events.

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::apply::{LiveStates, Shadow, apply};
 use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
+use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::shared::{PlanBook, Policies, Shared};
 use super::stage::Numbers;
@@ -79,6 +80,7 @@ pub(crate) fn start(
     // The audit log is searched by time: what comes next is never recorded before its last.
     let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
+    let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
     let clock = make_clock(last_commit);
@@ -89,6 +91,7 @@ pub(crate) fn start(
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
+        keys: ArcSwap::from_pointee(api_keys),
         clock,
         policies,
         denials: DenialBook::default(),

@@ -7,15 +7,17 @@ use axum::http::request::Parts;
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::{By, Caller};
 use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant, segment};
 use super::super::wire::Fault;
+use super::super::wire::object::INVALID_REQUEST;
 use super::super::wire::tenant::{TenantJson, TenantsJson, read_override, read_put};
-use super::ADMIN_ACTOR;
+use crate::domain::actor::Actor;
+use crate::domain::key::KeyRole;
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{TenantChange, TenantId};
-use crate::tenants::Actor;
 
 /// Tenants in a page unless told otherwise, and at most.
 const PAGE_TENANTS: usize = 100;
@@ -35,8 +37,8 @@ impl<S: Sync + Send> FromRequestParts<S> for PathQuotaType {
     }
 }
 
-/// `?limit&after` -> `{tenants, next_cursor, total}`.
-pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
+/// `?limit&after` -> `{tenants, next_cursor, total}`, those of the caller.
+pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
     let params = Params::read(&uri, &["limit", "after"])?;
     let limit = params.limit(PAGE_TENANTS, PAGE_TENANTS_MAX)?;
     let key = state.engine.cursor_key();
@@ -45,7 +47,7 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Tenan
         Some(text) => Some(read_cursor(&key, text)?),
     };
     // One more tells whether there is a next page.
-    let mut tenants = state.tenants.list(after.as_ref(), limit + 1);
+    let mut tenants = state.tenants.list_within(caller.scope(), after.as_ref(), limit + 1);
     let more = tenants.len() > limit;
     tenants.truncate(limit);
     let last = tenants.last().filter(|_| more);
@@ -53,7 +55,7 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Tenan
     Ok(Json(TenantsJson {
         next_cursor: last.map(|last| cursor::seal(&key, &["tenants"], last.tenant_id.as_str().as_bytes())),
         tenants: tenants.iter().map(|tenant| TenantJson::at(tenant, now)).collect(),
-        total: state.tenants.count(),
+        total: state.tenants.count_within(caller.scope()),
     }))
 }
 
@@ -77,21 +79,23 @@ pub async fn show(
 pub async fn change(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TenantJson>, ApiError> {
     Params::read(&uri, &[])?;
-    apply(&state, &tenant_id, TenantChange::Put(read_put(&body)?)).await
+    apply(&state, &actor, &tenant_id, TenantChange::Put(read_put(&body)?)).await
 }
 
 /// Leaves a tombstone.
 pub async fn remove(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
+    By(actor): By,
     uri: Uri,
 ) -> Result<Json<TenantJson>, ApiError> {
     Params::read(&uri, &[])?;
-    apply(&state, &tenant_id, TenantChange::Delete).await
+    apply(&state, &actor, &tenant_id, TenantChange::Delete).await
 }
 
 /// `{limit, reason?, until?, window?}`; the window also as `?window=`.
@@ -99,11 +103,17 @@ pub async fn set_override(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
     PathQuotaType(quota_type): PathQuotaType,
+    caller: Caller,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TenantJson>, ApiError> {
     let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
-    apply(&state, &tenant_id, read_override(&body, quota_type, window)?).await
+    let change = read_override(&body, quota_type, window)?;
+    if caller.role() == KeyRole::Support {
+        with_reason_and_end(&change)?;
+    }
+    apply(&state, &actor, &tenant_id, change).await
 }
 
 /// `?window=`: the plan's limit is back.
@@ -111,15 +121,33 @@ pub async fn remove_override(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
     PathQuotaType(quota_type): PathQuotaType,
+    By(actor): By,
     uri: Uri,
 ) -> Result<Json<TenantJson>, ApiError> {
     let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
     let window = window.unwrap_or(quota_type.default_window());
-    apply(&state, &tenant_id, TenantChange::RemoveOverride { quota_type, window }).await
+    apply(&state, &actor, &tenant_id, TenantChange::RemoveOverride { quota_type, window }).await
 }
 
-async fn apply(state: &HttpState, tenant_id: &TenantId, change: TenantChange) -> Result<Json<TenantJson>, ApiError> {
-    let tenant = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned())).await?;
+/// Support gives a limit of a tenant's own for a reason and for a time.
+fn with_reason_and_end(change: &TenantChange) -> Result<(), Fault> {
+    let missing = |field| Err(Fault::field(INVALID_REQUEST, field, "is required with a support key"));
+    match change {
+        TenantChange::SetOverride { reason, .. } if reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) => {
+            missing("reason")
+        }
+        TenantChange::SetOverride { until: None, .. } => missing("until"),
+        _ => Ok(()),
+    }
+}
+
+async fn apply(
+    state: &HttpState,
+    actor: &Actor,
+    tenant_id: &TenantId,
+    change: TenantChange,
+) -> Result<Json<TenantJson>, ApiError> {
+    let tenant = state.tenants.change(tenant_id, change, actor).await?;
     Ok(Json(TenantJson::at(&tenant, state.engine.now())))
 }
 

@@ -5,6 +5,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
+use super::super::auth::REFUSALS;
 use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
@@ -94,6 +95,11 @@ fn requests(state: &HttpState, text: &mut Exposition) {
             let labels = format!("{{method=\"{}\",route=\"{}\",status=\"{class}\"}}", route.method, route.route);
             text.sample(name, &labels, count.get());
         }
+    }
+    let name = "metergate_refused_requests_total";
+    text.family(name, "counter", "Requests refused at the door, by what their key lacked.");
+    for (reason, count) in REFUSALS.into_iter().zip(state.keys.refused()) {
+        text.sample(name, &format!("{{reason=\"{reason}\"}}"), count.get());
     }
     let name = "metergate_http_request_duration_seconds";
     text.family(name, "histogram", "From the request's head to the head of its answer.");
