@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::actor::Actor;
-use crate::domain::audit::{AuditAction, AuditEntry, AuditResult};
+use crate::domain::audit::{ActorType, AuditAction, AuditEntry, AuditResult};
 use crate::domain::key::{
     ApiKey, BUILT_IN_KEY, ENTITY_API_KEY, KeyDigest, KeyEnd, KeyRole, MAX_KEY_NAME_CHARS, MAX_KEY_TENANTS, MAX_KEYS,
     TenantScope,
@@ -106,6 +106,11 @@ pub enum RefusedFor {
 pub fn unauthorized_access(key: &ApiKey, refused: &Refused, count: u64) -> AuditEntry {
     let mut entry = AuditEntry::system(None, "unauthorized_access", "api_endpoint", AuditAction::Access);
     refused.actor.sign(&mut entry);
+    entry.actor_type = match (key.role, &key.tenants) {
+        (KeyRole::Admin | KeyRole::Support, _) => ActorType::Admin,
+        (_, TenantScope::Only(_)) => ActorType::Tenant,
+        (_, TenantScope::All) => ActorType::System,
+    };
     entry.entity_id = Some(refused.endpoint.clone());
     entry.result = AuditResult::Failure;
     let (reason, tenant_id) = match &refused.why {

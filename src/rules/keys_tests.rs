@@ -1,7 +1,6 @@
 //! Facts about changes of keys.
 
 use super::*;
-use crate::domain::audit::ActorType;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 

@@ -4,6 +4,7 @@
 mod audit;
 mod exact_usage;
 mod explain;
+mod keys;
 mod overrides_and_denials;
 mod plans;
 mod quick_start;
