@@ -185,7 +185,7 @@
 //! [`domain::actor::Actor`] into every control-plane audit record: name, key, request, address, agent.
 //!
 //! **Audit.** `AuditLogger::record` checks entries and hands them to the writer, whose `Stage` looks a caller's id up in
-//! `audit_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its
+//! `audit_event_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its
 //! records itself, in its own commit. `store::audit_log` writes a record's payload, its leaf (what part 5's tree hashes:
 //! index, time and a salted commitment to the payload), its id and about ten keys. The order of indices is the order of
 //! times, so a filter is an intersection of key lists, walked from the newest index down, and a cursor is an index. A
@@ -200,7 +200,10 @@
 //! # What is on disk
 //!
 //! One file, `metergate.redb`. A record is a version byte and bincode; blocks lead with a version byte and an xxh3 checksum
-//! and have formats of their own. Every version byte but that of `audit_events` is 1 so far; `meta/format_version` refuses a store that is newer.
+//! and have formats of their own. `meta/format_version` is 2. A store that is newer is refused; one that is older is copied
+//! to `metergate.redb.format-N` and then brought up in one transaction (`store::migration`); going back is putting the copy
+//! in its place. A record whose layout changes gets a new version byte and is read in all its versions for ever, so most
+//! changes need no migration.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -218,7 +221,7 @@
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |
-//! | `audit_ids` | event id | index, digest of the caller's fields (plain integers) |
+//! | `audit_event_ids` | event id, hash of its tenant | index, digest of the caller's fields (plain integers) |
 //! | `audit_keys` | hash of a field's value, index | nothing |
 //! | `audit_resolutions` | index of the resolved | index of its resolution |
 //!

@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 use super::{AuditError, AuditLogger};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry, EVENT_RESOLVED};
+use crate::domain::tenant::TenantId;
 use crate::writer::{Receipt, ResolveOutcome};
 
 /// The longest resolution action.
 pub const MAX_RESOLUTION_ACTION_CHARS: usize = 500;
 
 impl AuditLogger {
-    /// Marks an audit event as resolved, once. False when it is resolved already, or unknown. Blocks its thread.
+    /// Marks an audit event as resolved, once. False when it is resolved already, or unknown, or when several tenants have
+    /// a record of this id (see [`Self::resolve`]). Blocks its thread.
     pub fn resolve_audit_event(
         &self,
         event_id: uuid::Uuid,
@@ -19,23 +21,26 @@ impl AuditLogger {
         actor_id: Option<&str>,
     ) -> Result<bool, AuditError> {
         let actor = actor_id.map_or(Actor::SYSTEM, Actor::named);
-        let outcome = self.begin_resolve(event_id, resolution_action, &actor)?.wait()?;
+        let outcome = self.begin_resolve(event_id, None, resolution_action, &actor)?.wait()?;
         Ok(outcome == ResolveOutcome::Resolved)
     }
 
-    /// [`Self::resolve_audit_event`] for tasks, telling an unknown event from a resolved one.
+    /// [`Self::resolve_audit_event`] for tasks, telling an unknown event from a resolved one. Ids are their tenants' own:
+    /// with a tenant only its record is resolved, without one the only record there is of this id.
     pub async fn resolve(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
         resolution_action: &str,
         actor: &Actor,
     ) -> Result<ResolveOutcome, AuditError> {
-        Ok(self.begin_resolve(event_id, resolution_action, actor)?.await?)
+        Ok(self.begin_resolve(event_id, tenant_id, resolution_action, actor)?.await?)
     }
 
     fn begin_resolve(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
         resolution_action: &str,
         actor: &Actor,
     ) -> Result<Receipt<ResolveOutcome>, AuditError> {
@@ -50,7 +55,7 @@ impl AuditLogger {
             ..AuditEntry::system(None, EVENT_RESOLVED, "", AuditAction::Update)
         };
         actor.sign(&mut entry);
-        Ok(self.writer.resolve_audit(event_id, entry)?)
+        Ok(self.writer.resolve_audit(event_id, tenant_id.cloned(), entry)?)
     }
 }
 

@@ -171,6 +171,7 @@ impl Settings {
         engine.realtime_days = count("retention.realtime_days").map_or(engine.realtime_days, |days| days as u32);
         engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
+        engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
     }

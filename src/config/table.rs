@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::domain::schedule::Schedule;
+use crate::rules::sampling::SamplingRules;
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Kind {
     Cron,
     /// Yes or no.
     Flag,
+    /// Shares of audit event types, such as `chat_message_received=0.1`.
+    Shares,
     /// Any text without control characters.
     Text,
 }
@@ -61,7 +64,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 19] = [
+const TABLE: [SettingInfo; 20] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -117,6 +120,13 @@ const TABLE: [SettingInfo; 19] = [
         "2",
         Kind::Count { min: 1, max: 100 },
         "Years that audit records are kept.",
+    ),
+    SettingInfo::new(
+        "audit.sampling",
+        "METERGATE_AUDIT_SAMPLING",
+        "",
+        Kind::Shares,
+        "Shares of high-volume audit event types that are kept, such as chat_message_received=0.1; failures always are; default: all.",
     ),
     SettingInfo::new(
         "jobs.aggregate_cron",
@@ -217,6 +227,9 @@ impl Kind {
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Shares => {
+                "event types with shares from 0 to 1, such as chat_message_received=0.1, kb_crawled=0.5".to_owned()
+            }
             Self::Text => "a text of 1 to 4,096 characters without control characters".to_owned(),
         }
     }
@@ -231,6 +244,7 @@ impl Kind {
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Shares => value.parse::<SamplingRules>().is_ok(),
                 Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,
             }

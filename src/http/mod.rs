@@ -11,6 +11,7 @@ mod meter;
 mod params;
 mod routes;
 mod server;
+mod stream_body;
 pub mod wire;
 
 use std::ops::Deref;
@@ -22,7 +23,7 @@ use axum::middleware::from_fn_with_state;
 
 pub use auth::{Role, TenantCheck};
 pub use routes::{RouteInfo, route_table};
-pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, serve};
+pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
 use crate::enforcer::QuotaEnforcer;

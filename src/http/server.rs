@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -155,6 +156,21 @@ pub struct LocalAnswer {
 
 /// Asks the router without a connection. Fails on a method or target that is none.
 pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<LocalAnswer, axum::Error> {
+    let mut body = Vec::new();
+    let status = in_process_to(router, request, |piece| {
+        body.extend_from_slice(piece);
+        Ok(())
+    });
+    Ok(LocalAnswer { status: status.await?, body })
+}
+
+/// [`in_process`] for answers of any length: each piece of the body is handed to `take` as it comes. Gives the status.
+/// Fails when `take` does, and when the answer is broken off.
+pub async fn in_process_to(
+    router: Router,
+    request: LocalRequest<'_>,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<u16, axum::Error> {
     let mut builder = Request::builder().method(request.method).uri(request.target);
     builder = builder.header(axum::http::header::AUTHORIZATION, format!("Bearer {}", request.key));
     if let Some(media) = request.content_type {
@@ -162,9 +178,13 @@ pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<Loc
     }
     let response = answer(router, builder.body(Body::from(request.body)).map_err(axum::Error::new)?).await;
     let status = response.status().as_u16();
-    // Our own answers are in memory already: there is nothing to bound.
-    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await?;
-    Ok(LocalAnswer { status, body: body.to_vec() })
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            take(&piece).map_err(axum::Error::new)?;
+        }
+    }
+    Ok(status)
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ mod tests {
     fn a_schedule_that_no_longer_triggers_is_noticed() {
         let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
         let policies = Policies {
+            audit_sampling: crate::rules::sampling::SamplingRules::default(),
             create_unknown_tenants: true,
             tenants_max: 1,
             default_plan: "trial".to_owned(),

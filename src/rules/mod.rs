@@ -8,4 +8,5 @@ pub mod plan_changes;
 pub mod plans;
 pub mod retention;
 pub mod rollup;
+pub mod sampling;
 pub mod window;

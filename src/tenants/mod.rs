@@ -1,14 +1,14 @@
 //! Tenants and plans, as administered: each change is one transaction with its audit record.
 
+mod list_tenants;
 mod plans;
 
 use std::sync::Arc;
 
 pub use crate::domain::actor::Actor;
+pub use list_tenants::{TenantFilter, TenantPage};
 pub use plans::PlanEffect;
 
-use crate::counters::TenantSlot;
-use crate::domain::key::TenantScope;
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;
 use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, WriteError, Writer};
@@ -71,36 +71,16 @@ impl Tenants {
             .ok_or_else(|| AdminError::UnknownTenant(tenant_id.clone()))
     }
 
-    /// Tenants in order of their ids, after `after`, at most `limit`; deleted ones left out.
-    pub fn list(&self, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
-        self.list_within(&TenantScope::All, after, limit)
-    }
-
-    /// [`Self::list`] of those that are in the scope.
-    pub fn list_within(&self, scope: &TenantScope, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
-        let mut slots = self.within(scope);
-        slots.retain(|slot| after.is_none_or(|after| slot.id > *after));
-        slots.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let tenants = slots.into_iter().map(|slot| (**slot.lock().tenant()).clone());
-        tenants.filter(|tenant| tenant.status != TenantStatus::Deleted).take(limit).collect()
+    /// One tenant as it stands, a tombstone too: what is known of it outlives it.
+    pub fn get_or_deleted(&self, tenant_id: &TenantId) -> Result<Tenant, AdminError> {
+        let slot = self.writer.shared().counters.get(tenant_id);
+        let tenant = slot.map(|slot| (**slot.lock().tenant()).clone());
+        tenant.ok_or_else(|| AdminError::UnknownTenant(tenant_id.clone()))
     }
 
     /// How many there are, deleted ones left out.
     pub fn count(&self) -> u64 {
-        self.count_within(&TenantScope::All)
-    }
-
-    fn within(&self, scope: &TenantScope) -> Vec<Arc<TenantSlot>> {
-        let counters = &self.writer.shared().counters;
-        match scope {
-            TenantScope::All => counters.all(),
-            TenantScope::Only(some) => some.iter().filter_map(|tenant_id| counters.get(tenant_id)).collect(),
-        }
-    }
-
-    /// [`Self::count`] of those that are in the scope.
-    pub fn count_within(&self, scope: &TenantScope) -> u64 {
-        let slots = self.within(scope);
+        let slots = self.writer.shared().counters.all();
         slots.iter().filter(|slot| slot.lock().tenant().status != TenantStatus::Deleted).count() as u64
     }
 

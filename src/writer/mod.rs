@@ -15,6 +15,7 @@ mod key_book;
 mod key_stage;
 mod meter;
 mod receipt;
+mod sampled;
 mod shared;
 mod stage;
 mod start;
@@ -35,6 +36,7 @@ pub(crate) use command::{
 pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
+pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 
@@ -232,10 +234,11 @@ impl Writer {
     pub(crate) fn resolve_audit(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<TenantId>,
         entry: AuditEntry,
     ) -> Result<Receipt<ResolveOutcome>, WriteError> {
         let entry = Box::new(entry);
-        self.submit(false, |promise| Command::ResolveAudit { event_id, entry, promise })
+        self.submit(false, |promise| Command::ResolveAudit { event_id, tenant_id, entry, promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

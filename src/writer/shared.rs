@@ -11,6 +11,7 @@ use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
 use super::key_book::KeyBook;
 use super::meter::Meter;
+use super::sampled::SampledBook;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
@@ -19,6 +20,7 @@ use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
+use crate::rules::sampling::SamplingRules;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// What the engine does with tenants and old events.
@@ -36,6 +38,8 @@ pub struct Policies {
     pub realtime_days: u32,
     /// Years that audit records are kept.
     pub audit_years: u32,
+    /// The share of audit event types that is kept.
+    pub audit_sampling: SamplingRules,
 }
 
 /// The plans in force.
@@ -110,6 +114,8 @@ pub struct Shared {
     pub policies: Policies,
     /// Denials on their way to the disk.
     pub denials: DenialBook,
+    /// Audit entries that sampling left out.
+    pub sampled: SampledBook,
     /// Hashes ids.
     pub identity: Identity,
     /// Keys content digests.

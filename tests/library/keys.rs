@@ -57,9 +57,10 @@ fn a_use_is_written_at_most_once_a_minute_and_known_after_a_restart() {
     };
     record(1);
     record(0);
-    clock.advance(MICROS_PER_MINUTE - 1);
+    clock.advance(MICROS_PER_MINUTE - MICROS_PER_SECOND);
     record(0);
-    clock.advance(1);
+    // A use is known to the second.
+    clock.advance(MICROS_PER_SECOND);
     record(1);
     clock.advance(7 * MICROS_PER_SECOND);
     opens(&engine, &key).unwrap();

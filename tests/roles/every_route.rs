@@ -55,6 +55,7 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("PUT", "/api/admin/tenants/{tenant}", Admin, Named),
     ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}", Support, Named),
     ("DELETE", "/api/admin/tenants/{tenant}/quotas/{type}", Support, Named),
+    ("GET", "/api/admin/tenants/{tenant}/export", Admin, Named),
     // After what still needs the tenant.
     ("DELETE", "/api/admin/tenants/{tenant}", Admin, Named),
     ("GET", "/api/admin/plans", Admin, All),

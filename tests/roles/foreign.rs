@@ -112,6 +112,30 @@ fn a_reservation_is_the_tenants_own_also_where_two_have_the_same_id() {
 }
 
 #[test]
+fn an_audit_id_is_the_tenants_own_also_where_two_have_the_same() {
+    let server = Server::start();
+    let key = make_key(&server, "support of acme", "support", &["acme"]);
+    let id = "019ab3f0-5c1e-7d2a-9f00-4b6f0c1d2e3f";
+    let event = |tenant: &str| {
+        let body =
+            json!({"event_id": id, "tenant_id": tenant, "event_type": "x", "entity_type": "y", "action": "access"});
+        server.post("/api/audit/events", &body).expect(200);
+    };
+    let path = format!("/api/audit/events/{id}/resolve");
+    let resolve = |body: &Value| ask(&server, Some(&key.secret), "POST", &path, Some(body));
+    let seen = json!({"resolution_action": "seen"});
+    event("other");
+    resolve(&seen).expect_error(404, id);
+    resolve(&json!({"resolution_action": "seen", "tenant_id": "other"})).expect_error(404, id);
+    event("acme");
+    assert_eq!(resolve(&seen).expect(200)["resolved"], json!(true));
+    let result = |tenant: &str| audited(&server, &format!("event_id={id}&tenant_id={tenant}"))[0]["result"].clone();
+    assert_eq!((result("acme"), result("other")), (json!("resolved"), json!("success")));
+    let found = ask(&server, Some(&key.secret), "GET", &format!("/api/audit/events?event_id={id}"), None).expect(200);
+    assert_eq!(found["events"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn support_sets_a_limit_only_with_a_reason_and_an_end_and_the_trail_says_who_did_it() {
     let server = Server::start();
     server.put_tenant("acme", &json!({}));

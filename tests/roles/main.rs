@@ -62,7 +62,7 @@ pub fn audited(server: &Server, filters: &str) -> Vec<Value> {
     let (mut events, mut cursor) = (Vec::new(), String::new());
     loop {
         let mut page = server.get(&format!("/api/audit/events?limit=1000&{filters}{cursor}")).expect(200);
-        events.extend(page["events"].as_array_mut().unwrap().drain(..));
+        events.append(page["events"].as_array_mut().unwrap());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return events,

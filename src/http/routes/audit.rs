@@ -79,7 +79,7 @@ pub async fn record(
             }
             Some(AuditOutcome::Rejected(rejection)) => Err(rejection.into()),
             Some(outcome) => {
-                tally.count(0, usage_outcome(outcome));
+                count(&mut tally, 0, outcome);
                 Ok(Json(tally.finish()))
             }
             None => Err(ApiError::internal("an audit event was recorded without an outcome")),
@@ -98,7 +98,7 @@ pub async fn record(
     }
     if !events.is_empty() {
         let outcomes = state.audit.record(events)?.await?;
-        tally.count_all(&places, outcomes.into_iter().map(usage_outcome).collect());
+        places.into_iter().zip(outcomes).for_each(|(index, outcome)| count(&mut tally, index, outcome));
     }
     Ok(Json(tally.finish()))
 }
@@ -124,12 +124,13 @@ fn finish(mut event: AuditSubmission, caller: &Caller, ids: &Ids, index: u64) ->
     event
 }
 
-fn usage_outcome(outcome: AuditOutcome) -> EventOutcome {
+fn count(tally: &mut Tally, index: u64, outcome: AuditOutcome) {
     match outcome {
-        AuditOutcome::Recorded(_) => EventOutcome::Accepted,
-        AuditOutcome::Duplicate(_) => EventOutcome::Duplicate,
-        AuditOutcome::Conflict => EventOutcome::Conflict,
-        AuditOutcome::Rejected(rejection) => EventOutcome::Rejected(rejection),
+        AuditOutcome::Recorded(_) => tally.count(index, EventOutcome::Accepted),
+        AuditOutcome::Duplicate(_) => tally.count(index, EventOutcome::Duplicate),
+        AuditOutcome::Conflict => tally.count(index, EventOutcome::Conflict),
+        AuditOutcome::SampledOut => tally.leave_out(),
+        AuditOutcome::Rejected(rejection) => tally.count(index, EventOutcome::Rejected(rejection)),
     }
 }
 
@@ -161,14 +162,14 @@ pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> R
     let page = blocking(move || {
         if let Some(event_id) = event_id {
             let found = state.audit.get_audit_event(event_id)?;
-            let found = found.filter(|event| {
+            note_foreign(&caller, found.iter().map(|event| event.record.entry.tenant_id.as_ref()));
+            let found = found.into_iter().filter(|event| {
                 let time = event.record.timestamp;
-                caller.may_see(event.record.entry.tenant_id.as_ref())
-                    && filter.agrees(&event.record.entry)
+                filter.agrees(&event.record.entry)
                     && filter.from.is_none_or(|from| from <= time)
                     && filter.to.is_none_or(|to| time < to)
             });
-            return Ok(AuditEventsJson { events: found.into_iter().map(Into::into).collect(), next_cursor: None });
+            return Ok(AuditEventsJson { events: found.map(Into::into).collect(), next_cursor: None });
         }
         let page = state.audit.get_audit_events(&filter, before, limit)?;
         let next_cursor = page.next.map(|before| scope_of(&scope, &key, before));
@@ -232,7 +233,8 @@ impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
     }
 }
 
-/// `{resolution_action}` -> `{resolved}`: false when it was resolved before.
+/// `{resolution_action, tenant_id?}` -> `{resolved}`: false when it was resolved before. The tenant is needed only where
+/// several use the same id.
 pub async fn resolve(
     State(state): State<HttpState>,
     PathEvent(event_id): PathEvent,
@@ -244,18 +246,44 @@ pub async fn resolve(
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
     let action: String = object.value("resolution_action")?.ok_or_else(|| object.missing("resolution_action"))?;
-    object.finish("resolution_action")?;
-    let unknown = || {
-        let message = format!("there is no audit event {event_id}, or retention has taken it");
-        ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
-    };
+    let mut tenant_id: Option<TenantId> = object.parsed("tenant_id")?;
+    object.finish("resolution_action, tenant_id")?;
     if caller.is_scoped() {
+        // Ids are their tenants' own: to this key, only those of its tenants exist.
         let audit = state.audit.clone();
-        let found = blocking(move || audit.get_audit_event(event_id)).await??;
-        found.filter(|event| caller.may_see(event.record.entry.tenant_id.as_ref())).ok_or_else(unknown)?;
+        let found = blocking(move || audit.get_audit_event(event_id)).await??.into_iter();
+        let mut own: Vec<_> = found.map(|event| event.record.entry.tenant_id).collect();
+        own.retain(|of| tenant_id.is_none() || tenant_id == *of);
+        note_foreign(&caller, own.iter().map(Option::as_ref));
+        own.retain(|of| caller.scope().shows(of.as_ref()));
+        match (own.pop(), own.is_empty()) {
+            (Some(of), true) => tenant_id = of,
+            (Some(_), false) => return Err(ambiguous_event(event_id)),
+            (None, _) => return Err(unknown_event(event_id)),
+        }
     }
-    match state.audit.resolve(event_id, &action, &actor).await? {
-        ResolveOutcome::Unknown => Err(unknown()),
+    match state.audit.resolve(event_id, tenant_id.as_ref(), &action, &actor).await? {
+        ResolveOutcome::Ambiguous => Err(ambiguous_event(event_id)),
+        ResolveOutcome::Unknown => Err(unknown_event(event_id)),
         outcome => Ok(Json(json!({ "resolved": outcome == ResolveOutcome::Resolved }))),
     }
+}
+
+/// Notes that an id is that of foreign events only; ids are their tenants' own, and an own one may be among them.
+fn note_foreign<'a>(caller: &Caller, mut found: impl Iterator<Item = Option<&'a TenantId>> + Clone) {
+    if !found.clone().any(|tenant_id| caller.scope().shows(tenant_id))
+        && let Some(tenant_id) = found.next()
+    {
+        caller.may_see(tenant_id);
+    }
+}
+
+fn unknown_event(event_id: Uuid) -> ApiError {
+    let message = format!("there is no audit event {event_id}, or retention has taken it");
+    ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
+}
+
+fn ambiguous_event(event_id: Uuid) -> ApiError {
+    let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
+    ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message)
 }

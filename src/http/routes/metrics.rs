@@ -53,6 +53,8 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one("metergate_store_file_bytes", "gauge", "Size of the store's file.", shared.store.file_bytes());
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
     text.one("metergate_recording_errors_total", "counter", "Calls whose tracker could not record them.", errors);
+    let help = "Audit events that the sampling of their type left out.";
+    text.one("metergate_audit_sampled_out_total", "counter", help, meter.sampled_out.get());
     let alarm = u8::from(shared.clock.alarm().is_some());
     text.one("metergate_clock_alarm", "gauge", "1 while the wall clock is not believed.", alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));

@@ -5,6 +5,7 @@ mod admin_tenants;
 mod admin_usage;
 mod audit;
 mod events;
+mod export;
 mod health;
 mod jobs;
 mod keys;
@@ -91,6 +92,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/tenants/{tenant}" Support Path get_tenant "One tenant" => get(admin_tenants::show);
     "PUT" "/api/admin/tenants/{tenant}" Admin Path put_tenant "Registers or changes a tenant" => put(admin_tenants::change);
     "DELETE" "/api/admin/tenants/{tenant}" Admin Path delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
+    "GET" "/api/admin/tenants/{tenant}/export" Admin Path export_tenant "Everything held of a tenant, as JSON Lines" => get(export::tenant);
     "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
     "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
     "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
