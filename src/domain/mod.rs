@@ -11,6 +11,7 @@ pub mod key;
 pub mod metrics;
 pub mod money;
 pub mod quota;
+pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 
+use super::client_address::ClientAddress;
 use super::error::ApiError;
 use super::frame::RequestId;
 use super::wire::Fault;
@@ -129,7 +130,8 @@ impl Origin {
         Self {
             request_id: RequestId::of(parts),
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
-            address: client_address(parts),
+            // The frame has decided whom to believe.
+            address: parts.extensions.get::<ClientAddress>().and_then(|client| client.0),
         }
     }
 
@@ -145,13 +147,4 @@ impl Origin {
             request_id: self.request_id.as_deref().map(str::to_owned),
         }
     }
-}
-
-/// The address at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddress(pub IpAddr);
-
-/// Where the request came from. The one place that decides whom to believe.
-pub fn client_address(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<PeerAddress>().map(|peer| peer.0.to_canonical())
 }

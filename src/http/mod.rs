@@ -3,12 +3,16 @@
 mod auth;
 mod body;
 mod caller;
+mod client_address;
 mod cursor;
 mod error;
+mod error_table;
 mod exposition;
 mod frame;
 mod meter;
+mod metrics_table;
 mod params;
+mod route_notes;
 mod routes;
 mod server;
 mod stream_body;
@@ -22,10 +26,15 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 pub use auth::{Role, TenantCheck};
+pub use client_address::{ClientAddress, client_address};
+pub use error_table::{ErrorInfo, error_table};
+pub use metrics_table::{MetricInfo, metrics_table};
+pub use route_notes::route_note;
 pub use routes::{RouteInfo, route_table};
 pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
+use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
 use crate::jobs::Jobs;
@@ -33,6 +42,7 @@ use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use auth::{Keys, Lock};
+use frame::Frame;
 use meter::HttpMeter;
 
 /// The one route that a setting may open.
@@ -53,6 +63,7 @@ pub struct Parts {
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
+    trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
 }
@@ -85,24 +96,37 @@ impl HttpState {
             engine,
             jobs,
             meter: HttpMeter::new(),
+            trusted_proxies: Networks::default(),
             metrics_open,
             started: Instant::now(),
         }))
     }
 }
 
+impl HttpState {
+    /// Believes what these proxies say about where a request comes from. For a state that is not shared yet.
+    pub fn trusting(mut self, proxies: Networks) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => parts.trusted_proxies = proxies,
+            None => tracing::error!("the state is shared already: no proxy is trusted"),
+        }
+        self
+    }
+}
+
 /// Every route of [`route_table`], each behind its lock, all within one frame.
 pub fn router(state: HttpState) -> Router {
-    locked_routes(&state.keys, state.metrics_open)
+    let development = state.engine.writer().shared().clock.can_be_moved();
+    locked_routes(&state.keys, state.metrics_open, development)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
-        .layer(from_fn_with_state(state.meter.clone(), frame::frame))
+        .layer(from_fn_with_state(Frame::new(state.meter.clone(), state.trusted_proxies.clone()), frame::frame))
         .with_state(state)
 }
 
-fn locked_routes(keys: &Keys, metrics_open: bool) -> Router<HttpState> {
+fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<HttpState> {
     let mut router = Router::new();
-    for route in route_table() {
+    for route in route_table().iter().filter(|route| development || !route.is_for_development()) {
         let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
         let endpoint = format!("{} {}", route.method, route.path);
         let lock = Arc::new(Lock { keys: keys.clone(), role, tenants: route.tenants, endpoint });
@@ -121,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = Metergate::open(folder.path()).unwrap();
         // axum panics when they are.
-        let router = locked_routes(&Keys::new("k3y", None, engine.api_keys()), false);
+        let router = locked_routes(&Keys::new("k3y", None, engine.api_keys()), false, true);
         assert!(router.has_routes());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::caller::PeerAddress;
+use super::client_address::PeerAddress;
 
 /// How much one server takes on.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connect(stream, PeerAddress(peer.ip()), router.clone(), limits);
+                    let connection = connect(stream, peer.ip(), router.clone(), limits);
                     connections.spawn(run(graceful.watch(connection)));
                 }
                 Err(error) => {
@@ -81,7 +82,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
 /// A connection that speaks HTTP/1.1 to the router.
 fn connect(
     stream: TcpStream,
-    peer: PeerAddress,
+    peer: IpAddr,
     router: Router,
     limits: ServerLimits,
 ) -> http1::Connection<
@@ -97,10 +98,11 @@ fn connect(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+    let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(PeerAddress(peer));
+        async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,5 +8,4 @@ pub mod plan_changes;
 pub mod plans;
 pub mod retention;
 pub mod rollup;
-pub mod sampling;
 pub mod window;

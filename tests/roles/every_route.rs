@@ -69,6 +69,8 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("POST", "/api/admin/jobs", Admin, All),
     ("GET", "/api/admin/status", Admin, All),
     ("POST", "/api/admin/verify", Admin, All),
+    ("GET", "/api/dev/clock", Admin, All),
+    ("POST", "/api/dev/clock", Admin, All),
     ("GET", "/metrics", Viewer, All),
     ("GET", "/healthz", Open, All),
     ("GET", "/readyz", Open, All),
@@ -146,10 +148,28 @@ impl Subject {
             ("POST", "/api/admin/keys") => json!({"name": "made by a test", "role": "viewer"}),
             ("POST", "/api/admin/keys/{key_id}/rotate") => json!({}),
             ("POST", "/api/admin/jobs") => json!({"job": "aggregate_usage_metrics"}),
+            ("POST", "/api/dev/clock") => json!({"advance_seconds": 1}),
             ("POST" | "PUT", _) => json!({}),
             _ => return (path, None),
         };
         (path, Some(body))
+    }
+}
+
+/// The rules of the routes that every server has.
+fn served() -> impl Iterator<Item = &'static (&'static str, &'static str, Least, Of)> {
+    RULES.iter().filter(|rule| !rule.1.starts_with("/api/dev/"))
+}
+
+#[test]
+fn a_development_servers_clock_is_the_admins_alone() {
+    let server = Server::with_flags(&["--dev"]);
+    let viewer = make_key(&server, "viewer", "viewer", &[]);
+    let admin = make_key(&server, "admin", "admin", &[]);
+    for (method, path, ..) in RULES.iter().filter(|rule| rule.1.starts_with("/api/dev/")) {
+        let status = |secret| Subject::of_nobody().ask(&server, secret, method, path).status;
+        let statuses = [None, Some(viewer.secret.as_str()), Some(&admin.secret)].map(status);
+        assert_eq!(statuses, [401, 403, 200], "{method} {path}");
     }
 }
 
@@ -179,7 +199,7 @@ fn without_a_key_that_works_every_route_but_the_listed_is_401() {
     let unauthorized = json!({"error": "Unauthorized", "code": "ADMIN_AUTH_REQUIRED"});
     let shown = [None, Some(wrong.as_str()), Some(&revoked.secret), Some(&expired.secret), Some("")];
     let mut asked = 0;
-    for (method, path, least, _) in RULES {
+    for (method, path, least, _) in served() {
         for secret in shown {
             let answer = subject.ask(&server, secret, method, path);
             match least {
@@ -210,7 +230,7 @@ fn every_role_may_what_the_table_says_and_a_foreign_tenant_does_not_exist() {
     for (name, role) in roles {
         let wide = make_key(&server, &format!("{name} of all"), name, &[]);
         let scoped = (role != Admin).then(|| make_key(&server, &format!("{name} of acme"), name, &["acme"]));
-        for &(method, path, least, of) in RULES.iter().filter(|rule| !matches!(rule.2, Open | Cron)) {
+        for &(method, path, least, of) in served().filter(|rule| !matches!(rule.2, Open | Cron)) {
             let told = format!("{name}: {method} {path}");
             // Only an admin can delete: its requests are about a tenant that nobody else asks for.
             let own = if role == Admin { &spare } else { &acme };

@@ -26,9 +26,12 @@ pub struct Server {
     /// `http://ADDRESS:PORT` of the running server.
     pub url: String,
     folder: TempDir,
+    data_dir: PathBuf,
     cron_secret: Option<String>,
     /// Whether the environment sets the admin key.
     sets_admin_key: bool,
+    /// Further flags of `serve`, from the next start on.
+    pub flags: Vec<String>,
     pub(super) agent: ureq::Agent,
 }
 
@@ -46,21 +49,37 @@ impl Server {
         server
     }
 
+    /// A server on a new folder with further flags, such as `--dev`.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        server.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        server.start_again();
+        server
+    }
+
     /// A folder whose server was not started yet.
     pub fn stopped() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
         Self {
             child: None,
             url: String::new(),
-            folder: TempDir::new().expect("a temporary folder"),
+            data_dir: folder.path().join("data"),
+            folder,
             cron_secret: Some(CRON_SECRET.to_owned()),
             sets_admin_key: true,
+            flags: Vec::new(),
             agent: agent(),
         }
     }
 
     /// Its data folder, for `--data-dir`.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// From the next start on it uses this folder.
+    pub fn use_folder(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
     }
 
     /// A path beside the data folder, for what a test writes itself.
@@ -72,6 +91,7 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
+        command.args(&self.flags);
         if self.sets_admin_key {
             command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
         }
