@@ -4,6 +4,7 @@ pub mod administration;
 pub mod alerts;
 pub mod charges;
 pub mod content;
+pub mod keys;
 pub mod plan_changes;
 pub mod plans;
 pub mod retention;
