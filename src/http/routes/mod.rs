@@ -3,6 +3,7 @@
 mod admin_plans;
 mod admin_tenants;
 mod admin_usage;
+mod alerts;
 mod audit;
 mod dev_clock;
 mod events;
@@ -104,6 +105,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin All put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin All remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
+    "GET" "/api/admin/alerts" Support Handler list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/keys" Admin All list_keys "The keys without their secrets, by cursor" => get(keys::list);
     "POST" "/api/admin/keys" Admin All create_key "Makes a key; its secret is in the answer, this once" => post(keys::create);
     "POST" "/api/admin/keys/{key_id}/rotate" Admin All rotate_key "Puts a new key in a key's place; the old one works for an overlap" => post(keys::rotate);
