@@ -61,11 +61,11 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("GET", "/api/admin/plans", Admin, All),
     ("PUT", "/api/admin/plans/{plan}", Admin, All),
     ("DELETE", "/api/admin/plans/{plan}", Admin, All),
+    ("GET", "/api/admin/alerts", Support, Named),
     ("GET", "/api/admin/keys", Admin, All),
     ("POST", "/api/admin/keys", Admin, All),
     ("POST", "/api/admin/keys/{key_id}/rotate", Admin, All),
     ("DELETE", "/api/admin/keys/{key_id}", Admin, All),
-    ("GET", "/api/admin/alerts", Support, List),
     ("GET", "/api/admin/jobs", Admin, All),
     ("POST", "/api/admin/jobs", Admin, All),
     ("GET", "/api/admin/status", Admin, All),
@@ -140,6 +140,7 @@ impl Subject {
                 json!({"tenant_id": tenant, "event_type": "x", "entity_type": "y", "action": "access"})
             }
             ("GET", "/api/audit/events" | "/api/audit/report") => return (format!("{path}?tenant_id={tenant}"), None),
+            ("GET", "/api/admin/alerts") => return (format!("{path}?tenant_id={tenant}"), None),
             ("POST", "/api/audit/events/{id}/resolve") => json!({"resolution_action": "seen"}),
             ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}") => {
                 json!({"limit": 20_000, "reason": "a pilot", "until": "2199-01-01T00:00:00Z"})
