@@ -14,6 +14,7 @@ use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::keys::ApiKeys;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
 use crate::store::{Store, StoreError};
@@ -109,6 +110,7 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            ceilings: settings.ceilings.clone(),
         };
         let started =
             start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
@@ -127,6 +129,8 @@ impl Metergate {
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
         let engine = Self { writer, enforcer, housekeeping: Mutex::default() };
+        // What ran out while nobody served.
+        engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
         engine.start_housekeeping()?;
         Ok(engine)
     }
@@ -149,6 +153,11 @@ impl Metergate {
     /// Writes the audit log and reads it.
     pub fn audit_logger(&self) -> AuditLogger {
         AuditLogger::new(Arc::clone(&self.writer))
+    }
+
+    /// Makes, lists, rotates and revokes keys, and knows them at the door.
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys::new(Arc::clone(&self.writer))
     }
 
     /// What the utilities stand on, for the schedule and for `/metrics`.
@@ -182,16 +191,19 @@ impl Metergate {
                 tracing::error!("the housekeeping had panicked");
             }
         }
+        self.api_keys().keep_record(true);
         self.writer.stop();
         self.writer.shared().store.close();
     }
 
-    /// Folds ended hours, and more when memory fills up; forgets lapsed holds. Correctness does not depend on it.
+    /// Folds ended hours, and more when memory fills up; forgets lapsed holds; stores plans that ran out as expired. Correctness does not depend on it.
     fn start_housekeeping(&self) -> Result<(), OpenError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let writer = Arc::clone(&self.writer);
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
+            let tenants = Tenants::new(Arc::clone(&writer));
+            let keys = ApiKeys::new(Arc::clone(&writer));
             let mut rounds = 0u64;
             while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
@@ -200,6 +212,12 @@ impl Metergate {
                 if rounds.is_multiple_of(60) {
                     shared.counters.tidy(now);
                 }
+                if writer.failure().is_none()
+                    && let Err(error) = tenants.expire_due()
+                {
+                    tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
+                }
+                keys.keep_record(false);
                 let due = {
                     let live = shared.live.read();
                     // Ten minutes after its end an hour has most of what comes late.

@@ -2,14 +2,18 @@
 //!
 //! Plain values. Nothing here reads a clock, a disk or the environment, and nothing here knows JSON or the file format.
 
+pub mod actor;
 pub mod audit;
 pub mod event;
 mod hold;
 pub mod job;
+pub mod key;
 pub mod metrics;
 pub mod money;
 pub mod quota;
+pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;
+pub mod threshold;
 pub mod time;

@@ -2,12 +2,17 @@
 
 mod auth;
 mod body;
+mod caller;
+mod client_address;
 mod cursor;
 mod error;
+mod error_table;
 mod exposition;
 mod frame;
 mod meter;
+mod metrics_table;
 mod params;
+mod route_notes;
 mod routes;
 mod server;
 mod stream_body;
@@ -20,17 +25,24 @@ use std::time::Instant;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
-pub use auth::Role;
+pub use auth::{Role, TenantCheck};
+pub use client_address::{ClientAddress, client_address};
+pub use error_table::{ErrorInfo, error_table};
+pub use metrics_table::{MetricInfo, metrics_table};
+pub use route_notes::route_note;
 pub use routes::{RouteInfo, route_table};
 pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
+use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
 use crate::jobs::Jobs;
+use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
-use auth::{Keys, Secret};
+use auth::{Keys, Lock};
+use frame::Frame;
 use meter::HttpMeter;
 
 /// The one route that a setting may open.
@@ -47,9 +59,11 @@ pub struct Parts {
     enforcer: QuotaEnforcer,
     audit: AuditLogger,
     tenants: Tenants,
+    api_keys: ApiKeys,
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
+    trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
 }
@@ -77,31 +91,50 @@ impl HttpState {
             enforcer: engine.quota_enforcer(),
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
+            api_keys: engine.api_keys(),
+            keys: Keys::new(admin_key, cron_secret, engine.api_keys()),
             engine,
             jobs,
             meter: HttpMeter::new(),
+            trusted_proxies: Networks::default(),
             metrics_open,
             started: Instant::now(),
-            keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
         }))
+    }
+}
+
+impl HttpState {
+    /// Believes what these proxies say about where a request comes from. For a state that is not shared yet.
+    pub fn trusting(mut self, proxies: Networks) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => parts.trusted_proxies = proxies,
+            None => tracing::error!("the state is shared already: no proxy is trusted"),
+        }
+        self
     }
 }
 
 /// Every route of [`route_table`], each behind its lock, all within one frame.
 pub fn router(state: HttpState) -> Router {
-    locked_routes(&state.keys, state.metrics_open)
+    let development = state.engine.writer().shared().clock.can_be_moved();
+    locked_routes(&state.keys, state.metrics_open, development)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
-        .layer(from_fn_with_state(state.meter.clone(), frame::frame))
+        .layer(from_fn_with_state(Frame::new(state.meter.clone(), state.trusted_proxies.clone()), frame::frame))
         .with_state(state)
 }
 
-fn locked_routes(keys: &Keys, metrics_open: bool) -> Router<HttpState> {
+fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<HttpState> {
     let mut router = Router::new();
-    for route in route_table() {
+    for route in route_table().iter().filter(|route| development || !route.is_for_development()) {
         let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
-        let lock = from_fn_with_state((keys.clone(), role), auth::lock);
-        router = router.route(route.path, route.endpoint().route_layer(lock));
+        let endpoint = format!("{} {}", route.method, route.path);
+        let lock = Arc::new(Lock { keys: keys.clone(), role, tenants: route.tenants, endpoint });
+        let lock = from_fn_with_state(lock, auth::lock);
+        router = router.route(route.path, route.endpoint().route_layer(lock.clone()));
+        for path in routes::fixed_beside(route) {
+            router = router.route(path, route.endpoint().route_layer(lock.clone()));
+        }
     }
     router
 }
@@ -112,8 +145,10 @@ mod tests {
 
     #[test]
     fn no_two_routes_are_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Metergate::open(folder.path()).unwrap();
         // axum panics when they are.
-        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None }, false);
+        let router = locked_routes(&Keys::new("k3y", None, engine.api_keys()), false, true);
         assert!(router.has_routes());
     }
 }

@@ -1,6 +1,7 @@
 //! Facts about changes of tenants.
 
 use super::*;
+use crate::domain::audit::ActorType;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -9,11 +10,11 @@ fn id() -> TenantId {
 }
 
 fn change(existing: Option<&Tenant>, change: TenantChange) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
-    change_by("root-key", existing, change)
+    change_by(&Actor::named("root-key"), existing, change)
 }
 
 fn change_by(
-    actor: &str,
+    actor: &Actor,
     existing: Option<&Tenant>,
     change: TenantChange,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
@@ -105,6 +106,34 @@ fn an_extended_plan_is_active_again() {
     expired.status = TenantStatus::Expired;
     let put = TenantPut { plan_expires_at: Some(Some(NOW.plus_micros(1))), ..TenantPut::default() };
     assert_eq!(change(Some(&expired), TenantChange::Put(put)).unwrap().0.status, TenantStatus::Active);
+}
+
+#[test]
+fn a_plan_that_ran_out_is_stored_and_recorded_once_by_the_system() {
+    let ended = Tenant { plan_expires_at: Some(NOW), ..acme() };
+    let (expired, entries) = change_by(ACTOR_SYSTEM, Some(&ended), TenantChange::Expire).unwrap();
+    assert_eq!((expired.status, types(&entries)), (TenantStatus::Expired, vec!["trial_expired"]));
+    assert_eq!((entries[0].entity_type.as_str(), entries[0].entity_id.as_deref()), ("trial", Some("acme")));
+    let put = |put: TenantPut| TenantChange::Put(put);
+    for (existing, nothing) in [
+        (&expired, TenantChange::Expire),
+        (&acme(), TenantChange::Expire),
+        (&expired, put(TenantPut { status: Some(TenantStatus::Active), ..TenantPut::default() })),
+    ] {
+        assert_eq!(change(Some(existing), nothing).unwrap(), (existing.clone(), vec![]));
+    }
+    assert_eq!(change(None, TenantChange::Expire), Err(ChangeRefused::UnknownTenant));
+
+    let end = Some(Some(NOW.plus_micros(1)));
+    let extension = put(TenantPut { plan_expires_at: end, ..TenantPut::default() });
+    let (tenant, entries) = change(Some(&ended), extension).unwrap();
+    assert_eq!((tenant.status, types(&entries)), (TenantStatus::Active, vec!["trial_expired", "tenant_updated"]));
+    assert_eq!((entries[0].actor_type, entries[1].actor_type), (ActorType::System, ActorType::Admin));
+    let ending = put(TenantPut { plan_expires_at: Some(Some(NOW)), ..TenantPut::default() });
+    let (tenant, entries) = change(Some(&expired), ending.clone()).unwrap();
+    assert_eq!((tenant.status, entries), (TenantStatus::Expired, vec![]), "the same end again");
+    let (tenant, entries) = change(Some(&acme()), ending).unwrap();
+    assert_eq!((tenant.status, types(&entries)), (TenantStatus::Expired, vec!["tenant_updated", "trial_expired"]));
 }
 
 #[test]

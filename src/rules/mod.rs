@@ -1,13 +1,14 @@
 //! Pure decisions: `now` is always an argument, and the same input gives the same answer.
 
 pub mod administration;
+pub mod alerts;
 pub mod charges;
 pub mod checkpoint;
 pub mod content;
 pub mod merkle;
+pub mod keys;
 pub mod plan_changes;
 pub mod plans;
 pub mod retention;
 pub mod rollup;
-pub mod sampling;
 pub mod window;

@@ -5,12 +5,17 @@
 //! - `filer` moves closed generations from the journal into segments, in the background.
 //! - `start` rebuilds memory from the disk.
 
+mod alerts;
 mod apply;
 mod audit_stage;
 mod command;
 mod denials;
+mod expiries;
 mod filed_ids;
 mod filer;
+mod key_book;
+mod key_stage;
+mod leftovers;
 mod meter;
 mod receipt;
 mod sampled;
@@ -27,10 +32,13 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
+pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, Publication, Recorded, SettleTarget,
 };
+pub use expiries::Expiries;
+pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
@@ -38,11 +46,15 @@ pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 
 use crate::counters::{Released, TenantSlot};
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
+use crate::domain::time::Timestamp;
+use crate::rules::keys::KeyChange;
 use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
+use leftovers::Leftovers;
 use thread::WriterThread;
 
 /// Events that may wait for the writer.
@@ -56,6 +68,7 @@ const QUEUED_COMMANDS_MAX: usize = 16_384;
 pub struct Writer {
     shared: Arc<Shared>,
     commands: Sender<Command>,
+    leftovers: Arc<Leftovers>,
     queued_events: Arc<AtomicUsize>,
     failed: Arc<ArcSwapOption<String>>,
     /// Held by whoever moves things between memory and disk in the background: the filer, a fold, a clean-up.
@@ -68,10 +81,12 @@ impl Writer {
     pub(crate) fn spawn(started: Started) -> std::io::Result<Arc<Self>> {
         let (sender, commands) = crossbeam_channel::bounded(QUEUED_COMMANDS_MAX);
         let (closed, closed_generations) = crossbeam_channel::bounded(1);
+        let leftovers = Arc::new(Leftovers::new(commands.clone()));
         let shared = Arc::new(started.shared);
         let writer = Arc::new(Self {
             shared: Arc::clone(&shared),
             commands: sender,
+            leftovers: Arc::clone(&leftovers),
             queued_events: Arc::default(),
             failed: Arc::default(),
             maintenance: Arc::default(),
@@ -89,6 +104,7 @@ impl Writer {
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
         let poison = Arc::clone(&writer.failed);
         let run_writer = move || {
+            let _end = EndOfThread(leftovers);
             let guard = PoisonOnPanic("writer", poison);
             thread.run();
             drop(guard);
@@ -181,16 +197,27 @@ impl Writer {
         &self,
         tenant_id: TenantId,
         change: Option<TenantChange>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
-        let actor = actor.to_owned();
+        let actor = actor.clone();
         self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
     }
 
     /// Changes a plan.
-    pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
-        let actor = actor.to_owned();
+    pub(crate) fn change_plan(&self, change: PlanChange, actor: &Actor) -> Result<Receipt<PlanOutcome>, WriteError> {
+        let actor = actor.clone();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
+    }
+
+    /// Changes a key.
+    pub(crate) fn change_key(&self, change: KeyChange, actor: &Actor) -> Result<Receipt<KeyOutcome>, WriteError> {
+        let actor = actor.clone();
+        self.submit(false, |promise| Command::ChangeKey { change, actor, promise })
+    }
+
+    /// Remembers when keys were last used; blocks until it is on disk.
+    pub(crate) fn note_key_uses(&self, uses: Vec<(uuid::Uuid, Timestamp)>) -> Result<(), WriteError> {
+        self.submit(true, |promise| Command::NoteKeyUses { uses, promise })?.wait()
     }
 
     /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
@@ -284,10 +311,22 @@ impl Writer {
             })
         };
         match sent {
-            Ok(()) => Ok(receipt),
+            Ok(()) => {
+                self.leftovers.after_sending();
+                Ok(receipt)
+            }
             Err(TrySendError::Full(())) => Err(WriteError::QueueFull),
             Err(TrySendError::Disconnected(())) => Err(WriteError::Unavailable("the writer has stopped".to_owned())),
         }
+    }
+}
+
+/// Gives up what waits for the writer's thread once it has ended, also by a panic.
+struct EndOfThread(Arc<Leftovers>);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -8,10 +8,13 @@ use hashbrown::HashMap;
 use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, SettleTarget};
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
+use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
+use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
 use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
@@ -29,7 +32,7 @@ pub(super) struct Numbers {
 
 /// One commit in the making.
 pub(super) struct Stage<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     pub(super) commit: Commit,
     /// (hash, content) of each staged event that has one, by its place.
     pub(super) ids: Vec<Option<(IdHash, u64)>>,
@@ -39,12 +42,16 @@ pub(super) struct Stage<'a> {
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
+    /// Keys new, changed or (`None`) forgotten in this commit, by id.
+    pub(super) keys: HashMap<uuid::Uuid, Option<ApiKey>>,
     /// Audit records, each with the digest of what its caller gave.
     pub(super) audit: Vec<(AuditRecord, u64)>,
     /// (index of an audit record, index of the record of its resolution).
     pub(super) audit_resolutions: Vec<(u64, u64)>,
     /// Audit records of this commit that have an id of their caller's: their place in `audit`.
     pub(super) staged_audit_ids: HashMap<(uuid::Uuid, Option<TenantId>), usize>,
+    /// Thresholds whose crossing this commit records.
+    pub(super) alerts: Vec<Alert>,
     numbers: Numbers,
     /// Opened for the first id that may have been filed.
     snapshot: Option<Snapshot>,
@@ -69,16 +76,25 @@ impl<'a> Stage<'a> {
             audit: Vec::new(),
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
+            keys: HashMap::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
+            alerts: Vec::new(),
             numbers,
             snapshot: None,
         }
     }
 
+    pub(super) const fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
     /// Whether there is anything that has to reach the disk.
     pub(super) fn is_empty(&self) -> bool {
-        self.commit.events.is_empty() && self.commit.operations.is_empty() && self.audit.is_empty()
+        self.commit.events.is_empty()
+            && self.commit.operations.is_empty()
+            && self.audit.is_empty()
+            && self.keys.is_empty()
     }
 
     /// Changed tenants, for their table.
@@ -248,7 +264,7 @@ impl<'a> Stage<'a> {
         &mut self,
         tenant_id: &TenantId,
         change: Option<&TenantChange>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<(u32, Tenant), ChangeFailed> {
         if let Some(change) = change {
             return self.change(tenant_id, change, actor);
@@ -273,7 +289,7 @@ impl<'a> Stage<'a> {
         &mut self,
         tenant_id: &TenantId,
         change: &TenantChange,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<(u32, Tenant), ChangeFailed> {
         let existing = self.current(tenant_id);
         let plans = Arc::clone(&self.plans);
@@ -285,6 +301,10 @@ impl<'a> Stage<'a> {
             apply_change(before, tenant_id, change, |plan| plans.has(plan), defaults, actor, now)
                 .map_err(ChangeFailed::Refused)?;
         let tenant_no = match &existing {
+            // Extended meanwhile: nothing is to be written.
+            Some((tenant_no, _)) if *change == TenantChange::Expire && entries.is_empty() => {
+                return Ok((*tenant_no, tenant));
+            }
             Some((tenant_no, _)) => *tenant_no,
             None if u64::from(self.numbers.next_tenant_no) >= policies.tenants_max => {
                 return Err(ChangeFailed::TooManyTenants);
@@ -303,7 +323,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
-    pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &str) -> PlanOutcome {
+    pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &Actor) -> PlanOutcome {
         let (plans, name) = (Arc::clone(&self.plans), change.name());
         let before = plans.get(name);
         let after = match change {
@@ -375,7 +395,7 @@ impl<'a> Stage<'a> {
         self.commit.operations.push(PlacedOperation { before_event, operation });
     }
 
-    fn audit(&mut self, entry: AuditEntry) {
+    pub(super) fn audit(&mut self, entry: AuditEntry) {
         let event_id = crate::ids::new_uuid_v7(self.commit.committed_at);
         self.push_audit(event_id, entry, 0);
     }

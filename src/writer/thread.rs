@@ -11,7 +11,9 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
+use super::command::{
+    ChangeFailed, ChangeOutcome, Command, KeyOutcome, PlanOutcome, Publication, Recorded, ResolveOutcome,
+};
 use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
@@ -52,6 +54,7 @@ enum Answer {
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
     PlanChanged(PlanOutcome, Promise<PlanOutcome>),
+    KeyChanged(KeyOutcome, Promise<KeyOutcome>),
     Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
     AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
@@ -68,6 +71,10 @@ impl WriterThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if !self.commit_with(first) {
+                // What the last commit crossed has to ride on one of its own.
+                while self.shared.alerts.is_due() {
+                    self.commit_with(None);
+                }
                 return;
             }
         }
@@ -112,6 +119,13 @@ impl WriterThread {
                 Command::ChangePlan { change, actor, promise } => {
                     answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
                 }
+                Command::ChangeKey { change, actor, promise } => {
+                    answers.push(Answer::KeyChanged(stage.change_key(change, &actor), promise));
+                }
+                Command::NoteKeyUses { uses, promise } => {
+                    stage.note_key_uses(uses);
+                    answers.push(Answer::Published(promise));
+                }
                 Command::Audit { entries, promise } => {
                     self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
                     match stage.record_audit(entries) {
@@ -155,6 +169,12 @@ impl WriterThread {
             stage.denials(Vec::new(), told);
         }
 
+        if shared.alerts.is_due()
+            && let Err(error) = stage.crossings(shared.alerts.take())
+        {
+            failure.get_or_insert(error);
+        }
+
         match failure.map_or_else(|| self.write(&stage, &publications), Err) {
             Ok(ended) => self.answer(answers, ended),
             Err(error) => self.fail_all(answers, &error),
@@ -169,7 +189,8 @@ impl WriterThread {
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
     fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
-        self.shared.denials.is_due(now, closing) || self.shared.sampled.is_due(now, closing)
+        let Shared { denials, sampled, alerts, .. } = &*self.shared;
+        denials.is_due(now, closing) || sampled.is_due(now, closing) || alerts.is_due()
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.
@@ -195,6 +216,12 @@ impl WriterThread {
                 match plan {
                     Some(plan) => transaction.put_plan(plan)?,
                     None => transaction.remove_plan(name)?,
+                }
+            }
+            for (key_id, key) in &stage.keys {
+                match key {
+                    Some(key) => transaction.put_api_key(key)?,
+                    None => transaction.remove_api_key(*key_id)?,
                 }
             }
             transaction.put_audit(&stage.audit)?;
@@ -226,20 +253,28 @@ impl WriterThread {
             self.apply_live(stage, &mut live);
         }
         shared.meter.commits.note(started.elapsed());
+        if !stage.keys.is_empty() {
+            shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
+        }
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
         }
-        let plan_limits = |plan: &str| shared.plan_limits(plan);
-        let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
+        let plan_terms = |plan: &str| shared.plans.load().terms(plan).unwrap_or_default();
+        let mut states =
+            LiveStates::new(&shared.counters, shared.platform.as_ref(), &shared.expiries, false, &plan_terms);
         let ended = apply(&stage.commit, &mut states);
+        shared.alerts.note(states.crossings);
+        shared.alerts.recorded(&stage.alerts);
         for (name, _) in &stage.plan_changes {
             // Those whose record stays as it is, too: the next decision is made by the new limits.
             for slot in shared.counters.all() {
                 let mut state = slot.lock();
                 if state.tenant().plan == *name {
                     let tenant = Arc::clone(state.tenant());
-                    state.set_tenant(tenant, shared.plan_limits(name), stage.commit.committed_at);
+                    let terms = plan_terms(name);
+                    state.set_tenant(tenant, terms.limits, stage.commit.committed_at);
+                    state.set_thresholds(terms.thresholds);
                 }
             }
         }
@@ -286,6 +321,7 @@ impl WriterThread {
                     keep(promise, released);
                 }
                 Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
+                Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Audited(outcomes, promise) => keep(promise, outcomes),
                 Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
@@ -304,6 +340,7 @@ impl WriterThread {
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
                 Answer::PlanChanged(_, promise) => fail(promise, &unknown),
+                Answer::KeyChanged(_, promise) => fail(promise, &unknown),
                 Answer::Audited(_, promise) => fail(promise, &unknown),
                 Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),

@@ -3,12 +3,16 @@
 
 mod audit;
 mod exact_usage;
+mod expiry;
 mod explain;
+mod keys;
 mod overrides_and_denials;
 mod plans;
+mod platform;
 mod quick_start;
 mod repaired;
 mod spec_section_2;
+mod thresholds;
 mod windows_and_holds;
 mod zones;
 
@@ -104,7 +108,7 @@ fn tokens(engine: &Metergate, name: &str) -> (Option<u128>, u128, u128) {
 }
 
 fn change(engine: &Metergate, name: &str, change: TenantChange) {
-    engine.tenants().change_blocking(&tenant(name), change, &Actor("a test".to_owned())).unwrap();
+    engine.tenants().change_blocking(&tenant(name), change, &Actor::named("a test")).unwrap();
 }
 
 fn put_zone(engine: &Metergate, name: &str, zone: &str) {

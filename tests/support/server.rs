@@ -26,7 +26,12 @@ pub struct Server {
     /// `http://ADDRESS:PORT` of the running server.
     pub url: String,
     folder: TempDir,
+    data_dir: PathBuf,
     cron_secret: Option<String>,
+    /// Whether the environment sets the admin key.
+    sets_admin_key: bool,
+    /// Further flags of `serve`, from the next start on.
+    pub flags: Vec<String>,
     pub(super) agent: ureq::Agent,
 }
 
@@ -44,20 +49,37 @@ impl Server {
         server
     }
 
+    /// A server on a new folder with further flags, such as `--dev`.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        server.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        server.start_again();
+        server
+    }
+
     /// A folder whose server was not started yet.
     pub fn stopped() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
         Self {
             child: None,
             url: String::new(),
-            folder: TempDir::new().expect("a temporary folder"),
+            data_dir: folder.path().join("data"),
+            folder,
             cron_secret: Some(CRON_SECRET.to_owned()),
+            sets_admin_key: true,
+            flags: Vec::new(),
             agent: agent(),
         }
     }
 
     /// Its data folder, for `--data-dir`.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// From the next start on it uses this folder.
+    pub fn use_folder(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
     }
 
     /// A path beside the data folder, for what a test writes itself.
@@ -69,7 +91,10 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
-        command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
+        command.args(&self.flags);
+        if self.sets_admin_key {
+            command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
+        }
         if let Some(secret) = &self.cron_secret {
             command.env("CRON_SECRET", secret);
         }
@@ -80,6 +105,11 @@ impl Server {
         let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
         let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
         self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+    }
+
+    /// From the next start on its admin key is the one of its data folder.
+    pub fn use_the_folders_admin_key(&mut self) {
+        self.sets_admin_key = false;
     }
 
     /// Kills it without a word, as a power cut would.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
 use super::super::params::{Params, PathTenant, read_date};
@@ -20,9 +21,15 @@ use crate::domain::time::MICROS_PER_SECOND;
 use crate::enforcer::ExplainQuery;
 
 /// Only looks: 200 whatever the answer is.
-pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+pub async fn check(
+    State(state): State<HttpState>,
+    caller: Caller,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
+    caller.check(&request.tenant_id)?;
     let decision = state.enforcer.check(&request.tenant_id, &request.items)?;
     Ok(answer(StatusCode::OK, &decision, DecisionJson::new(&decision, request.single, None)))
 }
@@ -30,12 +37,14 @@ pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): Jso
 /// Takes an anonymous hold: 200, or 429 when denied.
 pub async fn enforce(
     State(state): State<HttpState>,
+    caller: Caller,
     uri: Uri,
     request_id: RequestId,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
+    caller.check(&request.tenant_id)?;
     let outcome = state.enforcer.enforce(&request.tenant_id, &request.items, request_id.as_deref()).await?;
     let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
@@ -136,7 +145,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::quota::{DeniedBy, LimitState, QuotaCheckResult};
+    use crate::domain::quota::{DeniedBy, LimitState, QuotaCheckResult, Scope};
     use crate::domain::time::Timestamp;
 
     fn denied() -> Decision {
@@ -161,7 +170,7 @@ mod tests {
                 state(QuotaType::Embeddings, Window::Day, None, 7, 3_600),
                 state(QuotaType::Cost, Window::Month, Some(12_500_000_000_000_000), 2_000_000_000_000, 86_400),
             ],
-            denied_by: vec![DeniedBy { state: day, asked: 200 }],
+            denied_by: vec![DeniedBy { state: day, asked: 200, scope: Scope::Tenant }],
             would_deny: Vec::new(),
             retry_after_seconds: Some(3_600),
             decided_at,
@@ -196,7 +205,7 @@ mod tests {
                 "error": "Quota exceeded: the limit is 10000 tokens per day, 50 of it left, 200 asked for; \
                           it resets at 2026-11-24T23:59:59.999999Z",
                 "code": "quota_exceeded",
-                "denied_by": [{
+                "denied_by": [{"scope": "tenant",
                     "quota_type": "tokens", "window": "day", "limit": 10_000, "used": 9_950, "held": 0,
                     "remaining": 50, "resets_at": "2026-11-24T23:59:59.999999Z", "asked": 200,
                 }],

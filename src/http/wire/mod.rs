@@ -1,9 +1,11 @@
 //! What travels: JSON shapes apart from the domain's types, with the conversions between them. Nothing here knows axum.
 
+pub mod alert;
 pub mod audit;
 pub mod cloudevent;
 pub mod event;
 pub mod explain;
+pub mod key;
 pub mod object;
 pub mod plan;
 pub mod quota;

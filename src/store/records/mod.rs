@@ -4,6 +4,7 @@
 
 mod audit;
 mod job;
+mod key;
 mod quota;
 mod tenant;
 
@@ -18,6 +19,7 @@ use crate::domain::time::{PeriodType, Timestamp};
 
 pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
 pub(super) use job::{decode_job, encode_job};
+pub(super) use key::{decode_api_key, encode_api_key};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
@@ -28,6 +30,8 @@ pub(super) use tenant::{decode_plan, decode_tenant, encode_plan, encode_tenant};
 const VERSION: u8 = 1;
 /// Of records that have changed once: tenants, operations and filed denials.
 const SECOND_VERSION: u8 = 2;
+/// Of records that have changed twice: tenants, operations and filed denials, since there are thresholds and ceilings.
+const THIRD_VERSION: u8 = 3;
 
 /// Bounds what a damaged record may make us allocate.
 const MAX_RECORD: usize = 256 << 20;
