@@ -1,6 +1,6 @@
 //! The engine: opens the parts in order, hands out the utilities, closes in reverse.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use crate::audit::AuditLogger;
+use crate::audit::{AuditLogger, read_or_make_signing_key};
 use crate::clock::Clock;
 use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
@@ -26,6 +26,9 @@ use crate::writer::{Policies, Writer, start};
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
 /// Tenant hours that may wait for their fold in memory.
 const UNFOLDED_MAX: usize = 20_000;
+
+/// Where signed checkpoints are appended unless `audit.checkpoint_file` names another place.
+const CHECKPOINT_FILE: &str = "audit-checkpoints.txt";
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,8 @@ pub enum OpenError {
 pub struct Metergate {
     writer: Arc<Writer>,
     enforcer: QuotaEnforcer,
+    /// Where signed checkpoints of the audit log are appended, outside the store.
+    checkpoint_file: PathBuf,
     housekeeping: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -112,8 +117,10 @@ impl Metergate {
             audit_years: settings.audit_years,
             ceilings: settings.ceilings.clone(),
         };
-        let started =
-            start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
+        let signing_key = read_or_make_signing_key(&settings.data_dir)
+            .map_err(|error| OpenError::Storage(format!("the key that signs the audit log: {error}")))?;
+        let started = start(store, policies, plans, signing_key, make_clock)
+            .map_err(|error| open_error(&settings.data_dir, error))?;
         let writer = Writer::spawn(started)
             .map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
         if !writer.shared().plans.load().has(&settings.default_plan) {
@@ -128,7 +135,11 @@ impl Metergate {
             }
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
-        let engine = Self { writer, enforcer, housekeeping: Mutex::default() };
+        let audit = AuditLogger::new(Arc::clone(&writer));
+        audit.note_signer().map_err(|error| OpenError::Storage(error.to_string()))?;
+        let checkpoint_file =
+            settings.checkpoint_file.clone().unwrap_or_else(|| settings.data_dir.join(CHECKPOINT_FILE));
+        let engine = Self { writer, enforcer, checkpoint_file, housekeeping: Mutex::default() };
         // What ran out while nobody served.
         engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
         engine.start_housekeeping()?;
@@ -193,15 +204,17 @@ impl Metergate {
         }
         self.api_keys().keep_record(true);
         self.writer.stop();
+        write_checkpoints(&self.audit_logger(), &self.checkpoint_file);
         self.writer.shared().store.close();
     }
 
     /// Folds ended hours, and more when memory fills up; forgets lapsed holds; stores plans that ran out as expired. Correctness does not depend on it.
     fn start_housekeeping(&self) -> Result<(), OpenError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        let writer = Arc::clone(&self.writer);
+        let (writer, checkpoint_file) = (Arc::clone(&self.writer), self.checkpoint_file.clone());
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
+            let audit = AuditLogger::new(Arc::clone(&writer));
             let tenants = Tenants::new(Arc::clone(&writer));
             let keys = ApiKeys::new(Arc::clone(&writer));
             let mut rounds = 0u64;
@@ -218,6 +231,7 @@ impl Metergate {
                     tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
                 }
                 keys.keep_record(false);
+                write_checkpoints(&audit, &checkpoint_file);
                 let due = {
                     let live = shared.live.read();
                     // Ten minutes after its end an hour has most of what comes late.
@@ -242,6 +256,13 @@ impl Metergate {
 impl Drop for Metergate {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// A file that cannot be written does not stop metergate: the notes are in the store, and are tried again.
+fn write_checkpoints(audit: &AuditLogger, file: &Path) {
+    if let Err(error) = audit.write_checkpoints(file) {
+        tracing::error!(%error, file = %file.display(), "checkpoints of the audit log could not be written to their file");
     }
 }
 

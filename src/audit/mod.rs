@@ -2,21 +2,30 @@
 
 mod alerts;
 mod builders;
+mod checkpoints;
 mod cleanup_old_audit_events;
+mod export_audit;
 mod generate_audit_report;
 mod reads;
 mod record_audit_event;
 mod resolve_audit_event;
+mod signing_key;
+mod verify_audit;
 
 use std::sync::Arc;
 
 pub use alerts::{AlertPage, AlertQuery};
 pub use builders::{ChatAudit, ConfigAudit, ErrorAudit, KbAudit, TrialAudit};
+pub use checkpoints::{ConsistencyProof, InclusionProof};
 pub use cleanup_old_audit_events::AuditCleanup;
+pub use export_audit::ExportLine;
 pub use generate_audit_report::{AuditReport, REPORT_EVENTS_MAX};
 pub use reads::{AuditPage, MAX_RECORDS_PER_PAGE, SECURITY_EVENT_TYPES};
 pub use record_audit_event::PendingAudit;
 pub use resolve_audit_event::MAX_RESOLUTION_ACTION_CHARS;
+
+pub use signing_key::{SIGNING_KEY_FILE, read_or_make as read_or_make_signing_key};
+pub use verify_audit::{AuditVerification, KeptCheckpoint};
 
 pub use crate::writer::ResolveOutcome;
 

@@ -50,6 +50,15 @@ impl AuditLogger {
         Ok(events)
     }
 
+    /// The record at this index; `None` when there is none, or retention has taken it.
+    pub fn get_audit_event_at(&self, index: u64) -> Result<Option<AuditEvent>, AuditError> {
+        let snapshot = self.writer.shared().store.snapshot()?;
+        if index < snapshot.audit_cut()?.min_index {
+            return Ok(None);
+        }
+        Ok(snapshot.audit_record(index)?.map(event_of))
+    }
+
     /// What happened to a tenant in the last `days` (documented default 7), newest first, at most `limit` (50).
     pub fn get_tenant_audit_trail(
         &self,

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::audit_proofs::{self, CheckpointArgs, ExportArgs, VerifyArgs};
 use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
 use super::show;
@@ -24,6 +25,17 @@ pub enum AuditCommand {
     /// Count a tenant's audit events by type and action
     #[command(after_help = "Example:\n  metergate audit report acme --from 2026-11-01 --to 2026-11-30")]
     Report(ReportArgs),
+    /// Hash the whole log anew and compare it with itself and with a checkpoint kept elsewhere; exit code 1 if it differs
+    #[command(after_help = "Examples:\n  metergate audit verify\n  \
+        metergate audit verify --checkpoint kept.txt --verifier-key metergate/...+...+...\n  \
+        metergate audit verify --bundle audit.jsonl --checkpoint kept.txt --verifier-key metergate/...+...+...")]
+    Verify(Box<VerifyArgs>),
+    /// Print a signed checkpoint over the whole log, to be kept where the store's writers cannot write
+    #[command(after_help = "Example:\n  metergate audit checkpoint >> /mnt/elsewhere/kept.txt")]
+    Checkpoint(CheckpointArgs),
+    /// Write the whole log for an auditor, as JSON Lines
+    #[command(after_help = "Example:\n  metergate audit export --output audit.jsonl")]
+    Export(ExportArgs),
 }
 
 /// Flags of `audit list`.
@@ -110,6 +122,9 @@ impl AuditCommand {
             Self::List(args) => &args.target,
             Self::Resolve(args) => &args.target,
             Self::Report(args) => &args.target,
+            Self::Verify(args) => &args.target,
+            Self::Checkpoint(args) => &args.target,
+            Self::Export(args) => &args.target,
         }
     }
 
@@ -119,6 +134,9 @@ impl AuditCommand {
             Self::List(args) => list(args, backend),
             Self::Resolve(args) => resolve(args, backend),
             Self::Report(args) => report(args, backend),
+            Self::Verify(args) => audit_proofs::verify(args, backend),
+            Self::Checkpoint(args) => audit_proofs::checkpoint(args, backend),
+            Self::Export(args) => audit_proofs::export(args, backend),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod admin_key;
 mod alerts;
 mod audit;
+mod audit_proofs;
 mod backend;
 mod completions;
 mod config;

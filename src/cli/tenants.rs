@@ -212,15 +212,10 @@ fn export(args: &ExportArgs, backend: &Backend) -> Result<Exit, Failure> {
         backend.download(&path, &mut std::io::stdout().lock())?;
         return Ok(Exit::Ok);
     };
-    // What a tenant did is for its owner's eyes; and a file that stands there already may be an earlier export.
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let cannot = |error: std::io::Error| {
         Failure::caused(Exit::Failed, format!("{} cannot be made: name another", file.display()), &error)
     };
-    let mut out = std::io::BufWriter::new(options.open(file).map_err(cannot)?);
+    let mut out = std::io::BufWriter::new(new_private_file(file).map_err(cannot)?);
     let written = backend.download(&path, &mut out).and_then(|()| out.flush().map_err(cannot));
     if written.is_err() {
         // A part of an export is none.
@@ -232,6 +227,15 @@ fn export(args: &ExportArgs, backend: &Backend) -> Result<Exit, Failure> {
         }
         Exit::Ok
     })
+}
+
+/// A file for an export: what is in it is for its owner's eyes, and one that stands there already may be an earlier one.
+pub fn new_private_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// One tenant: a line for each field, nested values as JSON.

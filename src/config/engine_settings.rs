@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
+    /// Where signed checkpoints of the audit log are appended; default: a file in the data folder.
+    pub checkpoint_file: Option<PathBuf>,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
@@ -54,6 +56,7 @@ impl EngineSettings {
             audit_years: 2,
             ceilings: Vec::new(),
             audit_sampling: SamplingRules::default(),
+            checkpoint_file: None,
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
         }

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 30] = [
+const TABLE: [SettingInfo; 31] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -133,6 +133,13 @@ const TABLE: [SettingInfo; 30] = [
         "",
         Kind::Shares,
         "Shares of high-volume audit event types that are kept, such as chat_message_received=0.1; failures always are; default: all.",
+    ),
+    SettingInfo::new(
+        "audit.checkpoint_file",
+        "METERGATE_AUDIT_CHECKPOINT_FILE",
+        "",
+        Kind::Path,
+        "Where signed checkpoints of the audit log are appended, best on another disk; default: audit-checkpoints.txt in the data folder.",
     ),
     SettingInfo::new(
         "jobs.aggregate_cron",

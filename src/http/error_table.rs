@@ -54,6 +54,7 @@ static TABLE: &[ErrorInfo] = &[
     row(404, "tenant_unknown", "The tenant was never seen, or is deleted.", "Record for it, or register it with `metergate tenants set`."),
     row(404, "reservation_unknown", "The reservation was never made, or lapsed more than 24 hours ago.", "Record the usage as events instead."),
     row(404, "denial_unknown", "No denial was kept that fits the question.", "Ask by time; denials are kept 30 days, 60 a minute and tenant."),
+    row(404, "audit_log_empty", "The audit log has no record to sign for yet.", "Write one, or make any change: each writes its record."),
     row(404, "audit_event_unknown", "The audit event was never written, or retention took it.", "List events with `metergate audit list`."),
     row(404, "key_unknown", "There is no key of this id.", "List keys with `metergate keys list`."),
     row(405, "method_not_allowed", "The path exists, but not with this method.", "Use one of the `Allow` header."),

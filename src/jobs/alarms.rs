@@ -94,7 +94,7 @@ mod tests {
             ceilings: Vec::new(),
         };
         let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
-        let started = start(store, policies, Vec::new(), |_| clock.clone()).unwrap();
+        let started = start(store, policies, Vec::new(), [7; 32], |_| clock.clone()).unwrap();
         let writer = Writer::spawn(started).unwrap();
         let times = |job| if job == JobName::AggregateUsageMetrics { "5 * * * *" } else { "20 3 1 1 *" };
         let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());

@@ -27,7 +27,7 @@ const MARK: &str = "\u{2014} ";
 
 /// What a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct AuditCheckpoint {
     /// Which log.
     pub origin: String,
     /// Its number of records.
@@ -53,7 +53,7 @@ pub enum NoteError {
     WrongKey,
 }
 
-impl Checkpoint {
+impl AuditCheckpoint {
     fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root))
     }
@@ -64,7 +64,8 @@ impl Checkpoint {
         let size = lines.next().filter(|line| *line == "0" || !line.starts_with(['0', '+']));
         let size = size.and_then(|line| line.parse().ok()).ok_or(NoteError::Malformed("its size is no number"))?;
         let root = lines.next().and_then(|line| BASE64.decode(line).ok());
-        let root = root.and_then(|root| Hash::try_from(root).ok()).ok_or(NoteError::Malformed("its root is no hash"))?;
+        let root =
+            root.and_then(|root| Hash::try_from(root).ok()).ok_or(NoteError::Malformed("its root is no hash"))?;
         Ok(Self { origin: origin.to_owned(), size, root })
     }
 
@@ -125,7 +126,7 @@ impl CheckpointSigner {
 
     /// The signed note of a size and its root.
     pub fn sign(&self, size: u64, root: &Hash) -> String {
-        let text = Checkpoint { origin: self.verifier.name.clone(), size, root: *root }.text();
+        let text = AuditCheckpoint { origin: self.verifier.name.clone(), size, root: *root }.text();
         let signature = self.key.sign(text.as_bytes());
         let blob = [&self.verifier.id[..], &signature.to_bytes()].concat();
         format!("{text}\n{MARK}{} {}\n", self.verifier.name, BASE64.encode(blob))
@@ -148,8 +149,12 @@ pub struct VerifierKey {
 
 impl VerifierKey {
     fn new(name: &str, key: VerifyingKey) -> Self {
-        let digest: [u8; 32] =
-            Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.as_bytes()).finalize().into();
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(name)
+            .chain_update([b'\n', ED25519])
+            .chain_update(key.as_bytes())
+            .finalize()
+            .into();
         let [a, b, c, d, ..] = digest;
         Self { name: name.to_owned(), id: [a, b, c, d], key }
     }
@@ -203,7 +208,7 @@ mod tests {
         assert!(key.key.verify(text.as_bytes(), &signature).is_ok());
         // It is a note, but of no checkpoint.
         let note = format!("{text}\n{MARK}PeterNeumann {signed}\n");
-        assert!(matches!(Checkpoint::open(&note, &key), Err(NoteError::Malformed(_))));
+        assert!(matches!(AuditCheckpoint::open(&note, &key), Err(NoteError::Malformed(_))));
     }
 
     #[test]
@@ -212,28 +217,28 @@ mod tests {
         let note = signer.sign(1_234, &[5; 32]);
         let key: VerifierKey = signer.verifier().to_string().parse().unwrap();
         assert_eq!(&key, signer.verifier());
-        let expected = Checkpoint { origin: "metergate/0198".to_owned(), size: 1_234, root: [5; 32] };
-        assert_eq!(Checkpoint::open(&note, &key), Ok(expected.clone()));
-        assert_eq!(Checkpoint::peek(&note), Ok(expected));
+        let expected = AuditCheckpoint { origin: "metergate/0198".to_owned(), size: 1_234, root: [5; 32] };
+        assert_eq!(AuditCheckpoint::open(&note, &key), Ok(expected.clone()));
+        assert_eq!(AuditCheckpoint::peek(&note), Ok(expected));
         for (place, _) in note.char_indices() {
             let mut bytes = note.clone().into_bytes();
             bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
             if let Ok(changed) = String::from_utf8(bytes) {
-                assert!(Checkpoint::open(&changed, &key).is_err(), "{place}: {changed}");
+                assert!(AuditCheckpoint::open(&changed, &key).is_err(), "{place}: {changed}");
             }
         }
         let other = CheckpointSigner::new("metergate/0198", &[8; 32]);
-        assert_eq!(Checkpoint::open(&note, other.verifier()), Err(NoteError::NotSigned));
+        assert_eq!(AuditCheckpoint::open(&note, other.verifier()), Err(NoteError::NotSigned));
         // A witness may have signed too.
         let witnessed = format!("{note}{MARK}witness {}\n", BASE64.encode([9; 68]));
-        assert!(Checkpoint::open(&witnessed, &key).is_ok());
+        assert!(AuditCheckpoint::open(&witnessed, &key).is_ok());
     }
 
     #[test]
     fn a_note_or_key_that_is_none_is_refused() {
         let signer = CheckpointSigner::new("log", &[7; 32]);
         for text in ["", "\n\n", "a\n1\n\n\n", "log\n01\nAAAA\n\n\u{2014} log AAAA\n", "log+00000000+AQ==", "log"] {
-            assert!(Checkpoint::open(text, signer.verifier()).is_err(), "{text:?}");
+            assert!(AuditCheckpoint::open(text, signer.verifier()).is_err(), "{text:?}");
             assert!(text.parse::<VerifierKey>().is_err(), "{text:?}");
         }
         let key = signer.verifier().to_string();

@@ -2,11 +2,12 @@
 
 pub mod administration;
 pub mod alerts;
+pub mod audit_bundle;
 pub mod charges;
 pub mod checkpoint;
 pub mod content;
-pub mod merkle;
 pub mod keys;
+pub mod merkle;
 pub mod plan_changes;
 pub mod plans;
 pub mod retention;

@@ -45,6 +45,7 @@ pub(super) fn bring_up(db: &Database, found: u32, path: Option<&Path>) -> Result
     write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
     tables::make_all(&write)?;
     if found < 2 {
+        AuditWriter(&write).grow_tree()?;
         AuditWriter(&write).give_leaves()?;
         AuditWriter(&write).give_ids_to_tenants()?;
     }

@@ -6,6 +6,7 @@
 //! - [`Snapshot`] reads one consistent state; [`Transaction`] writes one.
 
 mod audit_log;
+mod audit_tree;
 mod block;
 mod bytes;
 mod columns;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
-pub use audit_log::{LoggedPage, LoggedRecord};
+pub use audit_log::{AuditCheck, LoggedPage, LoggedRecord};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 
-use super::audit_log::{AuditReader, LoggedPage, LoggedRecord};
+use super::audit_log::{AuditCheck, AuditReader, LoggedPage, LoggedRecord};
 use super::block::Block;
 use super::columns::StoredEvent;
 use super::journal::{self, Commit};
@@ -20,6 +20,7 @@ use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
+use crate::rules::merkle::Hash;
 
 type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
 type BlockRow<'t> =
@@ -179,6 +180,41 @@ impl Snapshot {
     /// Whether the audit record at this index is resolved.
     pub fn is_audit_resolved(&self, index: u64) -> Result<bool, StoreError> {
         AuditReader(&self.read).is_resolved(index)
+    }
+
+    /// The leaf of the audit record at this index, as it is hashed.
+    pub fn audit_leaf(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        AuditReader(&self.read).leaf(index)
+    }
+
+    /// The stored bytes of the audit record at this index, as its leaf commits to them.
+    pub fn audit_payload(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        AuditReader(&self.read).payload(index)
+    }
+
+    /// The root of the audit tree over the first `size` records.
+    pub fn audit_root(&self, size: u64) -> Result<Hash, StoreError> {
+        AuditReader(&self.read).root(size)
+    }
+
+    /// What proves that audit record `index` is under the root of `size`.
+    pub fn audit_inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        AuditReader(&self.read).inclusion_proof(index, size)
+    }
+
+    /// What proves that the audit log of `old` records is the begin of that of `new`.
+    pub fn audit_consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
+        AuditReader(&self.read).consistency_proof(old, new)
+    }
+
+    /// The last signed checkpoint of the audit log, and the verifier key of who signs.
+    pub fn audit_checkpoint(&self) -> Result<(Option<String>, Option<String>), StoreError> {
+        AuditReader(&self.read).checkpoint()
+    }
+
+    /// Hashes the whole audit log anew and compares; gives the root over the first `kept` records as well.
+    pub fn check_audit(&self, size: u64, kept: Option<u64>) -> Result<AuditCheck, StoreError> {
+        AuditReader(&self.read).check(size, kept)
     }
 
     /// The first audit index recorded at or after `time`.

@@ -32,6 +32,8 @@ pub(super) const API_KEYS: TableDefinition<'static, u128, &[u8]> = TableDefiniti
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_events");
 /// Index -> the record's leaf, as it is hashed. Without gaps from 0.
 pub(super) const AUDIT_LEAVES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_leaves");
+/// (level, place) -> hash of a complete subtree over the leaves; level 0, the leaves themselves, is not kept.
+pub(super) const AUDIT_NODES: TableDefinition<'static, (u8, u64), [u8; 32]> = TableDefinition::new("audit_nodes");
 /// (event id, hash of its tenant) -> (index, digest of the caller's fields). Two tenants may use the same id.
 pub(super) const AUDIT_IDS: TableDefinition<'static, (u128, u64), (u64, u64)> = TableDefinition::new("audit_event_ids");
 /// Format 1: event id -> (index, digest), one id for all tenants together.
@@ -46,6 +48,10 @@ pub(super) const META_STORE_ID: &str = "store_id";
 pub(super) const META_SECRET: &str = "secret";
 pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_AUDIT_CUT: &str = "audit_cut";
+/// The last signed checkpoint, as its text.
+pub(super) const META_AUDIT_CHECKPOINT: &str = "audit_checkpoint";
+/// The verifier key of who signs, as its text.
+pub(super) const META_AUDIT_VERIFIER: &str = "audit_verifier";
 pub(super) const META_CUT: &str = "realtime_cut";
 
 /// Makes every table that is not there yet; a day's own are made when it gets its first events.
@@ -63,6 +69,7 @@ pub(super) fn make_all(write: &redb::WriteTransaction) -> Result<(), redb::Table
     write.open_table(API_KEYS)?;
     write.open_table(AUDIT)?;
     write.open_table(AUDIT_LEAVES)?;
+    write.open_table(AUDIT_NODES)?;
     write.open_table(AUDIT_IDS)?;
     write.open_table(AUDIT_KEYS)?;
     write.open_table(AUDIT_RESOLUTIONS)?;

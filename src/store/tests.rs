@@ -214,3 +214,90 @@ fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
     let read = snapshot.tenant_events(day, 11, start, Timestamp::of_day(day + 1)).unwrap();
     assert_eq!(read.len(), all.iter().filter(|event| event.tenant_no == 11).count());
 }
+
+/// A store with `count` audit records; gives what a check of it finds.
+fn audited(count: u64) -> Store {
+    let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
+    for from in (0..count).step_by(7) {
+        let records = (from..count.min(from + 7)).map(|index| {
+            let entry = crate::domain::audit::AuditEntry::system(
+                Some(tenant(0)),
+                "kb_uploaded",
+                "knowledge_base",
+                crate::domain::audit::AuditAction::Create,
+            );
+            let event_id = uuid::Uuid::from_u128(u128::from(index) + 1);
+            (
+                crate::domain::audit::AuditRecord {
+                    index,
+                    event_id,
+                    timestamp: Timestamp::from_seconds(index as i64),
+                    entry,
+                },
+                0,
+            )
+        });
+        let mut transaction = store.begin().unwrap();
+        transaction.put_audit(&records.collect::<Vec<_>>()).unwrap();
+        transaction.commit().unwrap();
+    }
+    store
+}
+
+fn tampered(store: &Store, change: impl FnOnce(&redb::WriteTransaction)) {
+    let db = store.db.read();
+    let write = db.as_ref().unwrap().begin_write().unwrap();
+    change(&write);
+    write.commit().unwrap();
+}
+
+#[test]
+fn the_tree_agrees_with_its_leaves_and_every_change_under_it_is_found() {
+    type Change = fn(&redb::WriteTransaction);
+    let changes: [(&str, Change); 7] = [
+        ("a byte of a record", |write| {
+            let mut payloads = write.open_table(tables::AUDIT).unwrap();
+            let mut bytes = payloads.get(11).unwrap().unwrap().value().to_vec();
+            bytes[40] ^= 1;
+            payloads.insert(11, bytes.as_slice()).unwrap();
+        }),
+        ("a removed record", |write| drop(write.open_table(tables::AUDIT).unwrap().remove(11).unwrap())),
+        ("two records in each other's place", |write| {
+            let mut payloads = write.open_table(tables::AUDIT).unwrap();
+            let (a, b) = (
+                payloads.get(3).unwrap().unwrap().value().to_vec(),
+                payloads.get(4).unwrap().unwrap().value().to_vec(),
+            );
+            payloads.insert(3, b.as_slice()).unwrap();
+            payloads.insert(4, a.as_slice()).unwrap();
+        }),
+        ("a record and its leaf, changed to fit", |write| {
+            let mut payloads = write.open_table(tables::AUDIT).unwrap();
+            let mut bytes = payloads.get(11).unwrap().unwrap().value().to_vec();
+            let record = records::decode_audit(&bytes).unwrap();
+            bytes[5] ^= 1;
+            payloads.insert(11, bytes.as_slice()).unwrap();
+            let leaf = records::audit_leaf(&record, &bytes);
+            write.open_table(tables::AUDIT_LEAVES).unwrap().insert(11, leaf.as_slice()).unwrap();
+        }),
+        ("a removed leaf", |write| drop(write.open_table(tables::AUDIT_LEAVES).unwrap().remove(20).unwrap())),
+        ("a changed node", |write| {
+            drop(write.open_table(tables::AUDIT_NODES).unwrap().insert((2, 3), [9; 32]).unwrap());
+        }),
+        ("a removed node", |write| drop(write.open_table(tables::AUDIT_NODES).unwrap().remove((1, 0)).unwrap())),
+    ];
+    let store = audited(45);
+    let untouched = store.snapshot().unwrap();
+    let check = untouched.check_audit(45, Some(20)).unwrap();
+    assert_eq!((check.faults.as_slice(), check.missing.as_slice(), check.records), (&[][..], &[][..], 45));
+    assert_eq!(
+        (check.root, check.root_at_kept),
+        (untouched.audit_root(45).unwrap(), Some(untouched.audit_root(20).unwrap()))
+    );
+    for (what, change) in changes {
+        let store = audited(45);
+        tampered(&store, change);
+        let check = store.snapshot().unwrap().check_audit(45, None).unwrap();
+        assert!(!check.faults.is_empty() || !check.missing.is_empty(), "{what} is not found");
+    }
+}

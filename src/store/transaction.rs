@@ -18,6 +18,7 @@ use crate::domain::key::ApiKey;
 use crate::domain::quota::{Plan, QuotaSnapshot};
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
+use crate::rules::merkle::Hash;
 
 /// The open write transaction. Dropped without [`Transaction::commit`], it leaves nothing behind.
 pub struct Transaction {
@@ -72,6 +73,21 @@ impl Transaction {
     /// Appends audit records, each with the digest of what its caller gave.
     pub fn put_audit(&mut self, added: &[(AuditRecord, u64)]) -> Result<(), StoreError> {
         AuditWriter(&self.write).append(added)
+    }
+
+    /// The root of the audit tree over the first `size` records, those of this transaction included.
+    pub fn audit_root(&self, size: u64) -> Result<Hash, StoreError> {
+        AuditWriter(&self.write).root(size)
+    }
+
+    /// Keeps the last signed checkpoint of the audit log.
+    pub fn put_audit_checkpoint(&mut self, note: &str) -> Result<(), StoreError> {
+        AuditWriter(&self.write).put_checkpoint(note)
+    }
+
+    /// Keeps the verifier key of who signs checkpoints.
+    pub fn put_audit_verifier(&mut self, verifier: &str) -> Result<(), StoreError> {
+        AuditWriter(&self.write).put_verifier(verifier)
     }
 
     /// Notes that one audit record, by its index, is resolved by another.

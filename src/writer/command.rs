@@ -43,6 +43,8 @@ pub(crate) enum Command {
         entry: Box<AuditEntry>,
         promise: Promise<ResolveOutcome>,
     },
+    /// Sign for every audit record there is.
+    Checkpoint { promise: Promise<Option<String>> },
     /// Close the open generation, so that it is filed.
     CloseGeneration { promise: Promise<()> },
     /// A prepared write of the background: filing, folding, cleaning.
@@ -133,6 +135,8 @@ pub struct Publication {
     pub audit_cut: Option<AuditCut>,
     /// So many audit records below this index are freed.
     pub audit_freed: Option<(u64, usize)>,
+    /// The verifier key of who signs the audit log's checkpoints.
+    pub audit_verifier: Option<String>,
     /// Last runs of jobs.
     pub jobs: Vec<JobRecord>,
     /// Rows of periods before these are dropped.

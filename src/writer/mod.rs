@@ -8,6 +8,7 @@
 mod alerts;
 mod apply;
 mod audit_stage;
+mod checkpoints;
 mod command;
 mod denials;
 mod expiries;
@@ -33,6 +34,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use alerts::AlertBook;
+pub use checkpoints::Checkpoints;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, Publication, Recorded, SettleTarget,
@@ -249,6 +251,11 @@ impl Writer {
     ) -> Result<Receipt<ResolveOutcome>, WriteError> {
         let entry = Box::new(entry);
         self.submit(false, |promise| Command::ResolveAudit { event_id, tenant_id, entry, promise })
+    }
+
+    /// The signed checkpoint over every audit record that was acknowledged before.
+    pub(crate) fn checkpoint(&self) -> Result<Receipt<Option<String>>, WriteError> {
+        self.submit(false, |promise| Command::Checkpoint { promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

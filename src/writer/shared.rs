@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use parking_lot::Mutex;
 
 use super::alerts::AlertBook;
+use super::checkpoints::Checkpoints;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
@@ -141,6 +142,8 @@ pub struct Shared {
     pub alerts: AlertBook,
     /// The ends of plans.
     pub expiries: Expiries,
+    /// Signed checkpoints of the audit log.
+    pub checkpoints: Checkpoints,
     /// Audit entries that sampling left out.
     pub sampled: SampledBook,
     /// Hashes ids.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::alerts::AlertBook;
 use super::apply::{LiveStates, PLATFORM_NO, Shadow, apply};
+use super::checkpoints::Checkpoints;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
@@ -25,6 +26,7 @@ use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
+use crate::rules::checkpoint::{AuditCheckpoint, CheckpointSigner};
 use crate::rules::content::content_digest;
 use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError};
 
@@ -47,6 +49,7 @@ pub(crate) fn start(
     store: Store,
     policies: Policies,
     shipped: Vec<Plan>,
+    signing_key: [u8; 32],
     make_clock: impl FnOnce(Timestamp) -> Clock,
 ) -> Result<Started, StoreError> {
     if store.snapshot()?.plans()?.is_empty() {
@@ -99,8 +102,12 @@ pub(crate) fn start(
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
     let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
+    let note = snapshot.audit_checkpoint()?.0;
+    let signed = note.and_then(|note| AuditCheckpoint::peek(&note).ok()).map_or(0, |last| last.size);
     drop(snapshot);
     let clock = make_clock(last_commit);
+    let signer = CheckpointSigner::new(&format!("metergate/{}", store.store_id()), &signing_key);
+    let checkpoints = Checkpoints::new(signer, signed, numbers.next_audit_index, clock.now());
     let clock_unconfirmed = doubt_clock(&store, &jobs, last_commit, clock.now())?;
     let shared = Shared {
         store,
@@ -115,6 +122,7 @@ pub(crate) fn start(
         denials: DenialBook::default(),
         alerts: AlertBook::new(keys.alerts, noticed),
         expiries,
+        checkpoints,
         sampled: super::sampled::SampledBook::default(),
         identity,
         content_key: keys.content,

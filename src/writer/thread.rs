@@ -58,6 +58,7 @@ enum Answer {
     Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
     AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
+    Signed(Promise<Option<String>>),
 }
 
 impl WriterThread {
@@ -89,6 +90,7 @@ impl WriterThread {
         let mut close_generation = Vec::new();
         let mut go_on = true;
         let mut failure = None;
+        let mut sign = false;
 
         let mut next = first;
         while let Some(command) = next.take() {
@@ -145,6 +147,10 @@ impl WriterThread {
                         }
                     }
                 }
+                Command::Checkpoint { promise } => {
+                    sign = true;
+                    answers.push(Answer::Signed(promise));
+                }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);
@@ -175,7 +181,7 @@ impl WriterThread {
             failure.get_or_insert(error);
         }
 
-        match failure.map_or_else(|| self.write(&stage, &publications), Err) {
+        match failure.map_or_else(|| self.write(&stage, &publications, sign || !go_on), Err) {
             Ok(ended) => self.answer(answers, ended),
             Err(error) => self.fail_all(answers, &error),
         }
@@ -189,8 +195,11 @@ impl WriterThread {
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
     fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
-        let Shared { denials, sampled, alerts, .. } = &*self.shared;
-        denials.is_due(now, closing) || sampled.is_due(now, closing) || alerts.is_due()
+        let Shared { denials, sampled, alerts, checkpoints, .. } = &*self.shared;
+        checkpoints.is_due(self.numbers.next_audit_index, now, closing)
+            || denials.is_due(now, closing)
+            || sampled.is_due(now, closing)
+            || alerts.is_due()
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.
@@ -201,11 +210,13 @@ impl WriterThread {
     }
 
     /// Commits the stage and the publications in one transaction, then applies them to memory.
-    fn write(&mut self, stage: &Stage<'_>, publications: &[Publication]) -> Result<Vec<Ended>, StoreError> {
-        if stage.is_empty() && publications.is_empty() {
+    fn write(&mut self, stage: &Stage<'_>, publications: &[Publication], sign: bool) -> Result<Vec<Ended>, StoreError> {
+        let shared = &*self.shared;
+        let (now, audit_size) = (stage.commit.committed_at, stage.numbers_after().next_audit_index);
+        let sign = shared.checkpoints.is_due(audit_size, now, sign);
+        if stage.is_empty() && publications.is_empty() && !sign {
             return Ok(Vec::new());
         }
-        let shared = &*self.shared;
         let started = Instant::now();
         let mut transaction = shared.store.begin()?;
         if !stage.is_empty() {
@@ -233,6 +244,13 @@ impl WriterThread {
         for publication in publications {
             put_publication(&mut transaction, publication)?;
         }
+        let note = match sign {
+            true => Some(shared.checkpoints.sign(audit_size, &transaction.audit_root(audit_size)?)),
+            false => None,
+        };
+        if let Some(note) = &note {
+            transaction.put_audit_checkpoint(note)?;
+        }
         if publications.is_empty() {
             transaction.commit()?;
             self.apply_live(stage, &mut shared.live.write());
@@ -252,6 +270,7 @@ impl WriterThread {
             }
             self.apply_live(stage, &mut live);
         }
+        shared.checkpoints.committed(audit_size, now, note);
         shared.meter.commits.note(started.elapsed());
         if !stage.keys.is_empty() {
             shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
@@ -324,6 +343,13 @@ impl WriterThread {
                 Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Audited(outcomes, promise) => keep(promise, outcomes),
                 Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
+                Answer::Signed(promise) => {
+                    let stored = self.shared.store.snapshot().and_then(|snapshot| snapshot.audit_checkpoint());
+                    match stored {
+                        Ok((note, _)) => keep(promise, note),
+                        Err(error) => fail(promise, &unavailable(&error)),
+                    }
+                }
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
             }
         }
@@ -343,6 +369,7 @@ impl WriterThread {
                 Answer::KeyChanged(_, promise) => fail(promise, &unknown),
                 Answer::Audited(_, promise) => fail(promise, &unknown),
                 Answer::AuditResolved(_, promise) => fail(promise, &unknown),
+                Answer::Signed(promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),
             }
         }
@@ -367,6 +394,9 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
         transaction.put_rows(*period, &rows)?;
     }
     transaction.put_quota_state(&publication.quota_states)?;
+    if let Some(verifier) = &publication.audit_verifier {
+        transaction.put_audit_verifier(verifier)?;
+    }
     if let Some(checkpoint) = &publication.checkpoint {
         transaction.put_checkpoint(checkpoint)?;
     }

@@ -48,6 +48,11 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("GET", "/api/audit/events", Viewer, Named),
     ("GET", "/api/audit/report", Viewer, Named),
     ("POST", "/api/audit/events/{id}/resolve", Support, Named),
+    ("GET", "/api/audit/checkpoint", Viewer, List),
+    ("GET", "/api/audit/proof/inclusion", Viewer, Named),
+    ("GET", "/api/audit/proof/consistency", Viewer, List),
+    ("POST", "/api/audit/verify", Admin, All),
+    ("GET", "/api/audit/export", Admin, All),
     ("GET", "/api/admin/usage", Admin, All),
     ("GET", "/api/admin/metrics/aggregate", Admin, All),
     ("POST", "/api/admin/metrics/aggregate", Cron, All),
@@ -142,6 +147,8 @@ impl Subject {
             }
             ("GET", "/api/audit/events" | "/api/audit/report") => return (format!("{path}?tenant_id={tenant}"), None),
             ("GET", "/api/admin/alerts") => return (format!("{path}?tenant_id={tenant}"), None),
+            ("GET", "/api/audit/proof/inclusion") => return (format!("{path}?event_id={}", self.audit_event), None),
+            ("GET", "/api/audit/proof/consistency") => return (format!("{path}?old=1"), None),
             ("POST", "/api/audit/events/{id}/resolve") => json!({"resolution_action": "seen"}),
             ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}") => {
                 json!({"limit": 20_000, "reason": "a pilot", "until": "2199-01-01T00:00:00Z"})

@@ -5,6 +5,7 @@ mod admin_tenants;
 mod admin_usage;
 mod alerts;
 mod audit;
+mod audit_proofs;
 mod dev_clock;
 mod events;
 mod export;
@@ -92,6 +93,12 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/audit/events" Viewer Handler get_audit_events "Audit events by any field, newest first, by cursor" => get(audit::list);
     "GET" "/api/audit/report" Viewer Handler generate_audit_report "A tenant's audit events over a range, counted" => get(audit::report);
     "POST" "/api/audit/events/{id}/resolve" Support Handler resolve_audit_event "Marks an audit event as resolved, once" => post(audit::resolve);
+
+    "GET" "/api/audit/checkpoint" Viewer Nobody get_audit_checkpoint "A signed note over the whole audit log, as text" => get(audit_proofs::checkpoint);
+    "GET" "/api/audit/proof/inclusion" Viewer Handler get_audit_inclusion_proof "Proves that an audit event is in the log" => get(audit_proofs::inclusion);
+    "GET" "/api/audit/proof/consistency" Viewer Nobody get_audit_consistency_proof "Proves that the audit log has only grown" => get(audit_proofs::consistency);
+    "POST" "/api/audit/verify" Admin All verify_audit "Hashes the whole audit log anew, and compares it with a kept checkpoint" => post(audit_proofs::verify);
+    "GET" "/api/audit/export" Admin All export_audit "The whole audit log for an auditor, as JSON Lines" => get(audit_proofs::export);
 
     "GET" "/api/admin/usage" Admin All admin_usage "Usage, cost and quotas over all tenants, or of one" => get(admin_usage::show);
     "GET" "/api/admin/metrics/aggregate" Admin All aggregation_health "Whether usage flows in and is aggregated" => get(metrics_aggregate::health);

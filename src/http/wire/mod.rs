@@ -29,6 +29,11 @@ pub struct Fault {
     pub place: Option<(usize, usize)>,
 }
 
+/// Bytes as standard base64 with padding.
+pub fn base64(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
+}
+
 impl Fault {
     /// A fault of one field; `reason` goes on from its name.
     pub fn field(code: &'static str, field: impl Into<Cow<'static, str>>, reason: impl std::fmt::Display) -> Self {

@@ -10,22 +10,21 @@ use sha2::{Digest, Sha256};
 use super::{VERSION, decode, decode_body, encode_body, instant, micros};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry, AuditRecord, AuditResult};
 use crate::domain::time::Timestamp;
+use crate::rules::audit_bundle::{LEAF_BYTES, LEAF_VERSION};
 use crate::store::StoreError;
 
 /// The version byte of payloads with a salt in front.
 const VERSION_SALTED: u8 = 2;
-/// The version of the leaves' layout.
-const LEAF_VERSION: u8 = 1;
 const SALT_BYTES: usize = 32;
 
 /// The salt of one payload.
 pub(in crate::store) type Salt = [u8; SALT_BYTES];
 /// Version, index, recorded_at in microseconds (both big-endian), commitment.
-pub(in crate::store) type Leaf = [u8; 1 + 8 + 8 + 32];
+pub(in crate::store) type Leaf = [u8; LEAF_BYTES];
 
 /// The leaf over a payload's bytes, as they are stored.
 pub(in crate::store) fn audit_leaf(record: &AuditRecord, payload: &[u8]) -> Leaf {
-    let mut leaf = [0; 49];
+    let mut leaf = [0; LEAF_BYTES];
     leaf[0] = LEAF_VERSION;
     leaf[1..9].copy_from_slice(&record.index.to_be_bytes());
     leaf[9..17].copy_from_slice(&micros(record.timestamp).to_be_bytes());
