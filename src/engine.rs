@@ -16,10 +16,12 @@ use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
-use crate::store::{Store, StoreError};
+use crate::rules::price_changes::format_name;
+use crate::rules::prices::{PriceFormat, SHIPPED_PRICES};
+use crate::store::{Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
-use crate::writer::{Policies, Writer, start};
+use crate::writer::{Policies, Shipped, Writer, read_book, start};
 
 /// How often the housekeeping looks whether anything is to be folded or forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
@@ -109,9 +111,11 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            allow_unpriced_models: settings.allow_unpriced_models,
         };
+        let shipped = Shipped { plans, prices: Some(initial_prices(&settings)?) };
         let started =
-            start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
+            start(store, policies, shipped, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
         let writer = Writer::spawn(started)
             .map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
         if !writer.shared().plans.load().has(&settings.default_plan) {
@@ -239,6 +243,25 @@ fn initial_plans(settings: &EngineSettings) -> Result<Vec<Plan>, OpenError> {
         None => (SHIPPED_PLANS.to_owned(), "the shipped plans".to_owned()),
     };
     parse_plans(&text).map_err(|error| OpenError::Setting { field: "plans_file", reason: format!("{name}: {error}") })
+}
+
+/// The prices that fill an empty store. A file of others is read as what it looks like.
+fn initial_prices(settings: &EngineSettings) -> Result<StoredBook, OpenError> {
+    let wrong = |reason: String| OpenError::Setting { field: "prices_file", reason };
+    let (text, name) = match &settings.prices_file {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            (
+                read.map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?,
+                path.display().to_string(),
+            )
+        }
+        None => (SHIPPED_PRICES.to_owned(), "the shipped prices".to_owned()),
+    };
+    let format = format_name(PriceFormat::sniff(&text)).to_owned();
+    let file = StoredBook { format, text, applied_at: Timestamp::default() };
+    read_book(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
+    Ok(file)
 }
 
 /// Makes the folder with mode 0700 and finds out at once whether it can be written.

@@ -172,6 +172,8 @@ impl Settings {
         engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
+        engine.prices_file = self.value("prices_file").map(PathBuf::from);
+        engine.allow_unpriced_models = text("unpriced_models") == "allow";
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
     }

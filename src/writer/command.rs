@@ -13,6 +13,7 @@ use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::Period;
 use crate::rules::administration::ChangeRefused;
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
+use crate::rules::prices::PriceBook;
 use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
     /// Change a plan, and what follows from it for its tenants, with its audit record.
     ChangePlan { change: PlanChange, actor: String, promise: Promise<PlanOutcome> },
+    /// Put a price book in force, with its audit record.
+    ChangePrices { change: Box<PricesChange>, actor: String, promise: Promise<()> },
     /// Write audit records; all in one commit, in order.
     Audit { entries: Vec<IncomingAudit>, promise: Promise<Vec<AuditOutcome>> },
     /// Resolve an audit record, once; `entry` is the record of it, without its tenant and entity.
@@ -42,6 +45,16 @@ pub(crate) enum Command {
     Publish { publication: Box<Publication>, promise: Promise<()> },
     /// Commit what came before, then end the thread.
     Stop,
+}
+
+/// A price book on its way to the writer.
+pub(crate) struct PricesChange {
+    /// As read from its file.
+    pub(crate) book: PriceBook,
+    /// The name of its format.
+    pub(crate) format: String,
+    /// The file.
+    pub(crate) text: String,
 }
 
 /// An audit entry on its way to the writer.

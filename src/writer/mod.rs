@@ -12,6 +12,7 @@ mod denials;
 mod filed_ids;
 mod filer;
 mod meter;
+mod prices;
 mod receipt;
 mod sampled;
 mod shared;
@@ -29,13 +30,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use command::ResolveOutcome;
 pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, PricesChange, Publication, Recorded, SettleTarget,
 };
 pub use meter::{Counter, Histogram, Meter};
+pub(crate) use prices::read_book;
+pub use prices::{PriceTable, UnpricedModel, UnpricedModels};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
-pub(crate) use start::{Started, start};
+pub(crate) use start::{Shipped, Started, start};
 
 use crate::counters::{Released, TenantSlot};
 use crate::domain::audit::{AuditEntry, AuditOutcome};
@@ -191,6 +194,12 @@ impl Writer {
     pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
         let actor = actor.to_owned();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
+    }
+
+    /// Puts a price book in force.
+    pub(crate) fn change_prices(&self, change: PricesChange, actor: &str) -> Result<Receipt<()>, WriteError> {
+        let (change, actor) = (Box::new(change), actor.to_owned());
+        self.submit(false, |promise| Command::ChangePrices { change, actor, promise })
     }
 
     /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.

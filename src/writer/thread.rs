@@ -112,6 +112,10 @@ impl WriterThread {
                 Command::ChangePlan { change, actor, promise } => {
                     answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
                 }
+                Command::ChangePrices { change, actor, promise } => {
+                    stage.change_prices(*change, &actor);
+                    answers.push(Answer::Published(promise));
+                }
                 Command::Audit { entries, promise } => {
                     self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
                     match stage.record_audit(entries) {
@@ -197,6 +201,10 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
+            if let Some((prices, rows)) = &stage.prices {
+                transaction.put_price_rows(rows)?;
+                transaction.put_price_book(&prices.file)?;
+            }
             transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
@@ -229,6 +237,10 @@ impl WriterThread {
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
+        }
+        if let Some((prices, _)) = &stage.prices {
+            shared.prices.store(Arc::clone(prices));
+            shared.unpriced.clear();
         }
         let plan_limits = |plan: &str| shared.plan_limits(plan);
         let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };

@@ -17,6 +17,7 @@ use crate::domain::event::{EventId, InvalidEvent, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
+use crate::rules::pricing::put_usage;
 
 /// The most events in one JSON batch.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
@@ -24,7 +25,7 @@ pub const BATCH_EVENTS_MAX: usize = 10_000;
 pub const INVALID_EVENT: &str = "invalid_event";
 
 /// The names of an event's fields.
-pub const EVENT_FIELDS: [&str; 20] = [
+pub const EVENT_FIELDS: [&str; 22] = [
     "tenant_id",
     "event_type",
     "event_id",
@@ -45,7 +46,13 @@ pub const EVENT_FIELDS: [&str; 20] = [
     "reasoning_tokens",
     "cost_usd",
     "metadata",
+    "provider",
+    "usage",
 ];
+/// The code of a `usage` that cannot be read.
+pub const USAGE_UNREADABLE: &str = "usage_unreadable";
+/// The largest usage object, in bytes of JSON.
+const USAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// An event as sent, before what surrounds it (an envelope, a header) fills its gaps.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +78,8 @@ pub struct EventDraft {
     pub reasoning_tokens: Option<u64>,
     pub cost_usd: Option<Money>,
     pub metadata: Option<Box<str>>,
+    pub provider: Option<CompactString>,
+    pub usage: Option<Box<serde_json::Value>>,
 }
 
 impl EventDraft {
@@ -102,7 +111,15 @@ impl EventDraft {
         let missing = |field: &'static str| Fault::field(INVALID_EVENT, field, "is required");
         let tenant_id = self.tenant_id.ok_or_else(|| missing("tenant_id"))?;
         let event_type = self.event_type.ok_or_else(|| missing("event_type"))?;
-        let event = UsageEvent {
+        let given = [
+            ("tokens_consumed", self.tokens_consumed),
+            ("input_tokens", self.input_tokens),
+            ("cached_input_tokens", self.cached_input_tokens),
+            ("output_tokens", self.output_tokens),
+            ("reasoning_tokens", self.reasoning_tokens),
+            ("embedding_tokens", self.embedding_tokens),
+        ];
+        let mut event = UsageEvent {
             tenant_id,
             event_type,
             event_id: self.event_id,
@@ -123,7 +140,21 @@ impl EventDraft {
             reasoning_tokens: self.reasoning_tokens,
             cost_usd: self.cost_usd,
             metadata: self.metadata,
+            provider: self.provider,
+            usage: None,
+            estimate: None,
         };
+        if let Some(usage) = self.usage {
+            if let Some((field, _)) = given.into_iter().find(|(_, count)| count.is_some()) {
+                return Err(Fault::field(
+                    INVALID_EVENT,
+                    "usage",
+                    format_args!("stands instead of {field}: give one of them"),
+                ));
+            }
+            put_usage(&mut event, &usage)
+                .map_err(|error| Fault::field(USAGE_UNREADABLE, "usage", format_args!("cannot be read: {error}")))?;
+        }
         event.validate()?;
         Ok(event)
     }
@@ -215,6 +246,8 @@ impl<'de> Visitor<'de> for DraftSeed<'_> {
                 16 => draft.output_tokens = whole(&mut map)?,
                 17 => draft.reasoning_tokens = whole(&mut map)?,
                 18 => draft.cost_usd = money_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
+                20 => draft.provider = parsed(&mut map)?,
+                21 => draft.usage = usage_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
                 _ => draft.metadata = metadata_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
             }
             place.field.set(None);
@@ -232,6 +265,18 @@ fn metadata_of(raw: &RawValue) -> Result<Option<Box<str>>, String> {
             Ok(Some(sorted.to_string().into_boxed_str()))
         }
         _ => Err("must be a JSON object".to_owned()),
+    }
+}
+
+/// The provider's own object as it is; null is `None`.
+fn usage_of(raw: &RawValue) -> Result<Option<Box<serde_json::Value>>, String> {
+    match raw.get().as_bytes().first() {
+        Some(b'n') => Ok(None),
+        Some(b'{') if raw.get().len() > USAGE_BYTES_MAX => Err("is larger than 64 KiB of JSON".to_owned()),
+        Some(b'{') => {
+            serde_json::from_str(raw.get()).map(|usage| Some(Box::new(usage))).map_err(|error| reason(&error))
+        }
+        _ => Err("must be the JSON object that the provider sent".to_owned()),
     }
 }
 
@@ -254,16 +299,8 @@ impl Visitor<'_> for FieldSeed<'_> {
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<usize, E> {
         EVENT_FIELDS.iter().position(|known| *known == name).ok_or_else(|| {
-            self.0.refuse(if name == "provider" || name == "usage" {
-                Fault::field(
-                    "usage_extraction_unavailable",
-                    name.to_owned(),
-                    "cannot be read by this version: send input_tokens and output_tokens",
-                )
-            } else {
-                let name = shortened(name).into_owned();
-                Fault::field(INVALID_EVENT, name, "is not a field of an event: put it into `metadata`")
-            })
+            let name = shortened(name).into_owned();
+            self.0.refuse(Fault::field(INVALID_EVENT, name, "is not a field of an event: put it into `metadata`"))
         })
     }
 }
@@ -387,8 +424,11 @@ mod tests {
             ("metadata", r#""text""#, INVALID_EVENT),
             ("metadata", "[]", INVALID_EVENT),
             ("prompt", r#""hello""#, INVALID_EVENT),
-            ("provider", r#""openai""#, "usage_extraction_unavailable"),
-            ("usage", r#"{"prompt_tokens":1}"#, "usage_extraction_unavailable"),
+            ("provider", "7", INVALID_EVENT),
+            ("provider", r#""""#, INVALID_EVENT),
+            ("usage", "[]", INVALID_EVENT),
+            ("usage", r#"{"tokens_in":1,"tokens_out":2}"#, USAGE_UNREADABLE),
+            ("usage", r#"{"prompt_tokens":"1","completion_tokens":2}"#, USAGE_UNREADABLE),
         ] {
             let fault = with(field, value).expect_err(field);
             assert_eq!((fault.code, fault.field.as_deref()), (code, Some(field)), "{value}: {fault}");
@@ -431,6 +471,19 @@ mod tests {
         assert_eq!(event.metadata.as_deref(), Some(r#"{"a":{"is_response":true},"b":[1,2.5]}"#));
         let sent = serde_json::to_string(&SentEvent::from(&event)).unwrap();
         assert_eq!(read(&sent).unwrap(), event, "{sent}");
+    }
+
+    #[test]
+    fn a_provider_s_usage_stands_instead_of_counts() {
+        let usage = r#""provider":"openai","usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,
+            "prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}"#;
+        let event =
+            read(&format!(r#"{{"tenant_id":"acme","event_type":"api_call","model":"gpt-4o",{usage}}}"#)).unwrap();
+        assert_eq!((event.input_tokens, event.cached_input_tokens), (Some(9), Some(5)));
+        assert_eq!((event.output_tokens, event.reasoning_tokens, event.tokens()), (Some(4), Some(3), 13));
+        assert_eq!(event.usage, None, "nothing that has no field of its own");
+        let both = read(&format!(r#"{{"tenant_id":"acme","event_type":"x","input_tokens":9,{usage}}}"#)).unwrap_err();
+        assert_eq!(both.message, "usage stands instead of input_tokens: give one of them");
     }
 
     #[test]

@@ -72,6 +72,12 @@ impl PriceBook {
     /// (`openai/gpt-4o`, or a model that a provider speaks for). `None` where provider, model or a price in force is
     /// unknown.
     pub fn find(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<Found<'_>> {
+        let (model, alias) = self.find_model(provider, model)?;
+        model.at(at).map(|row| Found { row, alias })
+    }
+
+    /// The model that a name means, whatever the time, and the name by which it was found; as [`PriceBook::find`].
+    pub fn find_model(&self, provider: Option<&str>, model: &str) -> Option<(&ModelPrices, String)> {
         if model.len() > MAX_NAME || provider.is_some_and(|provider| provider.len() > MAX_NAME) {
             return None;
         }
@@ -80,20 +86,20 @@ impl PriceBook {
             Some(provider) => (self.provider(provider)?, model.as_str()),
             None => self.whose(&model)?,
         };
-        self.find_at(provider, model, at).or_else(|| {
+        self.find_in(provider, model).or_else(|| {
             // A model may carry its provider's name: `azure/gpt-4o`.
             let (prefix, rest) = model.split_once('/')?;
-            (self.provider(prefix)?.id == provider.id).then(|| self.find_at(provider, rest, at))?
+            (self.provider(prefix)?.id == provider.id).then(|| self.find_in(provider, rest))?
         })
     }
 
-    fn find_at(&self, provider: &ProviderPrices, model: &str, at: Timestamp) -> Option<Found<'_>> {
+    fn find_in(&self, provider: &ProviderPrices, model: &str) -> Option<(&ModelPrices, String)> {
         let index = self.providers.iter().position(|known| known.id == provider.id)?;
         let others = provider.falls_back_to.iter().filter_map(|other| self.provider(other));
         let lists: Vec<&ProviderPrices> = std::iter::once(&self.providers[index]).chain(others).collect();
         for alias in candidates(model) {
             if let Some(model) = lists.iter().find_map(|list| list.model(&alias)) {
-                return model.at(at).map(|row| Found { row, alias });
+                return Some((model, alias));
             }
         }
         None
