@@ -40,6 +40,8 @@ impl ModelSums {
         "image_output_tokens",
         "web_searches",
     ];
+    /// The place of `unpriced_events`.
+    pub const UNPRICED: usize = 7;
     /// So many of [`ModelSums::NAMES`] have a sum in [`Rollup`].
     pub const OF_PERIOD: usize = 8;
 

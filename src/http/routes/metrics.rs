@@ -9,6 +9,7 @@ use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::blocking;
+use crate::writer::UnpricedModels;
 
 /// The text of now.
 pub async fn show(State(state): State<HttpState>) -> Result<Response, ApiError> {
@@ -54,12 +55,38 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one("metergate_recording_errors_total", "counter", "Calls whose tracker could not record them.", errors);
     let help = "Audit events that the sampling of their type left out.";
     text.one("metergate_audit_sampled_out_total", "counter", help, meter.sampled_out.get());
+    unpriced(&shared.unpriced, text);
     let alarm = u8::from(shared.clock.alarm().is_some());
     text.one("metergate_clock_alarm", "gauge", "1 while the wall clock is not believed.", alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));
     text.one("metergate_clock_unconfirmed", "gauge", "1 while retention waits for confirm-clock.", waiting);
     let ready = u8::from(writer.failure().is_none());
     text.one("metergate_writer_ready", "gauge", "1 while writes are possible.", ready);
+}
+
+/// Labels are bounded: so many models by name, then the rest together.
+fn unpriced(models: &UnpricedModels, text: &mut Exposition) {
+    const NAMED_MAX: usize = 64;
+    let (listed, unlisted_events) = models.listed();
+    let name = "metergate_unpriced_models";
+    text.one(name, "gauge", "Models used since the start that have no price, as far as they are listed.", listed.len());
+    let name = "metergate_unpriced_events_total";
+    text.family(name, "counter", "Events without a cost since the prices last changed, by model; those of an empty label are of all further ones.");
+    let escaped = |model: &str| model.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut named = std::collections::BTreeMap::<&str, u64>::new();
+    let mut other = unlisted_events;
+    for model in &listed {
+        match named.len() < NAMED_MAX || named.contains_key(model.model.as_str()) {
+            true => *named.entry(model.model.as_str()).or_default() += model.events,
+            false => other += model.events,
+        }
+    }
+    for (model, events) in named {
+        text.sample(name, &format!("{{model=\"{}\"}}", escaped(model)), events);
+    }
+    if other > 0 {
+        text.sample(name, "{model=\"\"}", other);
+    }
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {

@@ -1,6 +1,7 @@
 //! The routes on one page: what each asks of its caller, and where it is answered.
 
 mod admin_plans;
+mod admin_prices;
 mod admin_tenants;
 mod admin_usage;
 mod audit;
@@ -71,6 +72,8 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/usage/{tenant}" Viewer get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
     "GET" "/api/usage/{tenant}/events" Viewer get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
 
+    "GET" "/api/usage/{tenant}/events/{event_id}" Viewer get_tenant_event "One event with its cost explained: price, tier, each class's count x rate" => get(usage::event);
+
     "POST" "/api/quota/check" Service check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
     "POST" "/api/quota/enforce" Service enforce_quota "Takes amounts for 60 seconds, closed by the next recorded event" => post(quota::enforce);
     "POST" "/api/quota/reserve" Service reserve_quota "Takes amounts of several types, all or nothing" => post(reservations::reserve);
@@ -97,6 +100,9 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
+    "GET" "/api/admin/prices" Admin list_prices "The prices in force by cursor; ?model= shows what a name is priced by" => get(admin_prices::list);
+    "PUT" "/api/admin/prices" Admin put_prices "Puts a price file in force, ours or another catalogue's; ?dry_run=true only shows what differs" => put(admin_prices::change);
+    "GET" "/api/admin/prices/check" Admin check_prices "Models of the last 30 days without a price, and prices that nobody looked at for long" => get(admin_prices::check);
     "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);

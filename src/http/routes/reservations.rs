@@ -19,7 +19,7 @@ use super::super::wire::object::{INVALID_REQUEST, Object, read_array};
 use super::super::wire::quota::{DecisionJson, QuotaRequest};
 use super::super::wire::usage::Settled;
 use super::events::Tally;
-use super::quota::{answer, status_of};
+use super::quota::{answer, require_price, status_of};
 use crate::domain::event::UsageEvent;
 use crate::domain::tenant::TenantId;
 use crate::enforcer::{EnforceError, ReserveRequest};
@@ -45,6 +45,7 @@ pub async fn reserve(
 ) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
+    require_price(&state, &request)?;
     let reservation_id = request.reservation_id.clone();
     let reserved = state.enforcer.reserve(ReserveRequest {
         tenant_id: request.tenant_id,

@@ -2,10 +2,12 @@
 
 pub mod audit;
 pub mod cloudevent;
+pub mod cost;
 pub mod event;
 pub mod explain;
 pub mod object;
 pub mod plan;
+pub mod price;
 pub mod quota;
 pub mod scalar;
 pub mod tenant;
