@@ -12,6 +12,7 @@ mod local;
 mod moment;
 mod operations;
 mod plans;
+mod prices;
 mod quota;
 mod serve;
 mod show;
@@ -91,6 +92,9 @@ enum Command {
     /// Show, compare and change the plans
     #[command(subcommand)]
     Plans(plans::PlansCommand),
+    /// Show, compare, import and check the prices of models
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// List, resolve and report audit events
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -172,6 +176,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
         Command::Plans(command) => {
+            let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
+            ask(global, command.target(), purpose, |backend| command.run(backend))
+        }
+        Command::Prices(command) => {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }

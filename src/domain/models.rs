@@ -114,6 +114,14 @@ impl ModelTable {
         self.models.is_empty()
     }
 
+    /// The sums that hold a model's events: its own, or those of the rest.
+    pub fn sums_of_mut(&mut self, model: &str) -> Option<&mut ModelSums> {
+        match self.models.binary_search_by(|(known, _)| known.as_str().cmp(model)) {
+            Ok(place) => Some(&mut self.models[place].1),
+            Err(_) => self.other.as_deref_mut(),
+        }
+    }
+
     /// Adds to a model's sums.
     pub fn add(&mut self, model: &str, sums: &ModelSums) {
         match self.models.binary_search_by(|(known, _)| known.as_str().cmp(model)) {

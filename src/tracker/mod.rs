@@ -8,6 +8,7 @@ mod events;
 mod export_usage;
 mod overview;
 mod record_usage;
+mod reprice;
 mod rows;
 mod track_usage;
 mod types;
@@ -17,6 +18,7 @@ pub use by_model::ByModel;
 pub use event_cost::{EstimatedCost, ExplainedCost, ExplainedEvent};
 pub use export_usage::ExportedUsage;
 pub use record_usage::PendingOutcomes;
+pub use reprice::{RepriceRequest, Repriced, RepricedModel};
 pub use track_usage::{Success, Tracker};
 pub use types::*;
 

@@ -140,6 +140,8 @@ pub struct Publication {
     pub jobs: Vec<JobRecord>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
+    /// What the audit log has to say of it.
+    pub audit: Option<AuditEntry>,
     /// The oldest closed generation is filed by this.
     pub files_generation: bool,
     /// These hours' filed layers are in the rows of this.

@@ -136,7 +136,8 @@ impl WriterThread {
                     }
                 }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
-                Command::Publish { publication, promise } => {
+                Command::Publish { mut publication, promise } => {
+                    stage.denials(Vec::new(), publication.audit.take().into_iter().collect());
                     publications.push(*publication);
                     answers.push(Answer::Published(promise));
                 }

@@ -7,20 +7,22 @@ use axum::http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 
 use super::super::HttpState;
-use super::super::body::read_batch;
+use super::super::body::{JsonBody, read_batch};
 use super::super::cursor;
 use super::super::error::ApiError;
-use super::super::params::Params;
-use super::super::wire::price::{NoticeJson, PriceJson, PricesChangedJson};
+use super::super::params::{Params, read_date};
+use super::super::wire::Fault;
+use super::super::wire::object::{INVALID_REQUEST, Object};
+use super::super::wire::price::{NoticeJson, PriceJson, PricesChangedJson, RepricedJson};
 use super::super::wire::usage::ModelRow;
 use super::ADMIN_ACTOR;
 use super::blocking;
-use crate::domain::models::ModelKey;
-use crate::domain::models::ModelSums;
+use crate::domain::models::{ModelKey, ModelSums};
 use crate::domain::time::{MICROS_PER_DAY, PeriodType};
 use crate::rules::price_changes::{format_name, format_named};
 use crate::rules::prices::PriceFormat;
 use crate::tenants::Actor;
+use crate::tracker::RepriceRequest;
 
 const ROWS: usize = 100;
 const ROWS_MAX: usize = 1_000;
@@ -120,6 +122,31 @@ pub async fn change(
         notices: imported.notices.iter().take(NOTICES_MAX).map(NoticeJson::from).collect(),
         notices_total: imported.notices_total as u64,
     }))
+}
+
+/// `{from, to, tenant_id?, dry_run?}` -> prices the kept events of the range again, by the book in force.
+pub async fn reprice(
+    State(state): State<HttpState>,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Json<RepricedJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    let mut object = Object::read(&body)?;
+    let mut date = |name: &'static str, last_day_included| {
+        let text: String = object.value(name)?.ok_or_else(|| object.missing(name))?;
+        let reason = "is neither a day (2026-11-24) nor an RFC 3339 time";
+        read_date(&text, last_day_included).ok_or_else(|| Fault::field(INVALID_REQUEST, name, reason))
+    };
+    let (from, to) = (date("from", false)?, date("to", true)?);
+    if from >= to {
+        return Err(Fault::field(INVALID_REQUEST, "from", "must be before to").into());
+    }
+    let tenant_id = object.parsed_as("tenant_id", "invalid_tenant_id")?;
+    let dry_run: Option<bool> = object.value("dry_run")?;
+    object.finish("from, to, tenant_id and dry_run")?;
+    let request =
+        RepriceRequest { from, to, tenant_id, dry_run: dry_run.unwrap_or(false), actor: ADMIN_ACTOR.to_owned() };
+    blocking(move || Ok(Json(RepricedJson::new(&state.tracker.reprice(&request)?, !request.dry_run)))).await?
 }
 
 /// `?stale_days` -> models of the last 30 days without a price, and providers whose prices were not looked at for long.

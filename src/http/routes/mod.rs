@@ -103,6 +103,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/prices" Admin list_prices "The prices in force by cursor; ?model= shows what a name is priced by" => get(admin_prices::list);
     "PUT" "/api/admin/prices" Admin put_prices "Puts a price file in force, ours or another catalogue's; ?dry_run=true only shows what differs" => put(admin_prices::change);
     "GET" "/api/admin/prices/check" Admin check_prices "Models of the last 30 days without a price, and prices that nobody looked at for long" => get(admin_prices::check);
+    "POST" "/api/admin/prices/reprice" Admin reprice_events "Prices the kept events of a range again after a correction, with the difference by tenant and model" => post(admin_prices::reprice);
     "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);

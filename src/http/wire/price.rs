@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::cost::published;
-use super::scalar::Number;
+use super::scalar::{Number, number};
 use crate::domain::price::{PriceClass, PriceRow, TierRule, TieredRate};
+use crate::domain::tenant::TenantId;
 use crate::rules::prices::Notice;
+use crate::tracker::{Repriced, RepricedModel};
 
 /// A price row.
 #[derive(Debug, Serialize)]
@@ -101,4 +103,51 @@ pub struct PricesChangedJson {
     /// What of the file was not taken as it stands, at most 100.
     pub notices: Vec<NoticeJson>,
     pub notices_total: u64,
+}
+
+/// What pricing again changed, or would change.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names of Repriced")]
+pub struct RepricedJson {
+    pub applied: bool,
+    pub events: u64,
+    pub changed: u64,
+    pub without_price: u64,
+    pub differences: Vec<RepricedModelJson>,
+    /// Changed events that found no place in `differences`.
+    pub untold: u64,
+}
+
+/// One tenant's model.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names of RepricedModel")]
+pub struct RepricedModelJson {
+    pub tenant_id: String,
+    pub model: String,
+    pub events: u64,
+    pub newly_priced: u64,
+    pub before: Number,
+    pub after: Number,
+}
+
+impl RepricedJson {
+    /// With whether it was done.
+    pub fn new(repriced: &Repriced, applied: bool) -> Self {
+        let difference = |((tenant_id, model), difference): (&(TenantId, String), &RepricedModel)| RepricedModelJson {
+            tenant_id: tenant_id.to_string(),
+            model: model.clone(),
+            events: difference.events,
+            newly_priced: difference.newly_priced,
+            before: number(difference.before.to_string()),
+            after: number(difference.after.to_string()),
+        };
+        Self {
+            applied,
+            events: repriced.events,
+            changed: repriced.changed,
+            without_price: repriced.without_price,
+            differences: repriced.differences.iter().map(difference).collect(),
+            untold: repriced.untold,
+        }
+    }
 }
