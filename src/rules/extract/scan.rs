@@ -4,7 +4,7 @@
 //! nothing or something that does not parse, and it never keeps more than [`MAX_VALUE`] bytes and a few short keys.
 
 /// Largest value that is kept.
-pub(super) const MAX_VALUE: usize = 64 << 10;
+pub(super) const MAX_VALUE: usize = 32 << 10;
 /// How deep JSON may be nested before a frame is given up.
 const MAX_DEPTH: usize = 128;
 /// How many keys of a path are remembered, and how long they may be.
@@ -177,12 +177,11 @@ impl Scanner {
             self.place = Place::After;
             return self.end_value();
         }
-        if self.string_is_key {
-            if let Some(key) = self.stack.len().checked_sub(1).and_then(|at| self.keys.get_mut(at)) {
-                if key.len() <= MAX_KEY {
-                    key.push(byte);
-                }
-            }
+        if self.string_is_key
+            && let Some(key) = self.stack.len().checked_sub(1).and_then(|at| self.keys.get_mut(at))
+            && key.len() <= MAX_KEY
+        {
+            key.push(byte);
         }
         None
     }
@@ -241,7 +240,8 @@ impl Scanner {
             return None;
         }
         let keys = &self.keys[skip..self.stack.len()];
-        let is_at = |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
+        let is_at =
+            |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
         PATHS.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
     }
 }

@@ -10,7 +10,8 @@ const MAX_FIELDS: usize = 64;
 /// Longest name of a model.
 const MAX_MODEL: usize = 256;
 
-/// Fed with the bytes of an answer, cut anywhere; keeps only the usage. At most about 200 KiB, however long the answer.
+/// Fed with the bytes of an answer, cut anywhere; keeps only the usage: a few KiB, however long the answer, and never more
+/// than 64 fields that came in objects of 32 KiB.
 ///
 /// Providers report usage as it stands so far, some in several events (Anthropic: the input at the start, the output at
 /// the end), so a later field replaces an earlier one, and a null replaces nothing.
