@@ -12,7 +12,7 @@ use metergate::domain::money::Money;
 use metergate::domain::price::PriceClass;
 use metergate::domain::time::Timestamp;
 use metergate::rules::extract::{Api, Extracted, extract_body};
-use metergate::rules::prices::{Cost, PriceBook, PriceFormat, Pricing, SHIPPED_PRICES, diff, read_prices};
+use metergate::rules::prices::{Cost, MatchRule, PriceBook, PriceFormat, Pricing, SHIPPED_PRICES, diff, read_prices};
 use serde_json::Value;
 
 use support::traces::data_file;
@@ -228,6 +228,39 @@ fn the_shipped_prices_agree_with_every_golden_row_of_the_providers_they_list() {
     println!("  and {} rows of providers that it does not list", others.len());
     assert!(agreed * 1_000 >= all * 995, "{agreed} of {all}");
     assert!(others.iter().all(|row| row.cost(&shipped).is_err()), "an unknown provider is never priced");
+}
+
+#[test]
+fn the_shipped_prices_mean_the_same_model_by_each_name_as_the_list_they_were_checked_against() {
+    let Some(text) = text_of(GENAI_V2) else { return };
+    let theirs = book(PriceFormat::GenaiPrices, &text);
+    let shipped = book(PriceFormat::Toml, SHIPPED_PRICES);
+    for list in shipped.providers() {
+        let their_list = theirs.provider(&list.id).unwrap();
+        let priced = their_list.models().iter().filter(|model| model.rows.iter().any(|row| !row.rates.is_empty()));
+        for name in priced.flat_map(|model| texts(&model.rule)).flat_map(|name| [format!("{name}-x"), name]) {
+            for date in ["2025-01-01T00:00:00Z", "2026-08-21T12:00:00Z", "2027-01-01T20:00:00Z"] {
+                let at = date.parse::<Timestamp>().unwrap();
+                let Some(there) = theirs.find(Some(&list.id), &name, at) else { continue };
+                let here = shipped.find(Some(&list.id), &name, at).unwrap_or_else(|| panic!("{} {name}", list.id));
+                assert_eq!(here.row.rates, there.row.rates, "{} {name} at {date}", list.id);
+            }
+        }
+    }
+}
+
+/// The texts of a rule, which are names that it means.
+fn texts(rule: &MatchRule) -> Vec<String> {
+    match rule {
+        MatchRule::Equals(text)
+        | MatchRule::StartsWith(text)
+        | MatchRule::EndsWith(text)
+        | MatchRule::Contains(text) => {
+            vec![text.clone()]
+        }
+        MatchRule::AnyOf(rules) => rules.iter().flat_map(texts).collect(),
+        MatchRule::Regex(_) | MatchRule::AllOf(_) => Vec::new(),
+    }
 }
 
 #[test]

@@ -55,7 +55,11 @@ fn a_month_of_ten_tenants_ends_with_the_figures_of_its_script() {
 
 fn sign_up(month: &mut Month) {
     for tenant in TENANTS {
-        month.put(tenant, &json!({"name": format!("{tenant} Ltd"), "labels": {"cohort": "november"}}), "tenant_created");
+        month.put(
+            tenant,
+            &json!({"name": format!("{tenant} Ltd"), "labels": {"cohort": "november"}}),
+            "tenant_created",
+        );
     }
     let end = month.day(8, 0);
     month.put("initech", &json!({"plan_expires_at": support::rfc3339(end)}), "tenant_updated");
@@ -68,7 +72,10 @@ fn hits_its_limit(month: &mut Month) {
         month.expect_alert("acme", percent);
     }
     let denied = month.server.reserve("acme", &[("tokens", 1)]).expect(429);
-    assert_eq!((&denied["denied_by"][0]["quota_type"], &denied["denied_by"][0]["window"]), (&json!("tokens"), &json!("day")));
+    assert_eq!(
+        (&denied["denied_by"][0]["quota_type"], &denied["denied_by"][0]["window"]),
+        (&json!("tokens"), &json!("day"))
+    );
     month.denied("acme");
     let status = month.server.quota("acme", "tokens");
     assert_eq!((&status["used"], &status["remaining"]), (&json!(TRIAL), &json!(0)));

@@ -46,7 +46,8 @@ pub struct ProviderPrices {
     pub falls_back_to: Vec<String>,
     models: Vec<ModelPrices>,
     exact: HashMap<String, usize>,
-    patterns: Vec<usize>,
+    /// Rules beyond whole names, in the order in which they are tried, and whose they are.
+    patterns: Vec<(MatchRule, usize)>,
 }
 
 /// One model's prices over time.
@@ -128,6 +129,12 @@ impl PriceBook {
         self.providers.iter().find(|list| list.id == name).or_else(|| self.providers.iter().find(known))
     }
 
+    /// The row of an id that a priced event keeps; `None` once the book has another price in its place.
+    pub fn row(&self, id: &str) -> Option<&PriceRow> {
+        let rows = self.providers.iter().flat_map(|list| &list.models).flat_map(|model| &model.rows);
+        rows.into_iter().find(|row| row.id == id)
+    }
+
     /// Every provider, in the order of the file.
     pub fn providers(&self) -> &[ProviderPrices] {
         &self.providers
@@ -174,7 +181,7 @@ impl ProviderPrices {
     /// A model by a name in lower case. A name that is listed word for word beats a pattern; of patterns the first wins.
     fn model(&self, lower: &str) -> Option<&ModelPrices> {
         let exact = self.exact.get(lower).copied();
-        let by_pattern = || self.patterns.iter().copied().find(|index| self.models[*index].rule.matches(lower));
+        let by_pattern = || self.patterns.iter().find(|(rule, _)| rule.matches(lower)).map(|(_, index)| *index);
         exact.or_else(by_pattern).map(|index| &self.models[index])
     }
 
@@ -186,11 +193,14 @@ impl ProviderPrices {
         for name in model.rule.exact_names() {
             self.exact.entry(name.to_owned()).or_insert(index);
         }
-        if model.rule.has_patterns() {
-            self.patterns.push(index);
-        }
+        self.patterns.extend(model.rule.patterns().into_iter().map(|rule| (rule.clone(), index)));
         self.models.push(model);
         Ok(())
+    }
+
+    /// Tries longer patterns first, for files in which models have no order.
+    pub(super) fn prefer_longer_patterns(&mut self) {
+        self.patterns.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.fixed_length()));
     }
 }
 
