@@ -98,6 +98,11 @@ impl Scanner {
         self.capture = None;
     }
 
+    /// Whether it is inside a text that is neither kept nor a key, and no escape is open.
+    pub(super) fn is_inside_dull_text(&self) -> bool {
+        self.in_string && !self.escaped && !self.string_is_key && self.capture.is_none() && !self.given_up
+    }
+
     /// Takes one byte; answers with a value that it completed.
     pub(super) fn take(&mut self, byte: u8) -> Option<FoundValue> {
         if self.given_up {
