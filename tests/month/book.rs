@@ -231,7 +231,8 @@ impl Month {
             let read = |period: &str| {
                 let path = format!("/api/usage/{tenant}?period={period}&startDate=2020-01-01");
                 let rows = self.server.get(&path).expect(200);
-                let sums = usage_rows(&rows).iter().map(|row| {
+                let rows = usage_rows(&rows);
+                let sums = rows.iter().map(|row| {
                     let date: DateTime<Utc> = row["period_start"].as_str().unwrap().parse().unwrap();
                     let sums = Sums {
                         calls: count(row, "api_calls_total"),
