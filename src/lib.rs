@@ -2,8 +2,8 @@
 //!
 //! metergate records what tenants of an LLM or RAG platform use, decides before the work is done whether they may, and
 //! knows at every moment what it adds up to. It is a library ([`Metergate`]), an HTTP server ([`http`]) and a command
-//! line ([`cli`]) over one [redb](https://docs.rs/redb) file. What users need is in `README.md`; this page is the
-//! architecture, for who changes the code. It says only what the code does today.
+//! line ([`cli`]) over one [redb](https://docs.rs/redb) file. What users need is in `README.md` and
+//! `data/reference.md`; this page is the architecture, for who changes the code. It says only what the code does today.
 //!
 //! # Quick start
 //!
@@ -72,7 +72,7 @@
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
 //! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration |
-//! | 2 | [`clock`] | the server's time, which never runs backwards |
+//! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
 //! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, money, time |
@@ -128,10 +128,22 @@
 //! 13. *What works without the admin key is listed*: health and the cron door. `http::routes`.
 //!     `what_works_without_the_admin_key_is_listed_here_and_nowhere_else`; `tests/bad_input.rs`:
 //!     `every_route_but_health_asks_for_the_key`.
+//!     Where a request comes from is the socket's word, unless the peer is a proxy that the settings name
+//!     (`http::client_address`): `a_proxy_of_ours_is_believed_and_nobody_else`.
 //! 14. *One process has a data folder.* redb's lock, as [`OpenError::InUse`]. `tests/bad_surroundings.rs`:
 //!     `a_second_server_on_the_same_folder_is_refused_and_told_what_to_do`.
 //! 15. *The house stands on its floors*, and nobody reads clock, randomness or environment elsewhere. `tests/floors.rs`:
 //!     `the_house_stands_on_its_floors`.
+//! 16. *A crossed threshold is recorded once* for its limit, percentage and window, over crashes, replays and restarts. Its
+//!     record's id is derived from those (`rules::alerts::crossing_name`, keyed by the store's secret), and the audit log
+//!     takes an id once. `tests/library/thresholds.rs`:
+//!     `a_crossing_is_recorded_once_over_crashes_filings_and_restarts`.
+//! 17. *No grant passes a ceiling of the platform*: used + held + granted <= ceiling over all tenants.
+//!     [`counters::TenantState::take_under`], with the platform's lock taken after the tenant's. `src/counters`:
+//!     `it_is_the_sum_of_its_tenants_and_no_grant_passes_a_ceiling`; `tests/library/platform.rs`:
+//!     `sixty_four_threads_over_many_tenants_never_pass_the_ceiling`, `a_crash_and_a_restart_keep_what_was_used_and_held`.
+//! 18. *An expiry is recorded once*, before any change that ends it. `rules::administration::apply_change`.
+//!     `tests/library/expiry.rs`: `an_expiry_is_recorded_once_and_an_extension_revives`.
 //!
 //! # Walkthroughs
 //!
@@ -153,6 +165,27 @@
 //! **Check.** [`enforcer::QuotaEnforcer::check`] looks under the tenant's lock: no write, no disk, no await. An unknown
 //! tenant is looked at as a new one and not registered.
 //!
+//! **Warn.** A charge compares what is used with the next threshold of each day's and month's limit
+//! (`counters::thresholds`); a minute's limit comes back too soon to be worth a record. What it reaches, each percentage on
+//! its own, `writer::apply` collects, and `AlertBook` lets it ride on the next commit (within 200 ms) as an audit record
+//! `quota_threshold_crossed`. Whoever is to be told of it, such as a webhook, is told from `AlertBook::recorded`, which is
+//! called once for each record after its commit. At a start, restored counters offer again what they had reached, and so
+//! does the replay: repeats are dropped by their id. The limit's amount is part of the id, so a tenant that gets a higher
+//! limit is warned at its percentages too. `AuditLogger::get_alerts` lists only records whose id it can derive: what a
+//! caller writes under the same type is no alert.
+//!
+//! **Expire.** A tenant past its `plan_expires_at` is refused at once (`Tenant::status_at`). [`tenants::Tenants::expire_due`],
+//! called at the start and by the housekeeping, finds it in `writer::Expiries`, a set ordered by time, and stores the status
+//! with its audit record `trial_expired`; a change that comes first does so before its own record.
+//!
+//! **Ceilings.** With `platform.*` settings, [`counters::Platform`] counts and holds what all tenants do, in the windows of
+//! `default_zone`, told by whoever changes a tenant's state, in the same step. The shadow's own is kept always, so that a
+//! ceiling set later in a day knows what was used before; it is saved among the tenants' counters, and its holds are those of
+//! the tenants. (A store from before has none: then it starts as the tenants' counters added up, which is exact for tenants
+//! in `default_zone`.) A denial tells the tenant the type, the window and when to try again, never what all use or hold;
+//! figures are in `metergate status` and `/metrics`. What cannot be hidden: whether an amount fits, which who may ask often
+//! enough can use to find what is left, and with a minute's ceiling the second in which others' use leaves it.
+//!
 //! **Aggregate.** `UsageTracker::aggregate_usage_metrics` files everything (`Writer::file_everything`), takes the
 //! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`prepare_fold`) and publishes them,
 //! at most about 5,000 tenant hours a transaction. With a range it recomputes whole hours above the retention cut from
@@ -169,6 +202,16 @@
 //! watch, which restarts a silent scheduler, lose nothing. A start more than 48 hours after the last commit
 //! (`writer::start::doubt_clock`) makes retention wait for `confirm_clock`; the doubt is a record of its own and outlives
 //! restarts. The kernel is not asked whether its time is synchronised: that needs unsafe code.
+//!
+//! **Development.** [`clock::Clock::development`] runs at the machine's pace, so much ahead of it, and that only grows.
+//! `http::routes::dev_clock` exists only where the clock can be moved: it moves the clock, and before it answers
+//! `Jobs::catch_up_waiting` has run what became due. No scheduler runs there, since it waits by the machine's clock: the
+//! watch asks twice a second what is due by ours.
+//!
+//! **What is documented is what is there.** `http::route_table`, `config::settings_table`, `http::error_table`,
+//! `http::metrics_table` and clap's tree are the only places a route, setting, code, metric or command comes from;
+//! [`cli::reference`] prints them, and `tests/documentation.rs` compares that with `data/reference.md`, reads the source for
+//! codes that are not in the table, and asks the runbook for every alarm. `tests/jobs.rs` compares `/metrics` with its table.
 //!
 //! **Audit.** `AuditLogger::record` checks entries and hands them to the writer, whose `Stage` looks a caller's id up in
 //! `audit_event_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its
@@ -200,9 +243,9 @@
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
 //! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
-//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
-//! | `plans` | name | record: limits |
-//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
+//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits |
+//! | `plans` | name | record: limits, thresholds |
+//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |

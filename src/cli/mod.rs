@@ -1,11 +1,16 @@
 //! The command line: words typed by a person become requests, answers become tables or JSON.
 
 mod admin_key;
+mod alerts;
 mod audit;
 mod backend;
+mod completions;
 mod config;
+mod development;
+mod doctor;
 mod explain;
 mod failure;
+mod help;
 mod import;
 mod jobs;
 mod local;
@@ -14,10 +19,12 @@ mod operations;
 mod plans;
 mod prices;
 mod quota;
+mod reference;
 mod serve;
 mod show;
 mod target;
 mod tenants;
+mod thresholds;
 mod usage;
 
 use std::ffi::OsString;
@@ -64,7 +71,7 @@ enum Command {
     /// Serve HTTP until SIGTERM or Ctrl-C, then finish what was accepted
     #[command(
         after_help = "Examples:\n  metergate serve\n  metergate serve --listen 0.0.0.0:8080 --data-dir /var/lib/metergate\n  \
-        CRON_SECRET=... METERGATE_ADMIN_KEY=... metergate serve --log-format json\n\n\
+        CRON_SECRET=... METERGATE_ADMIN_KEY=... metergate serve --log-format json\n  metergate serve --dev --listen 127.0.0.1:0\n\n\
         The admin key is made at the first start and kept in admin.key in the data folder (mode 0600);\n\
         METERGATE_ADMIN_KEY sets it instead. Standard output's first line says where the server listens.\n\
         A metergate.toml may look like this:\n\n  listen = \"127.0.0.1:8080\"\n  default_plan = \"trial\"\n\n  \
@@ -98,6 +105,9 @@ enum Command {
     /// List, resolve and report audit events
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// List the thresholds of limits that were crossed, newest first
+    #[command(after_help = "Examples:\n  metergate alerts --since 2026-11-24\n  metergate alerts --tenant acme --json")]
+    Alerts(alerts::AlertsArgs),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -130,6 +140,18 @@ enum Command {
         after_help = "Example:\n  metergate resolve-audit-event 019ab3f0-5c1e-7d2a-9f00-4b6f0c1d2e3f --action \"key replaced\""
     )]
     ResolveAuditEvent(audit::ResolveArgs),
+    /// Look at folder, disk, clock, secrets and jobs, and try a reserve, a denial, a settle and the audit log
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands and flags, for a shell
+    #[command(after_help = "Examples:\n  metergate completions bash > /etc/bash_completion.d/metergate\n  \
+        metergate completions fish > ~/.config/fish/completions/metergate.fish")]
+    Completions(completions::CompletionsArgs),
+    /// Explain a command, or print the reference or the runbook
+    #[command(
+        after_help = "Examples:\n  metergate help quota set\n  metergate help reference | less\n  metergate help runbook clock_unconfirmed"
+    )]
+    Help(help::HelpArgs),
 }
 
 /// Runs the command line of this process.
@@ -160,6 +182,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
+        Command::Completions(args) => Ok(args.run(Cli::command())),
+        Command::Help(args) => args.run(Cli::command()),
         Command::Config(args) => config::run(args, &serve::settings(global, Vec::new())?),
         Command::Import(args) => {
             args.check()?;
@@ -183,6 +208,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
+        Command::Alerts(args) => ask(global, &args.target, Purpose::Read, |backend| alerts::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),
@@ -233,6 +259,16 @@ pub fn command_table() -> Vec<(String, String)> {
     let mut table = Vec::new();
     walk(&Cli::command(), "", &mut table);
     table
+}
+
+/// Whether a line such as `metergate quota status acme` could be typed.
+pub fn can_be_typed(line: &str) -> bool {
+    Cli::command().try_get_matches_from(line.split_whitespace()).is_ok()
+}
+
+/// The reference as `metergate help reference` prints it.
+pub fn reference() -> String {
+    reference::text(Cli::command())
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use super::Networks;
+use crate::domain::quota::QuotaType;
+use crate::domain::sampling::SamplingRules;
 use crate::domain::schedule::Schedule;
-use crate::rules::sampling::SamplingRules;
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Kind {
         /// The most.
         max: u64,
     },
+    /// An amount of a quota type: a whole number, or a decimal of dollars for cost.
+    Amount(QuotaType),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// An IANA time zone.
@@ -27,6 +31,8 @@ pub enum Kind {
     Cron,
     /// Yes or no.
     Flag,
+    /// Addresses and networks, separated by commas.
+    Networks,
     /// Shares of audit event types, such as `chat_message_received=0.1`.
     Shares,
     /// Any text without control characters.
@@ -64,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 22] = [
+const TABLE: [SettingInfo; 32] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -150,6 +156,13 @@ const TABLE: [SettingInfo; 22] = [
         "Whether GET /metrics answers without a key.",
     ),
     SettingInfo::new(
+        "trusted_proxies",
+        "METERGATE_TRUSTED_PROXIES",
+        "",
+        Kind::Networks,
+        "Proxies whose X-Forwarded-For is believed (Forwarded is ignored); default: none.",
+    ),
+    SettingInfo::new(
         "storage.cache_mib",
         "METERGATE_STORAGE_CACHE_MIB",
         "16",
@@ -176,6 +189,69 @@ const TABLE: [SettingInfo; 22] = [
         "deny",
         Kind::Choice(&["deny", "allow"]),
         "Whether a tenant with a cost limit may reserve for a named model that has no price.",
+    ),
+    SettingInfo::new(
+        "platform.tokens_per_minute",
+        "METERGATE_PLATFORM_TOKENS_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.tokens_per_day",
+        "METERGATE_PLATFORM_TOKENS_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.tokens_per_month",
+        "METERGATE_PLATFORM_TOKENS_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take a month of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_minute",
+        "METERGATE_PLATFORM_API_CALLS_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_day",
+        "METERGATE_PLATFORM_API_CALLS_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_month",
+        "METERGATE_PLATFORM_API_CALLS_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take a month of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_minute",
+        "METERGATE_PLATFORM_COST_USD_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_day",
+        "METERGATE_PLATFORM_COST_USD_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_month",
+        "METERGATE_PLATFORM_COST_USD_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take a month of default_zone; default: no ceiling.",
     ),
     SettingInfo::new(
         "log.level",
@@ -237,10 +313,18 @@ impl Kind {
             Self::Address => "an address and a port, such as 127.0.0.1:8080 or [::1]:0".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Amount(kind @ QuotaType::Cost) => {
+                format!(
+                    "dollars from 0 to {} with at most 15 decimals, in quotes, such as \"250.00\"",
+                    kind.show(kind.max())
+                )
+            }
+            Self::Amount(kind) => format!("a whole number from 0 to {}", kind.show(kind.max())),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Networks => "addresses or networks separated by commas, such as 127.0.0.1, 10.0.0.0/8".to_owned(),
             Self::Shares => {
                 "event types with shares from 0 to 1, such as chat_message_received=0.1, kb_crawled=0.5".to_owned()
             }
@@ -255,9 +339,11 @@ impl Kind {
             && match self {
                 Self::Address => value.parse::<SocketAddr>().is_ok(),
                 Self::Count { min, max } => value.parse::<u64>().is_ok_and(|count| (min..=max).contains(&count)),
+                Self::Amount(kind) => kind.read(value).is_ok_and(|amount| amount <= kind.max()),
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Networks => value.parse::<Networks>().is_ok(),
                 Self::Shares => value.parse::<SamplingRules>().is_ok(),
                 Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,

@@ -118,7 +118,7 @@ impl UsageTracker {
         // The same counts by the same row are the same sum: anything else is damage, and is not shown as an explanation.
         let cost = cost_of(event, &price.row).ok().filter(|cost| cost.total == estimate.cost).ok_or_else(damaged)?;
         let found = event.model.as_deref().and_then(|model| prices.book.find_model(event.provider.as_deref(), model));
-        let alias = found.filter(|(model, _)| model.id == price.row.model).map(|(_, alias)| alias);
+        let alias = found.filter(|found| found.model.id == price.row.model).map(|found| found.alias);
         Ok(ExplainedCost::Estimated(Box::new(EstimatedCost { price_no: estimate.price_no, price, alias, cost })))
     }
 }

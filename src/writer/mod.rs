@@ -5,10 +5,12 @@
 //! - `filer` moves closed generations from the journal into segments, in the background.
 //! - `start` rebuilds memory from the disk.
 
+mod alerts;
 mod apply;
 mod audit_stage;
 mod command;
 mod denials;
+mod expiries;
 mod filed_ids;
 mod filer;
 mod meter;
@@ -28,11 +30,13 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
+pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, PricesChange, Publication, Recorded, SettleTarget,
 };
 pub(crate) use filer::rewritten_run;
+pub use expiries::Expiries;
 pub use meter::{Counter, Histogram, Meter};
 pub(crate) use prices::read_book;
 pub use prices::{PriceTable, UnpricedModel, UnpricedModels};

@@ -7,7 +7,7 @@ use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
 use crate::domain::event::{Estimate, UsageEvent};
-use crate::domain::price::PriceRow;
+use crate::domain::price::{PriceRow, Side};
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::format_named;
 use crate::rules::prices::{PriceBook, PriceFileError, read_prices};
@@ -66,13 +66,14 @@ impl PriceTable {
         let mut numbers = self.numbers.clone();
         let mut added = Vec::new();
         for provider in book.providers() {
-            for row in provider.models().iter().flat_map(|model| &model.rows) {
+            let rows = provider.models().iter().flat_map(|model| &model.rows);
+            for row in rows.flat_map(|row| std::iter::once(row.clone()).chain(tokens_only(row))) {
                 // Numbers are given without gaps, and fewer than 2^32 rows fit on any disk.
                 let next = numbers.len() as u32;
                 if !numbers.contains_key(&row.id) {
                     numbers.insert(row.id.clone(), next);
                     let (source, checked) = (provider.source.clone(), provider.checked.clone());
-                    added.push((next, StoredPrice { row: row.clone(), source, checked }));
+                    added.push((next, StoredPrice { row, source, checked }));
                 }
             }
         }
@@ -97,10 +98,13 @@ impl PriceTable {
         if let Some(known) = self.remembered.read().get(&Name(provider, model)) {
             return known.clone();
         }
-        let found = self.book.find_model(provider, model).map(|(model, _)| {
-            let number = |row: &PriceRow| self.numbers.get(&row.id).copied();
-            let rows = model.rows.iter().filter_map(|row| Some((row.clone(), number(row)?))).collect();
-            Arc::new(KnownModel { rows })
+        let found = self.book.find_model(provider, model).map(|found| {
+            let number = |row: PriceRow| self.numbers.get(&row.id).map(|number| (row, *number));
+            let meant = |row: &PriceRow| match tokens_only(row) {
+                Some(row) if found.borrowed => row,
+                _ => row.clone(),
+            };
+            Arc::new(KnownModel { rows: found.model.rows.iter().filter_map(|row| number(meant(row))).collect() })
         });
         let mut remembered = self.remembered.write();
         if remembered.len() >= REMEMBERED_MAX {
@@ -109,6 +113,15 @@ impl PriceTable {
         remembered.insert((provider.map(Into::into), model.into()), found.clone());
         found
     }
+}
+
+/// A row as another provider takes it over: without what its own charges by request and by search. `None` where that is
+/// the row itself.
+fn tokens_only(row: &PriceRow) -> Option<PriceRow> {
+    let mut taken = row.clone();
+    taken.rates.retain(|class, _| class.side() != Side::Extra);
+    taken.id.push_str("+tokens");
+    (taken.rates.len() < row.rates.len()).then_some(taken)
 }
 
 /// Reads a book's file in its format.

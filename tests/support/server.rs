@@ -26,7 +26,10 @@ pub struct Server {
     /// `http://ADDRESS:PORT` of the running server.
     pub url: String,
     folder: TempDir,
+    data_dir: PathBuf,
     cron_secret: Option<String>,
+    /// Further flags of `serve`, from the next start on.
+    pub flags: Vec<String>,
     pub(super) agent: ureq::Agent,
 }
 
@@ -44,20 +47,36 @@ impl Server {
         server
     }
 
+    /// A server on a new folder with further flags, such as `--dev`.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        server.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        server.start_again();
+        server
+    }
+
     /// A folder whose server was not started yet.
     pub fn stopped() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
         Self {
             child: None,
             url: String::new(),
-            folder: TempDir::new().expect("a temporary folder"),
+            data_dir: folder.path().join("data"),
+            folder,
             cron_secret: Some(CRON_SECRET.to_owned()),
+            flags: Vec::new(),
             agent: agent(),
         }
     }
 
     /// Its data folder, for `--data-dir`.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// From the next start on it uses this folder.
+    pub fn use_folder(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
     }
 
     /// A path beside the data folder, for what a test writes itself.
@@ -69,6 +88,7 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
+        command.args(&self.flags);
         command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
         if let Some(secret) = &self.cron_secret {
             command.env("CRON_SECRET", secret);

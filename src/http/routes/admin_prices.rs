@@ -34,7 +34,8 @@ const CHECKED_DAYS: i64 = 30;
 const STALE_DAYS: u64 = 90;
 
 /// `?provider&model&limit&cursor` -> the book in force: its file, its providers, its rows by cursor. `model` shows what a
-/// name means: the rows that it is priced by, and the alias it is found by.
+/// name means: the rows that it is priced by, and the alias it is found by; `borrowed` when
+/// another provider's hold, without what that one charges by request and by search.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
     let params = Params::read(&uri, &["provider", "model", "limit", "cursor"])?;
     let limit = params.limit(ROWS, ROWS_MAX)?;
@@ -51,9 +52,10 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
             let message = format!("the price book knows no model `{}`", model.chars().take(128).collect::<String>());
             ApiError::new(axum::http::StatusCode::NOT_FOUND, "price_unknown", message)
         };
-        let (found, alias) = found.ok_or_else(unknown)?;
-        answer["alias"] = alias.into();
-        answer["prices"] = json!(found.rows.iter().map(PriceJson::from).collect::<Vec<_>>());
+        let found = found.ok_or_else(unknown)?;
+        answer["alias"] = found.alias.into();
+        answer["borrowed"] = found.borrowed.into();
+        answer["prices"] = json!(found.model.rows.iter().map(PriceJson::from).collect::<Vec<_>>());
         return Ok(Json(answer));
     }
     let listed = match provider {

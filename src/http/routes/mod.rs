@@ -4,7 +4,9 @@ mod admin_plans;
 mod admin_prices;
 mod admin_tenants;
 mod admin_usage;
+mod alerts;
 mod audit;
+mod dev_clock;
 mod events;
 mod export;
 mod health;
@@ -42,6 +44,11 @@ pub struct RouteInfo {
 }
 
 impl RouteInfo {
+    /// Whether it exists only where the clock can be moved: under `serve --dev`.
+    pub fn is_for_development(&self) -> bool {
+        self.path.starts_with("/api/dev/")
+    }
+
     /// What answers it, without its lock.
     pub(super) fn endpoint(&self) -> MethodRouter<HttpState> {
         (self.endpoint)()
@@ -104,10 +111,14 @@ static TABLE: &[RouteInfo] = routes! {
     "PUT" "/api/admin/prices" Admin put_prices "Puts a price file in force, ours or another catalogue's; ?dry_run=true only shows what differs" => put(admin_prices::change);
     "GET" "/api/admin/prices/check" Admin check_prices "Models of the last 30 days without a price, and prices that nobody looked at for long" => get(admin_prices::check);
     "POST" "/api/admin/prices/reprice" Admin reprice_events "Prices the kept events of a range again after a correction, with the difference by tenant and model" => post(admin_prices::reprice);
+    "GET" "/api/admin/alerts" Admin list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
+
+    "GET" "/api/dev/clock" Admin get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
+    "POST" "/api/dev/clock" Admin move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
 
     "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
