@@ -65,6 +65,8 @@ pub fn price_differences(before: &PriceBook, after: &PriceBook) -> Vec<String> {
 pub fn prices_audit_entry(before: &PriceBook, after: &PriceBook, format: &str, actor: &str) -> AuditEntry {
     let mut lines = price_differences(before, after);
     let differences = lines.len();
+    // What has a price comes before what has none any more: a whole catalogue may go when another comes.
+    lines.sort_by_key(|line| line.ends_with(": removed"));
     lines.truncate(LISTED_MAX);
     let mut entry = AuditEntry::system(None, "prices_changed", "price_book", AuditAction::Update);
     entry.old_values = Some(json!({ "models": before.models() }).to_string());

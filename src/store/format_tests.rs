@@ -259,7 +259,7 @@ fn write_the_second_fixture() {
 }
 
 /// Blocks whose events have fields that came later: the provider, its usage, and the estimate.
-fn third_fixture() -> PathBuf {
+fn priced_fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/priced-events.txt")
 }
 
@@ -312,7 +312,7 @@ fn row_with_models() -> MetricsRow {
 
 #[test]
 fn what_priced_events_wrote_is_read_for_ever() {
-    let read = |name: &str| bytes_in(&third_fixture(), name);
+    let read = |name: &str| bytes_in(&priced_fixture(), name);
     let commit = journal::decode(9, &read("commit"), &name).unwrap();
     assert_eq!(format!("{commit:?}"), format!("{:?}", priced_commit()));
     assert_eq!(Block::read(&read("block")).unwrap().events(&name).unwrap(), [priced_event()]);
@@ -331,7 +331,7 @@ fn blocks_without_priced_events_are_byte_for_byte_what_they_were() {
 
 #[test]
 #[ignore = "it writes the fixture that the test above reads"]
-fn write_the_third_fixture() {
+fn write_the_priced_fixture() {
     let row = row_with_models();
     let lines = [
         ("commit", journal::encode(&priced_commit(), 5).unwrap()),
@@ -340,7 +340,7 @@ fn write_the_third_fixture() {
         ("book", records::encode_book(&book()).unwrap()),
         ("rows", metrics_rows::merge_blocks(None, &[(7, &row)]).unwrap().remove(0).1),
     ];
-    write_lines(&third_fixture(), &lines);
+    write_lines(&priced_fixture(), &lines);
 }
 
 /// Only for a new format: `cargo test --lib write_the_fixture -- --ignored`, under a new file name.

@@ -49,8 +49,6 @@ pub const EVENT_FIELDS: [&str; 22] = [
     "provider",
     "usage",
 ];
-/// The code of a `usage` that cannot be read.
-pub const USAGE_UNREADABLE: &str = "usage_unreadable";
 /// The largest usage object, in bytes of JSON.
 const USAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -153,7 +151,7 @@ impl EventDraft {
                 ));
             }
             put_usage(&mut event, &usage)
-                .map_err(|error| Fault::field(USAGE_UNREADABLE, "usage", format_args!("cannot be read: {error}")))?;
+                .map_err(|error| Fault::field("usage_unreadable", "usage", format_args!("cannot be read: {error}")))?;
         }
         event.validate()?;
         Ok(event)
@@ -427,8 +425,8 @@ mod tests {
             ("provider", "7", INVALID_EVENT),
             ("provider", r#""""#, INVALID_EVENT),
             ("usage", "[]", INVALID_EVENT),
-            ("usage", r#"{"tokens_in":1,"tokens_out":2}"#, USAGE_UNREADABLE),
-            ("usage", r#"{"prompt_tokens":"1","completion_tokens":2}"#, USAGE_UNREADABLE),
+            ("usage", r#"{"tokens_in":1,"tokens_out":2}"#, "usage_unreadable"),
+            ("usage", r#"{"prompt_tokens":"1","completion_tokens":2}"#, "usage_unreadable"),
         ] {
             let fault = with(field, value).expect_err(field);
             assert_eq!((fault.code, fault.field.as_deref()), (code, Some(field)), "{value}: {fault}");
