@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
-use crate::rules::price_changes::format_name;
+use crate::rules::price_changes::{format_name, price_differences};
 use crate::rules::prices::{PriceFormat, SHIPPED_PRICES};
 use crate::store::{Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
@@ -95,6 +95,8 @@ impl Metergate {
         }
         let plans = initial_plans(&settings)?;
         let configured = settings.plans_file.is_some().then(|| plans.clone());
+        let prices = initial_prices(&settings)?;
+        let configured_prices = settings.prices_file.is_some().then(|| prices.clone());
         make_folder(&settings.data_dir)?;
         let opened = Store::open(
             &settings.data_dir,
@@ -114,7 +116,7 @@ impl Metergate {
             allow_unpriced_models: settings.allow_unpriced_models,
             ceilings: settings.ceilings.clone(),
         };
-        let shipped = Shipped { plans, prices: Some(initial_prices(&settings)?) };
+        let shipped = Shipped { plans, prices: Some(prices) };
         let started =
             start(store, policies, shipped, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
         let writer = Writer::spawn(started)
@@ -128,6 +130,16 @@ impl Metergate {
         if let Some(file) = configured {
             for difference in file_differences(&file, &writer.shared().plans.load().all()) {
                 tracing::warn!(%difference, "the plans file differs from the store, which rules: see `metergate plans diff`");
+            }
+        }
+        if let Some(file) = configured_prices {
+            let in_force = writer.shared().prices.load();
+            let differences = read_book(&file).map_or(0, |book| price_differences(&in_force.book, &book).len());
+            if differences > 0 {
+                tracing::warn!(
+                    differences,
+                    "the prices file differs from the store, which rules: see `metergate prices diff`"
+                );
             }
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
@@ -269,7 +281,9 @@ fn initial_prices(settings: &EngineSettings) -> Result<StoredBook, OpenError> {
     };
     let format = format_name(PriceFormat::sniff(&text)).to_owned();
     let file = StoredBook { format, text, applied_at: Timestamp::default() };
-    read_book(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
+    if settings.prices_file.is_some() {
+        read_book(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
+    }
     Ok(file)
 }
 

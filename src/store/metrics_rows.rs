@@ -414,6 +414,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_before_there_were_models_are_read_and_no_longer_than_they_were() {
+        let plain = row(70);
+        assert!(plain.rollup.models.is_empty());
+        let mut block = merge_blocks(None, &[(1, &plain)]).unwrap().remove(0).1;
+        // The checksum does not cover the version, and nothing else has changed.
+        block[0] = VERSION_WITHOUT_MODELS;
+        assert_eq!(RowsBlock::read(&block).unwrap().rows().unwrap(), [(1, plain)]);
+        let with = row(69);
+        let merged = merge_blocks(Some(&block), &[(2, &with)]).unwrap();
+        assert_eq!(RowsBlock::read(&merged[0].1).unwrap().rows().unwrap(), [(1, row(70)), (2, with)]);
+    }
+
+    #[test]
     fn a_flipped_bit_is_found() {
         let (row, mut blocks) = (row(9), Vec::new());
         blocks.extend(merge_blocks(None, &[(1, &row)]).unwrap());

@@ -22,6 +22,8 @@ mod transaction;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod priced_format_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

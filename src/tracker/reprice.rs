@@ -177,8 +177,11 @@ impl Repriced {
     }
 }
 
+/// Rows by period, each with its tenant's number.
+type PeriodRows = Vec<(Period, Vec<(u32, MetricsRow)>)>;
+
 /// The hours, days and months that the changed events are in, with their new costs.
-fn adjusted_rows(snapshot: &Snapshot, changes: &[Change]) -> Result<Vec<(Period, Vec<(u32, MetricsRow)>)>, StoreError> {
+fn adjusted_rows(snapshot: &Snapshot, changes: &[Change]) -> Result<PeriodRows, StoreError> {
     let mut rows: BTreeMap<Period, BTreeMap<u32, MetricsRow>> = BTreeMap::new();
     for change in changes {
         for period in PeriodType::ALL.map(|kind| kind.containing(change.at)) {

@@ -35,8 +35,8 @@ pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, PricesChange, Publication, Recorded, SettleTarget,
 };
-pub(crate) use filer::rewritten_run;
 pub use expiries::Expiries;
+pub(crate) use filer::rewritten_run;
 pub use meter::{Counter, Histogram, Meter};
 pub(crate) use prices::read_book;
 pub use prices::{PriceTable, UnpricedModel, UnpricedModels};

@@ -28,8 +28,11 @@ pub struct PriceTable {
     pub file: StoredBook,
     /// By row id, of every book there ever was.
     numbers: HashMap<String, u32>,
-    remembered: RwLock<HashMap<(Option<CompactString>, CompactString), Option<Arc<KnownModel>>>>,
+    remembered: RwLock<HashMap<OwnedName, Option<Arc<KnownModel>>>>,
 }
+
+/// A table that comes into force, and the rows that are new with it, by number.
+pub(super) type StagedPrices = (Arc<PriceTable>, Vec<(u32, StoredPrice)>);
 
 /// What a name means.
 #[derive(Debug)]
@@ -37,11 +40,15 @@ struct KnownModel {
     rows: Vec<(PriceRow, u32)>,
 }
 
+/// Provider and model, as an event names them.
+type OwnedName = (Option<CompactString>, CompactString);
+
+/// The same, borrowed.
 #[derive(Hash)]
 struct Name<'a>(Option<&'a str>, &'a str);
 
-impl Equivalent<(Option<CompactString>, CompactString)> for Name<'_> {
-    fn equivalent(&self, known: &(Option<CompactString>, CompactString)) -> bool {
+impl Equivalent<OwnedName> for Name<'_> {
+    fn equivalent(&self, known: &OwnedName) -> bool {
         (self.0, self.1) == (known.0.as_deref(), known.1.as_str())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, PricesChange, SettleTarget};
-use super::prices::PriceTable;
+use super::prices::StagedPrices;
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
 use crate::domain::audit::{AuditEntry, AuditRecord};
@@ -19,7 +19,7 @@ use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::rules::price_changes::prices_audit_entry;
-use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent, StoredPrice};
+use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent};
 
 /// The numbers that go on from commit to commit.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Stage<'a> {
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
     /// The price book after this commit, where it changes, and the rows that are new with it.
-    pub(super) prices: Option<(Arc<PriceTable>, Vec<(u32, StoredPrice)>)>,
+    pub(super) prices: Option<StagedPrices>,
     /// Audit records, each with the digest of what its caller gave.
     pub(super) audit: Vec<(AuditRecord, u64)>,
     /// (index of an audit record, index of the record of its resolution).

@@ -104,9 +104,7 @@ fn unpriced(models: &UnpricedModels, text: &mut Exposition) {
     for (model, events) in named {
         text.sample(&UNPRICED_EVENTS, &format!("{{model=\"{}\"}}", escaped(model)), events);
     }
-    if other > 0 {
-        text.sample(&UNPRICED_EVENTS, "{model=\"\"}", other);
-    }
+    text.sample(&UNPRICED_EVENTS, "{model=\"\"}", other);
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {

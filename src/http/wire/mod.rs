@@ -6,6 +6,7 @@ pub mod cloudevent;
 pub mod cost;
 pub mod event;
 pub mod explain;
+mod field;
 pub mod object;
 pub mod plan;
 pub mod price;

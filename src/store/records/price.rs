@@ -34,6 +34,9 @@ pub struct StoredPrice {
 #[derive(Serialize, Deserialize)]
 struct BookV1(String, String, i64);
 
+/// (class, base, tiers as (above, rate)), rates in femto-dollars a unit.
+type RateV1 = (String, u64, Vec<(u64, u64)>);
+
 #[derive(Serialize, Deserialize)]
 struct PriceV1 {
     id: String,
@@ -42,8 +45,7 @@ struct PriceV1 {
     from: Option<i64>,
     daily: Option<(u32, u32)>,
     graduated: bool,
-    /// (class, base, tiers as (above, rate)), rates in femto-dollars a unit.
-    rates: Vec<(String, u64, Vec<(u64, u64)>)>,
+    rates: Vec<RateV1>,
     source: Option<String>,
     checked: Option<String>,
 }
