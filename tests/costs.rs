@@ -150,11 +150,28 @@ fn prices_are_shown_compared_imported_and_checked_by_command() {
     let text = String::from_utf8(check.stdout).unwrap();
     assert_eq!(check.status.code(), Some(3), "{text}");
     assert!(text.contains("who") && text.contains("2020-01-01"), "{text}");
+    for whose in [&["usage", "acme", "--by-model"][..], &["usage", "--by-model"]] {
+        let shown = run(whose);
+        assert!(shown.contains("who") && shown.contains("unpriced"), "{shown}");
+    }
     if let Some(catalogue) = data_file("prices/genai-prices-data.json") {
         let catalogue = catalogue.to_str().unwrap();
         assert!(run(&["prices", "import", catalogue, "--format", "genai-prices", "--yes"]).contains("done"));
         assert!(run(&["prices", "show", "claude-sonnet-4-5"]).contains("anthropic"));
     }
+    // What was recorded without a price gets one, once its model has one.
+    fs::write(file, PRICES.replace("gpt-x]", "who]").replace("\"gpt-*\"", "\"who\"")).unwrap();
+    run(&["prices", "apply", file, "--yes"]);
+    let today = midnight_days_ago(0).format("%Y-%m-%d").to_string();
+    let reprice = ["prices", "reprice", "--from", &today, "--to", &today, "--tenant", "acme"];
+    assert!(run(&reprice).contains("1 of 1 events would have another cost"));
+    assert_eq!(dollars(&server.get("/api/usage/acme").expect(200)["usage"][0], "estimated_cost_usd"), None);
+    assert!(run(&[&reprice[..], &["--yes"]].concat()).contains("done: 1 of 1"));
+    assert_eq!(dollars(&server.get("/api/usage/acme").expect(200)["usage"][0], "estimated_cost_usd"), Some(0.00000015));
+    server
+        .post("/api/admin/prices/reprice", &json!({"from": "2026-11-02", "to": "2026-11-01"}))
+        .expect_error(400, "from");
+    server.get("/api/audit/events?event_type=events_repriced").expect(200)["events"][0].as_object().unwrap();
     let audit = server.get("/api/audit/events?event_type=prices_changed").expect(200);
     assert!(audit["events"].as_array().is_some_and(|events| !events.is_empty()), "{audit}");
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::events::recorded;
 use super::{ReadError, UsageTracker};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, RecordedEvent, is_v7};
+use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::rules::prices::Cost;
@@ -40,8 +41,10 @@ pub struct EstimatedCost {
     pub price: StoredPrice,
     /// The name by which the model is found in the book of now; `None` when it means another model by now.
     pub alias: Option<String>,
-    /// Each class's count times its rate.
-    pub cost: Cost,
+    /// What the event costs, as it is stored.
+    pub amount: Money,
+    /// Each class's count times its rate; `None` where today's reckoning no longer comes to that amount.
+    pub cost: Option<Cost>,
 }
 
 impl UsageTracker {
@@ -113,12 +116,18 @@ impl UsageTracker {
             };
             return Ok(ExplainedCost::Unpriced(reason));
         };
-        let damaged = || StoreError::Damaged("an event was priced by a row that does not give its cost");
-        let price = snapshot.price_row(estimate.price_no)?.ok_or_else(damaged)?;
-        // The same counts by the same row are the same sum: anything else is damage, and is not shown as an explanation.
-        let cost = cost_of(event, &price.row).ok().filter(|cost| cost.total == estimate.cost).ok_or_else(damaged)?;
+        let price = snapshot.price_row(estimate.price_no)?;
+        let price = price.ok_or(StoreError::Damaged("an event names a price row that does not exist"))?;
+        // The same counts by the same row are the same sum; lines of another would explain nothing.
+        let cost = cost_of(event, &price.row).ok().filter(|cost| cost.total == estimate.cost);
         let found = event.model.as_deref().and_then(|model| prices.book.find_model(event.provider.as_deref(), model));
         let alias = found.filter(|found| found.model.id == price.row.model).map(|found| found.alias);
-        Ok(ExplainedCost::Estimated(Box::new(EstimatedCost { price_no: estimate.price_no, price, alias, cost })))
+        Ok(ExplainedCost::Estimated(Box::new(EstimatedCost {
+            price_no: estimate.price_no,
+            price,
+            alias,
+            amount: estimate.cost,
+            cost,
+        })))
     }
 }

@@ -56,6 +56,7 @@ pub struct EstimateJson {
     pub checked: Option<String>,
     /// The highest threshold that applied; null is the base price.
     pub tier_above: Option<u64>,
+    /// Empty where today's reckoning no longer comes to `amount`, which stays.
     pub lines: Vec<LineJson>,
 }
 
@@ -91,9 +92,10 @@ impl From<ExplainedEvent> for EventCostJson {
 
 impl From<EstimatedCost> for EstimateJson {
     fn from(estimated: EstimatedCost) -> Self {
-        let EstimatedCost { price_no, price, alias, cost } = estimated;
+        let EstimatedCost { price_no, price, alias, amount, cost } = estimated;
+        let lines = cost.map_or_else(Vec::new, |cost| cost.lines);
         Self {
-            amount: number(cost.total.to_string()),
+            amount: number(amount.to_string()),
             price_no,
             price_row: price.row.id,
             provider: price.row.provider,
@@ -102,8 +104,8 @@ impl From<EstimatedCost> for EstimateJson {
             effective_from: price.row.validity.from.map(|from| from.to_string()),
             source: price.source,
             checked: price.checked,
-            tier_above: cost.lines.iter().filter_map(|line| line.above).max(),
-            lines: cost.lines.iter().map(LineJson::from).collect(),
+            tier_above: lines.iter().filter_map(|line| line.above).max(),
+            lines: lines.iter().map(LineJson::from).collect(),
         }
     }
 }
