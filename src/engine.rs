@@ -14,6 +14,7 @@ use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::keys::ApiKeys;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
 use crate::rules::price_changes::{format_name, price_differences};
@@ -170,6 +171,11 @@ impl Metergate {
         AuditLogger::new(Arc::clone(&self.writer))
     }
 
+    /// Makes, lists, rotates and revokes keys, and knows them at the door.
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys::new(Arc::clone(&self.writer))
+    }
+
     /// What the utilities stand on, for the schedule and for `/metrics`.
     pub fn writer(&self) -> Arc<Writer> {
         Arc::clone(&self.writer)
@@ -201,6 +207,7 @@ impl Metergate {
                 tracing::error!("the housekeeping had panicked");
             }
         }
+        self.api_keys().keep_record(true);
         self.writer.stop();
         self.writer.shared().store.close();
     }
@@ -212,6 +219,7 @@ impl Metergate {
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
             let tenants = Tenants::new(Arc::clone(&writer));
+            let keys = ApiKeys::new(Arc::clone(&writer));
             let mut rounds = 0u64;
             while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
@@ -225,6 +233,7 @@ impl Metergate {
                 {
                     tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
                 }
+                keys.keep_record(false);
                 let due = {
                     let live = shared.live.read();
                     // Ten minutes after its end an hour has most of what comes late.

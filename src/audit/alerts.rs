@@ -2,6 +2,7 @@
 
 use super::{AuditError, AuditLogger};
 use crate::domain::audit::AuditFilter;
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
@@ -10,6 +11,8 @@ use crate::rules::alerts::{THRESHOLD_CROSSED, crossing_of};
 /// Which alerts are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertQuery {
+    /// Of these tenants only.
+    pub within: TenantScope,
     /// Of this tenant.
     pub tenant_id: Option<TenantId>,
     /// Recorded at or after this instant.
@@ -33,6 +36,7 @@ impl AuditLogger {
     /// Only what metergate itself recorded: a record of the same type that a caller wrote is no alert.
     pub fn get_alerts(&self, query: &AlertQuery, before: Option<u64>, limit: usize) -> Result<AlertPage, AuditError> {
         let filter = AuditFilter {
+            within: query.within.clone(),
             tenant_id: query.tenant_id.clone(),
             event_types: vec![THRESHOLD_CROSSED.to_owned()],
             from: query.since,

@@ -53,6 +53,12 @@ impl Params {
         text.parse().map(Some).map_err(|error| ApiError::parameter(name, format_args!("is wrong: {error}")))
     }
 
+    /// The tenant that is named, in the column's spelling or the other parameters'.
+    pub fn tenant(&self) -> Result<Option<TenantId>, ApiError> {
+        let text = self.get("tenant_id").or(self.get("tenantId"));
+        text.map(|text| text.parse().map_err(ApiError::invalid_tenant_id)).transpose()
+    }
+
     /// A limit from 1 to `max`.
     pub fn limit(&self, default: usize, max: usize) -> Result<usize, ApiError> {
         match self.get("limit").map(str::parse::<usize>) {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::administration::ACTOR_SYSTEM;
 use super::prices::{Difference, PriceBook, PriceFormat, diff};
-use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::price::{PriceClass, TieredRate};
 
 /// Differences listed in an audit record or a summary; the rest is counted.
@@ -62,7 +62,7 @@ pub fn price_differences(before: &PriceBook, after: &PriceBook) -> Vec<String> {
 }
 
 /// The audit record of a book that comes into force.
-pub fn prices_audit_entry(before: &PriceBook, after: &PriceBook, format: &str, actor: &str) -> AuditEntry {
+pub fn prices_audit_entry(before: &PriceBook, after: &PriceBook, format: &str, actor: &Actor) -> AuditEntry {
     let mut lines = price_differences(before, after);
     let differences = lines.len();
     // What has a price comes before what has none any more: a whole catalogue may go when another comes.
@@ -73,10 +73,7 @@ pub fn prices_audit_entry(before: &PriceBook, after: &PriceBook, format: &str, a
     let new = json!({ "models": after.models(), "format": format, "differences": differences, "changed": lines });
     entry.new_values = Some(new.to_string());
     entry.changes_summary = Some(format!("Prices changed: {differences} differences, {} models", after.models()));
-    if actor != ACTOR_SYSTEM {
-        entry.actor_type = ActorType::Admin;
-        entry.actor_id = Some(actor.to_owned());
-    }
+    actor.sign(&mut entry);
     entry
 }
 
@@ -97,7 +94,7 @@ mod tests {
             price_differences(&before, &after),
             ["p/a input: 1 -> 1, 1.5 above 200000", "p/b: removed", "p/c: added"]
         );
-        let entry = prices_audit_entry(&before, &after, "metergate", "admin-key");
+        let entry = prices_audit_entry(&before, &after, "metergate", &Actor::named("admin-key"));
         assert_eq!(entry.changes_summary.as_deref(), Some("Prices changed: 3 differences, 2 models"));
         assert_eq!(entry.actor_id.as_deref(), Some("admin-key"));
     }

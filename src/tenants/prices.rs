@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Actor, AdminError, Tenants};
+use super::{AdminError, Tenants};
+use crate::domain::actor::Actor;
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::{format_name, price_differences};
 use crate::rules::prices::{Imported, PriceFormat, read_prices};
@@ -47,12 +48,12 @@ impl Tenants {
 
     /// Puts a price file in force, in one transaction with its audit record. What events cost so far stays.
     pub async fn change_prices(&self, format: PriceFormat, text: String, actor: &Actor) -> Result<(), AdminError> {
-        Ok(self.writer.change_prices(prices_change(format, text)?, &actor.0)?.await?)
+        Ok(self.writer.change_prices(prices_change(format, text)?, actor)?.await?)
     }
 
     /// [`Self::change_prices`] for threads.
     pub fn change_prices_blocking(&self, format: PriceFormat, text: String, actor: &Actor) -> Result<(), AdminError> {
-        Ok(self.writer.change_prices(prices_change(format, text)?, &actor.0)?.wait()?)
+        Ok(self.writer.change_prices(prices_change(format, text)?, actor)?.wait()?)
     }
 
     /// Models that were used since the start and had no price, by name; and the events of models beyond those listed.

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{MaintainError, UsageTracker};
-use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::event::Estimate;
 use crate::domain::models::ModelSums;
 use crate::domain::money::Money;
@@ -32,7 +33,7 @@ pub struct RepriceRequest {
     /// Only report.
     pub dry_run: bool,
     /// Who asks, for the audit record.
-    pub actor: String,
+    pub actor: Actor,
 }
 
 /// What repricing changed, or would change.
@@ -229,7 +230,6 @@ fn audit_entry(request: &RepriceRequest, (from, to): (Timestamp, Timestamp), rep
     let mut entry = AuditEntry::system(request.tenant_id.clone(), "events_repriced", "price_book", AuditAction::Update);
     entry.new_values = Some(range.to_string());
     entry.changes_summary = Some(format!("{} events priced again", repriced.changed));
-    entry.actor_type = ActorType::Admin;
-    entry.actor_id = Some(request.actor.clone());
+    request.actor.sign(&mut entry);
     entry
 }

@@ -13,6 +13,9 @@ mod denials;
 mod expiries;
 mod filed_ids;
 mod filer;
+mod key_book;
+mod key_stage;
+mod leftovers;
 mod meter;
 mod prices;
 mod receipt;
@@ -33,10 +36,12 @@ use parking_lot::{Mutex, MutexGuard};
 pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, PricesChange, Publication, Recorded, SettleTarget,
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, PricesChange, Publication, Recorded,
+    SettleTarget,
 };
 pub use expiries::Expiries;
 pub(crate) use filer::rewritten_run;
+pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
 pub(crate) use prices::read_book;
 pub use prices::{PriceTable, UnpricedModel, UnpricedModels};
@@ -46,11 +51,15 @@ pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Shipped, Started, start};
 
 use crate::counters::{Released, TenantSlot};
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
+use crate::domain::time::Timestamp;
+use crate::rules::keys::KeyChange;
 use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
+use leftovers::Leftovers;
 use thread::WriterThread;
 
 /// Events that may wait for the writer.
@@ -64,6 +73,7 @@ const QUEUED_COMMANDS_MAX: usize = 16_384;
 pub struct Writer {
     shared: Arc<Shared>,
     commands: Sender<Command>,
+    leftovers: Arc<Leftovers>,
     queued_events: Arc<AtomicUsize>,
     failed: Arc<ArcSwapOption<String>>,
     /// Held by whoever moves things between memory and disk in the background: the filer, a fold, a clean-up.
@@ -76,10 +86,12 @@ impl Writer {
     pub(crate) fn spawn(started: Started) -> std::io::Result<Arc<Self>> {
         let (sender, commands) = crossbeam_channel::bounded(QUEUED_COMMANDS_MAX);
         let (closed, closed_generations) = crossbeam_channel::bounded(1);
+        let leftovers = Arc::new(Leftovers::new(commands.clone()));
         let shared = Arc::new(started.shared);
         let writer = Arc::new(Self {
             shared: Arc::clone(&shared),
             commands: sender,
+            leftovers: Arc::clone(&leftovers),
             queued_events: Arc::default(),
             failed: Arc::default(),
             maintenance: Arc::default(),
@@ -97,6 +109,7 @@ impl Writer {
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
         let poison = Arc::clone(&writer.failed);
         let run_writer = move || {
+            let _end = EndOfThread(leftovers);
             let guard = PoisonOnPanic("writer", poison);
             thread.run();
             drop(guard);
@@ -189,22 +202,33 @@ impl Writer {
         &self,
         tenant_id: TenantId,
         change: Option<TenantChange>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
-        let actor = actor.to_owned();
+        let actor = actor.clone();
         self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
     }
 
     /// Changes a plan.
-    pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
-        let actor = actor.to_owned();
+    pub(crate) fn change_plan(&self, change: PlanChange, actor: &Actor) -> Result<Receipt<PlanOutcome>, WriteError> {
+        let actor = actor.clone();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
     }
 
     /// Puts a price book in force.
-    pub(crate) fn change_prices(&self, change: PricesChange, actor: &str) -> Result<Receipt<()>, WriteError> {
-        let (change, actor) = (Box::new(change), actor.to_owned());
+    pub(crate) fn change_prices(&self, change: PricesChange, actor: &Actor) -> Result<Receipt<()>, WriteError> {
+        let (change, actor) = (Box::new(change), actor.clone());
         self.submit(false, |promise| Command::ChangePrices { change, actor, promise })
+    }
+
+    /// Changes a key.
+    pub(crate) fn change_key(&self, change: KeyChange, actor: &Actor) -> Result<Receipt<KeyOutcome>, WriteError> {
+        let actor = actor.clone();
+        self.submit(false, |promise| Command::ChangeKey { change, actor, promise })
+    }
+
+    /// Remembers when keys were last used; blocks until it is on disk.
+    pub(crate) fn note_key_uses(&self, uses: Vec<(uuid::Uuid, Timestamp)>) -> Result<(), WriteError> {
+        self.submit(true, |promise| Command::NoteKeyUses { uses, promise })?.wait()
     }
 
     /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
@@ -298,10 +322,22 @@ impl Writer {
             })
         };
         match sent {
-            Ok(()) => Ok(receipt),
+            Ok(()) => {
+                self.leftovers.after_sending();
+                Ok(receipt)
+            }
             Err(TrySendError::Full(())) => Err(WriteError::QueueFull),
             Err(TrySendError::Disconnected(())) => Err(WriteError::Unavailable("the writer has stopped".to_owned())),
         }
+    }
+}
+
+/// Gives up what waits for the writer's thread once it has ended, also by a panic.
+struct EndOfThread(Arc<Leftovers>);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -12,6 +12,7 @@ use super::alerts::AlertBook;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
+use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
@@ -135,6 +136,8 @@ pub struct Shared {
     pub prices: ArcSwap<PriceTable>,
     /// Models that were used and have no price.
     pub unpriced: UnpricedModels,
+    /// The keys.
+    pub keys: ArcSwap<KeyBook>,
     /// The server's time.
     pub clock: Clock,
     /// What to do with tenants and old events.

@@ -11,7 +11,9 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
+use super::command::{
+    ChangeFailed, ChangeOutcome, Command, KeyOutcome, PlanOutcome, Publication, Recorded, ResolveOutcome,
+};
 use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
@@ -52,6 +54,7 @@ enum Answer {
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
     PlanChanged(PlanOutcome, Promise<PlanOutcome>),
+    KeyChanged(KeyOutcome, Promise<KeyOutcome>),
     Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
     AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
@@ -118,6 +121,13 @@ impl WriterThread {
                 }
                 Command::ChangePrices { change, actor, promise } => {
                     stage.change_prices(*change, &actor);
+                    answers.push(Answer::Published(promise));
+                }
+                Command::ChangeKey { change, actor, promise } => {
+                    answers.push(Answer::KeyChanged(stage.change_key(change, &actor), promise));
+                }
+                Command::NoteKeyUses { uses, promise } => {
+                    stage.note_key_uses(uses);
                     answers.push(Answer::Published(promise));
                 }
                 Command::Audit { entries, promise } => {
@@ -217,6 +227,12 @@ impl WriterThread {
                 transaction.put_price_rows(rows)?;
                 transaction.put_price_book(&prices.file)?;
             }
+            for (key_id, key) in &stage.keys {
+                match key {
+                    Some(key) => transaction.put_api_key(key)?,
+                    None => transaction.remove_api_key(*key_id)?,
+                }
+            }
             transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
@@ -246,6 +262,9 @@ impl WriterThread {
             self.apply_live(stage, &mut live);
         }
         shared.meter.commits.note(started.elapsed());
+        if !stage.keys.is_empty() {
+            shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
+        }
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
@@ -315,6 +334,7 @@ impl WriterThread {
                     keep(promise, released);
                 }
                 Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
+                Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Audited(outcomes, promise) => keep(promise, outcomes),
                 Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
@@ -333,6 +353,7 @@ impl WriterThread {
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
                 Answer::PlanChanged(_, promise) => fail(promise, &unknown),
+                Answer::KeyChanged(_, promise) => fail(promise, &unknown),
                 Answer::Audited(_, promise) => fail(promise, &unknown),
                 Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),

@@ -3,6 +3,7 @@
 use metergate::Metergate;
 use metergate::clock::Clock;
 use metergate::config::EngineSettings;
+use metergate::domain::actor::Actor;
 use metergate::domain::event::{EventOutcome, UsageEvent};
 use metergate::domain::metrics::UsageMetrics;
 use metergate::domain::models::{MODELS_MAX, ModelKey, ModelSums};
@@ -12,7 +13,6 @@ use metergate::domain::tenant::{TenantChange, TenantPut};
 use metergate::domain::time::PeriodType;
 use metergate::enforcer::{EnforceError, ReserveRequest};
 use metergate::rules::prices::PriceFormat;
-use metergate::tenants::Actor;
 use metergate::tracker::{ExplainedCost, RepriceRequest};
 
 use super::{NOON, at, crash_copy, open, record, rows, tenant};
@@ -32,7 +32,7 @@ output = "0.60"
 "#;
 
 fn put_prices(engine: &Metergate, text: &str) {
-    let actor = Actor("a test".to_owned());
+    let actor = Actor::named("a test");
     engine.tenants().change_prices_blocking(PriceFormat::Toml, text.to_owned(), &actor).unwrap();
 }
 
@@ -376,7 +376,7 @@ fn a_past_range_priced_again_changes_its_events_and_rows_and_nothing_else() {
         to: at(later),
         tenant_id: Some(tenant("acme")),
         dry_run,
-        actor: "a test".to_owned(),
+        actor: Actor::named("a test"),
     };
     let before = (rows(&engine, "acme", PeriodType::Daily), rows(&engine, "other", PeriodType::Daily));
     let told = engine.usage_tracker().reprice(&ask(true)).unwrap();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::HttpState;
 use super::super::body::{JsonBody, read_batch};
+use super::super::caller::By;
 use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, read_date};
@@ -15,13 +16,11 @@ use super::super::wire::Fault;
 use super::super::wire::object::{INVALID_REQUEST, Object};
 use super::super::wire::price::{NoticeJson, PriceJson, PricesChangedJson, RepricedJson};
 use super::super::wire::usage::ModelRow;
-use super::ADMIN_ACTOR;
 use super::blocking;
 use crate::domain::models::{ModelKey, ModelSums};
 use crate::domain::time::{MICROS_PER_DAY, PeriodType};
 use crate::rules::price_changes::{format_name, format_named};
 use crate::rules::prices::PriceFormat;
-use crate::tenants::Actor;
 use crate::tracker::RepriceRequest;
 
 const ROWS: usize = 100;
@@ -91,6 +90,7 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
 /// nothing changes.
 pub async fn change(
     State(state): State<HttpState>,
+    By(actor): By,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -109,7 +109,7 @@ pub async fn change(
     let tenants = state.tenants.clone();
     let (diff, text) = blocking(move || tenants.prices_diff(format, &text).map(|diff| (diff, text))).await??;
     if !dry_run {
-        state.tenants.change_prices(format, text, &Actor(ADMIN_ACTOR.to_owned())).await?;
+        state.tenants.change_prices(format, text, &actor).await?;
     }
     let (imported, mut differences) = (diff.imported, diff.differences);
     let differences_total = differences.len() as u64;
@@ -129,6 +129,7 @@ pub async fn change(
 /// `{from, to, tenant_id?, dry_run?}` -> prices the kept events of the range again, by the book in force.
 pub async fn reprice(
     State(state): State<HttpState>,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<RepricedJson>, ApiError> {
@@ -146,8 +147,7 @@ pub async fn reprice(
     let tenant_id = object.parsed_as("tenant_id", "invalid_tenant_id")?;
     let dry_run: Option<bool> = object.value("dry_run")?;
     object.finish("from, to, tenant_id and dry_run")?;
-    let request =
-        RepriceRequest { from, to, tenant_id, dry_run: dry_run.unwrap_or(false), actor: ADMIN_ACTOR.to_owned() };
+    let request = RepriceRequest { from, to, tenant_id, dry_run: dry_run.unwrap_or(false), actor };
     blocking(move || Ok(Json(RepricedJson::new(&state.tracker.reprice(&request)?, !request.dry_run)))).await?
 }
 

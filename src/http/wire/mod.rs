@@ -7,6 +7,7 @@ pub mod cost;
 pub mod event;
 pub mod explain;
 mod field;
+pub mod key;
 pub mod object;
 pub mod plan;
 pub mod price;
