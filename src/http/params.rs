@@ -128,6 +128,8 @@ pub async fn segment<S: Sync + Send>(parts: &mut Parts, state: &S, name: &str) -
     let broken = |error: RawPathParamsRejection| ApiError::parameter("the path", format_args!("is wrong: {error}"));
     let params = RawPathParams::from_request_parts(parts, state).await.map_err(broken)?;
     let found = params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
+    // A tenant may be called like a fixed route beside it, which has no such segment: then it is the last one.
+    let found = found.or_else(|| parts.uri.path().rsplit('/').next().filter(|_| name == "tenant").map(str::to_owned));
     // The route's own pattern has this segment.
     found.ok_or_else(|| ApiError::internal(format_args!("the route has no segment {name}")))
 }

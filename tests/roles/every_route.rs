@@ -35,6 +35,7 @@ use Of::{All, List, Named};
 const RULES: &[(&str, &str, Least, Of)] = &[
     ("POST", "/api/usage/events", Service, Named),
     ("GET", "/api/usage/{tenant}", Viewer, Named),
+    ("GET", "/api/usage/{tenant}/today", Viewer, Named),
     ("GET", "/api/usage/{tenant}/events", Viewer, Named),
     ("GET", "/api/usage/{tenant}/events/{event_id}", Viewer, Named),
     ("POST", "/api/quota/check", Service, Named),

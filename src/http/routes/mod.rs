@@ -78,6 +78,7 @@ pub fn route_table() -> &'static [RouteInfo] {
 static TABLE: &[RouteInfo] = routes! {
     "POST" "/api/usage/events" Service Handler record_usage_events "Records one event, an array, NDJSON or CloudEvents" => post(events::record);
     "GET" "/api/usage/{tenant}" Viewer Path get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
+    "GET" "/api/usage/{tenant}/today" Viewer Path get_today_usage "The open UTC day's metrics row of a tenant" => get(usage::today);
     "GET" "/api/usage/{tenant}/events" Viewer Path get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
 
     "GET" "/api/usage/{tenant}/events/{event_id}" Viewer Path get_tenant_event "One event with its cost explained: price, tier, each class's count x rate" => get(usage::event);
@@ -129,6 +130,21 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/healthz" Open Nobody health "Whether the process answers" => get(health::alive);
     "GET" "/readyz" Open Nobody readiness "Whether writes are possible" => get(health::ready);
 };
+
+/// The fixed paths that would hide a route from a tenant of their last segment's name: `GET /api/usage/events` is the usage
+/// of a tenant that is called `events`.
+pub(super) fn fixed_beside(route: &RouteInfo) -> impl Iterator<Item = &'static str> {
+    let parent = route.path.strip_suffix("/{tenant}");
+    let is_beside = move |other: &&RouteInfo| {
+        let last = parent.and_then(|parent| other.path.strip_prefix(parent)?.strip_prefix('/'));
+        last.is_some_and(|last| !last.contains(['/', '{']))
+    };
+    let method = route.method;
+    let taken = move |path: &str| route_table().iter().any(|other| (other.method, other.path) == (method, path));
+    let fixed: std::collections::BTreeSet<&str> =
+        route_table().iter().filter(is_beside).map(|other| other.path).collect();
+    fixed.into_iter().filter(move |path| !taken(path))
+}
 
 /// Runs what reads or waits for the disk on a thread made for it, so that no other request waits.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {

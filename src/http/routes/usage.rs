@@ -10,7 +10,7 @@ use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant, segment};
 use super::super::wire::cost::EventCostJson;
-use super::super::wire::usage::{EventRow, EventRows, TenantUsage, UsageRow};
+use super::super::wire::usage::{EventRow, EventRows, TenantUsage, TodayUsage, UsageRow};
 use super::blocking;
 use crate::domain::event::EventId;
 use crate::domain::tenant::TenantId;
@@ -91,6 +91,20 @@ pub async fn event(
         ApiError::new(StatusCode::NOT_FOUND, "event_unknown", message)
     };
     found.map(EventCostJson::from).map(Json).ok_or_else(unknown)
+}
+
+/// -> `{tenant_id, usage}`: the row of the open UTC day, all zero before its first event.
+pub async fn today(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<TodayUsage>, ApiError> {
+    Params::read(&uri, &[])?;
+    let usage = blocking(move || {
+        let usage = state.tracker.get_today_usage(&tenant_id)?;
+        Ok::<_, ApiError>(TodayUsage { tenant_id, usage: UsageRow::from(usage) })
+    });
+    usage.await?.map(Json)
 }
 
 /// `?startDate&endDate&event_type&limit&cursor` -> `{events, next_cursor}`.
