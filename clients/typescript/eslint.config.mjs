@@ -4,7 +4,7 @@ import tseslint from 'typescript-eslint';
 export default tseslint.config(
   { ignores: ['dist', '.build', 'node_modules'] },
   {
-    files: ['src/**/*.ts', 'test/**/*.ts'],
+    files: ['src/**/*.ts', 'test/**/*.ts', 'test/**/*.cts'],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: { parserOptions: { project: ['tsconfig.json', 'tsconfig.test.json'] } },
     rules: {
@@ -31,8 +31,13 @@ export default tseslint.config(
     },
   },
   {
-    files: ['test/**/*.ts'],
+    files: ['test/**/*.ts', 'test/**/*.cts'],
     // node:test hands back promises that nobody has to wait for.
     rules: { '@typescript-eslint/no-floating-promises': 'off' },
+  },
+  {
+    files: ['test/**/*.cts'],
+    // That is what they test.
+    rules: { '@typescript-eslint/no-require-imports': 'off' },
   },
 );

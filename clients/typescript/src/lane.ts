@@ -25,6 +25,8 @@ export interface LaneOptions<T> {
     /** At most. */
     max: number;
   };
+  /** Hears when the answer to so many items takes longer than that. */
+  slow: (items: number) => void;
   /** Never rejects. */
   send: (batch: readonly T[]) => Promise<Verdict<T>>;
 }
@@ -128,6 +130,7 @@ export class Lane<T> {
     this.#flying += 1;
     const patience = setTimeout(() => {
       this.#steady = false;
+      this.#options.slow(batch.length);
       [...batch, ...this.#waiting].forEach((entry) => { entry.heard(); });
     }, this.#options.patienceMs).unref();
     const verdict = await this.#options.send(batch.map((entry) => entry.item));

@@ -68,7 +68,12 @@ export class Recorder {
     this.#queueMax = options.queueMax;
     this.#deliveryTimeoutMs = Math.max(DELIVERY_TIMEOUT_MS, options.timeoutMs);
     const lane = <T>(batchMax: number, flyingMax: number, send: LaneOptions<T>['send']): Lane<T> =>
-      new Lane<T>({ batchMax, flyingMax, send, lingerMs: LINGER_MS, patienceMs: options.timeoutMs, backoffMs: BACKOFF_MS });
+      new Lane<T>({
+        batchMax, flyingMax, send, lingerMs: LINGER_MS, patienceMs: options.timeoutMs, backoffMs: BACKOFF_MS,
+        slow: (count) => {
+          this.report({ kind: 'unreachable', message: `metergate has not answered for ${options.timeoutMs} ms`, count });
+        },
+      });
     this.#events = lane(EVENTS_PER_BATCH, 4, (batch) => this.#sendEvents(batch));
     this.#audit = lane(EVENTS_PER_BATCH, 2, (batch) => this.#sendAudit(batch));
     this.#holds = lane(1, 32, (batch) => this.#sendHold(batch));
