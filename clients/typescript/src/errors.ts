@@ -29,12 +29,17 @@ export class UnreachableError extends Error {
   override readonly name = 'UnreachableError';
   /** Whether the time ran out. */
   readonly timedOut: boolean;
+  /** Whether something did answer: 5xx, or nothing that makes sense. */
+  readonly answered: boolean;
   /** When to try again, if the server said so. */
   readonly retryAfterSeconds: number | undefined;
 
-  constructor(message: string, options: { timedOut?: boolean; retryAfterSeconds?: number | undefined; cause?: unknown } = {}) {
+  constructor(message: string, options: {
+    timedOut?: boolean; answered?: boolean; retryAfterSeconds?: number | undefined; cause?: unknown;
+  } = {}) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.timedOut = options.timedOut ?? false;
+    this.answered = options.answered ?? false;
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }

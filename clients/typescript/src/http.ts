@@ -102,15 +102,30 @@ export class Transport {
     }
     const body = bodyOf(text);
     if (status >= 500) {
-      const { message } = new MetergateError(status, body);
-      throw new UnreachableError(`metergate cannot answer: ${message}`, { retryAfterSeconds, cause: new MetergateError(status, body) });
+      const cause = new MetergateError(status, body, retryAfterSeconds);
+      throw new UnreachableError(`metergate cannot answer: ${cause.message}`, { answered: true, retryAfterSeconds, cause });
     }
     return { status, body, text, retryAfterSeconds };
   }
 
+  /** Sends what is safe to repeat: once more within the time, since a kept connection may have been closed meanwhile. */
+  async insist(call: Call): Promise<Answer> {
+    const started = performance.now();
+    try {
+      return await this.send(call);
+    } catch (error) {
+      const left = call.timeoutMs - (performance.now() - started);
+      const hopeless = !(error instanceof UnreachableError) || error.timedOut || error.answered;
+      if (hopeless || left < 1) {
+        throw error;
+      }
+      return this.send({ ...call, timeoutMs: left });
+    }
+  }
+
   /** The body of a 2xx answer. Fails with MetergateError or UnreachableError. */
   async get<T>(call: Call): Promise<T> {
-    const answer = await this.send(call);
+    const answer = await (call.method === 'GET' ? this.insist(call) : this.send(call));
     if (answer.status < 200 || answer.status > 299) {
       throw new MetergateError(answer.status, answer.body, answer.retryAfterSeconds);
     }

@@ -116,7 +116,7 @@ export class QuotaEnforcer {
   /** Only looks: whether an amount would fit now. Fails when the server does. */
   readonly check = async (tenantId: string, quotaType: QuotaType, amount: Amount = 0): Promise<QuotaCheckResult> => {
     const body = { tenant_id: tenantId, items: itemsOf([{ type: quotaType, amount }]) };
-    const decision = decisionOf(await this.#transport.send(this.#post('/api/quota/check', body)));
+    const decision = decisionOf(await this.#transport.insist(this.#post('/api/quota/check', body)));
     const result = typeResults(decision)[quotaType];
     return {
       allowed: decision.allowed,
@@ -132,7 +132,7 @@ export class QuotaEnforcer {
   ): Promise<ReserveResult> => {
     const reservationId = options.reservationId ?? randomUUID();
     const body = reserveBody(tenantId, items, reservationId, options.ttlSeconds);
-    const decision = decisionOf(await this.#transport.send(this.#post('/api/quota/reserve', body)));
+    const decision = decisionOf(await this.#transport.insist(this.#post('/api/quota/reserve', body)));
     return {
       allowed: decision.allowed,
       reservationId,
@@ -199,7 +199,7 @@ export class QuotaEnforcer {
     let decision: DecisionJson;
     try {
       // An anonymous hold has no key: asked twice, it could be taken twice.
-      decision = decisionOf(await (hold === undefined ? this.#transport.send(call) : this.#insist(call)));
+      decision = decisionOf(await (hold === undefined ? this.#transport.send(call) : this.#transport.insist(call)));
     } catch (error) {
       if (error instanceof MetergateError && isRefusal(error)) {
         return { allowed: false, results: {}, details: { error: error.message, code: error.code }, hold: undefined };
@@ -214,21 +214,6 @@ export class QuotaEnforcer {
       made(granted);
     }
     return { allowed: decision.allowed, results: typeResults(decision), details: decisionDetails(decision), hold: granted };
-  }
-
-  /** Tries once more within the time: a kept connection may have been closed meanwhile, and the id makes it safe. */
-  async #insist(call: Call): Promise<Answer> {
-    const started = performance.now();
-    try {
-      return await this.#transport.send(call);
-    } catch (error) {
-      const left = call.timeoutMs - (performance.now() - started);
-      const hopeless = !(error instanceof UnreachableError) || error.timedOut || error.retryAfterSeconds !== undefined;
-      if (hopeless || left < 1) {
-        throw error;
-      }
-      return this.#transport.send({ ...call, timeoutMs: left });
-    }
   }
 
   #answerFor(error: UnreachableError, hold: Hold | undefined): Outcome {
@@ -274,7 +259,7 @@ function decisionOf(answer: Answer): DecisionJson {
     return body as unknown as DecisionJson;
   }
   if (status === 200 || status === 408 || status === 429) {
-    throw new UnreachableError(`metergate gave no decision (status ${status})`, { retryAfterSeconds: answer.retryAfterSeconds });
+    throw new UnreachableError(`metergate gave no decision (status ${status})`, { answered: true, retryAfterSeconds: answer.retryAfterSeconds });
   }
   throw new MetergateError(status, body, answer.retryAfterSeconds);
 }

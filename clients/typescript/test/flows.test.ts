@@ -1,10 +1,11 @@
 // Whose hold is closed by whom.
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter, once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 
 import type { Tracker } from 'metergate';
 
@@ -84,7 +85,9 @@ test('a call that starts while another is under way leaves its hold alone', asyn
     }
   };
   const first = slow();
-  await sleep(20);
+  while ((await tokens(metergate, tenantId))[1] === 0) {
+    await turn();
+  }
   // From the very flow that started the slow call: one that enforces, one that does not, one of another type.
   const quota = await enforceQuota(tenantId, 'tokens', 50);
   assert.ok(quota.allowed);
@@ -246,6 +249,26 @@ test('an anonymous hold is closed by the next record of the tenant', async () =>
   assert.deepEqual(await tokens(metergate, tenantId), [0, 100]);
   await trackUsage(tenantId, 'api_call').recordSuccess({ tokensUsed: 30 });
   assert.deepEqual(await tokens(metergate, tenantId), [30, 0]);
+});
+
+test('a runtime that cannot enter a context takes anonymous holds outside run, and its own inside', async () => {
+  const tenantId = await tenantWith(metergate, 1_000);
+  const { enterWith } = Object.getOwnPropertyDescriptors(AsyncLocalStorage.prototype);
+  Object.defineProperty(AsyncLocalStorage.prototype, 'enterWith', { ...enterWith, value: undefined });
+  try {
+    const quota = await enforceQuota(tenantId, 'tokens', 100);
+    assert.ok(quota.allowed);
+    await metergate.run(async () => {
+      const own = await enforceQuota(tenantId, 'tokens', 50);
+      assert.ok(own.allowed);
+      await trackUsage(tenantId, 'api_call').recordSuccess({ tokensUsed: 5 });
+    });
+    assert.deepEqual(await tokens(metergate, tenantId), [5, 100]);
+    await trackUsage(tenantId, 'api_call').recordSuccess({ tokensUsed: 30 });
+  } finally {
+    Object.defineProperty(AsyncLocalStorage.prototype, 'enterWith', enterWith);
+  }
+  assert.deepEqual(await tokens(metergate, tenantId), [35, 0]);
 });
 
 test('explicit reservations are nobody else\'s', async () => {
