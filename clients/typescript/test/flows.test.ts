@@ -202,6 +202,17 @@ test('a nested call settles its own hold of a type, and its parent the parent ho
   assert.deepEqual(await tokens(metergate, tenantId), [720, 0]);
 });
 
+test('a hold is settled by the tracker that took it, not by the next one of the same flow', async () => {
+  const tenantId = await tenantWith(metergate, 1_000);
+  const quota = await enforceQuota(tenantId, 'tokens', 300);
+  assert.ok(quota.allowed);
+  const chat = trackUsage(tenantId, 'chat_message');
+  await trackUsage(tenantId, 'search').recordSuccess({ tokensUsed: 1 });
+  assert.deepEqual(await tokens(metergate, tenantId), [1, 300]);
+  await chat.recordSuccess({ tokensUsed: 20 });
+  assert.deepEqual(await tokens(metergate, tenantId), [21, 0]);
+});
+
 test('tracking may begin before enforcing', async () => {
   const tenantId = await tenantWith(metergate, 1_000);
   const tracker = trackUsage(tenantId, 'api_call');
@@ -253,8 +264,9 @@ test('an anonymous hold is closed by the next record of the tenant', async () =>
 
 test('a runtime that cannot enter a context takes anonymous holds outside run, and its own inside', async () => {
   const tenantId = await tenantWith(metergate, 1_000);
-  const { enterWith } = Object.getOwnPropertyDescriptors(AsyncLocalStorage.prototype);
-  Object.defineProperty(AsyncLocalStorage.prototype, 'enterWith', { ...enterWith, value: undefined });
+  const flows = (globalThis as Record<symbol, unknown>)[Symbol.for('metergate.flows.1')];
+  assert.ok(flows instanceof AsyncLocalStorage);
+  Object.defineProperty(flows, 'enterWith', { value: undefined, configurable: true });
   try {
     const quota = await enforceQuota(tenantId, 'tokens', 100);
     assert.ok(quota.allowed);
@@ -266,7 +278,7 @@ test('a runtime that cannot enter a context takes anonymous holds outside run, a
     assert.deepEqual(await tokens(metergate, tenantId), [5, 100]);
     await trackUsage(tenantId, 'api_call').recordSuccess({ tokensUsed: 30 });
   } finally {
-    Object.defineProperty(AsyncLocalStorage.prototype, 'enterWith', enterWith);
+    Reflect.deleteProperty(flows, 'enterWith');
   }
   assert.deepEqual(await tokens(metergate, tenantId), [35, 0]);
 });
