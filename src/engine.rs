@@ -102,6 +102,7 @@ impl Metergate {
         );
         let store = opened.map_err(|error| open_error(&settings.data_dir, error))?;
         let policies = Policies {
+            audit_sampling: settings.audit_sampling.clone(),
             create_unknown_tenants: settings.unknown_tenants == UnknownTenants::Create,
             tenants_max: settings.tenants_max,
             default_plan: settings.default_plan.clone(),
@@ -270,11 +271,11 @@ mod tests {
 
     #[test]
     fn a_store_of_a_newer_version_is_refused_with_what_to_do() {
-        let error = open_error(Path::new("data"), StoreError::NewerFormat { found: 2 });
-        assert!(matches!(error, OpenError::NewerFormat { found: 2, known: crate::store::FORMAT_VERSION }));
+        let error = open_error(Path::new("data"), StoreError::NewerFormat { found: 99 });
+        assert!(matches!(error, OpenError::NewerFormat { found: 99, known: crate::store::FORMAT_VERSION }));
         assert_eq!(
             error.to_string(),
-            "the store has format 2, this metergate reads up to 1: use the version that wrote it or a newer one"
+            "the store has format 99, this metergate reads up to 2: use the version that wrote it or a newer one"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Finding audit records again: by any field, newest first, a page at a time.
 
 use super::{AuditError, AuditLogger};
-use crate::domain::audit::{AuditEvent, AuditFilter, AuditResult, Resolution, ResultFilter};
+use crate::domain::audit::{AuditEvent, AuditFilter, AuditResult, MAX_RECORDS_OF_ONE_ID, Resolution, ResultFilter};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::store::LoggedRecord;
@@ -39,11 +39,15 @@ impl AuditLogger {
         Ok(AuditPage { events: page.records.into_iter().map(event_of).collect(), next: page.before })
     }
 
-    /// One record; `None` when there is none of this id, or retention has taken it.
-    pub fn get_audit_event(&self, event_id: uuid::Uuid) -> Result<Option<AuditEvent>, AuditError> {
+    /// The records of this id: usually one, but ids are their tenants' own, and two may use the same. None when there is
+    /// none, or retention has taken it.
+    pub fn get_audit_event(&self, event_id: uuid::Uuid) -> Result<Vec<AuditEvent>, AuditError> {
         let snapshot = self.writer.shared().store.snapshot()?;
-        let Some((index, _)) = snapshot.find_audit(event_id)? else { return Ok(None) };
-        Ok(snapshot.audit_record(index)?.map(event_of))
+        let mut events = Vec::new();
+        for index in snapshot.audit_with_id(event_id, MAX_RECORDS_OF_ONE_ID)? {
+            events.extend(snapshot.audit_record(index)?.map(event_of));
+        }
+        Ok(events)
     }
 
     /// What happened to a tenant in the last `days` (documented default 7), newest first, at most `limit` (50).

@@ -1,7 +1,10 @@
 //! record_audit_event: entries in, receipts out.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::AuditLogger;
 use crate::domain::audit::{AuditEntry, AuditOutcome, AuditSubmission, MAX_ENTRIES_PER_SUBMISSION};
@@ -30,10 +33,16 @@ impl AuditLogger {
     fn submit(&self, entries: Vec<AuditSubmission>, wait: bool) -> Result<PendingAudit, WriteError> {
         let shared = self.writer.shared();
         let latest = shared.clock.now().plus_micros(MAX_AHEAD_MICROS);
-        let (mut invalid, mut valid) = (Vec::new(), Vec::with_capacity(entries.len()));
+        let rules = &shared.policies.audit_sampling;
+        let (mut settled, mut valid) = (Vec::new(), Vec::with_capacity(entries.len()));
         for (place, AuditSubmission { event_id, entry }) in entries.into_iter().enumerate() {
             match refusal(&entry, place, latest) {
-                Some(rejection) => invalid.push((place, rejection)),
+                Some(rejection) => settled.push((place, AuditOutcome::Rejected(rejection))),
+                None if rules.concerns(&entry) && !rules.keeps(&entry, draw(event_id, shared.content_key)) => {
+                    shared.sampled.note(&entry.event_type, shared.clock.now());
+                    shared.meter.sampled_out.add(1);
+                    settled.push((place, AuditOutcome::SampledOut));
+                }
                 None => {
                     let content = audit_digest(&entry, shared.content_key);
                     valid.push(IncomingAudit { event_id, content, entry });
@@ -41,7 +50,7 @@ impl AuditLogger {
             }
         }
         let receipt = if valid.is_empty() { Receipt::ready(Ok(Vec::new())) } else { self.writer.audit(valid, wait)? };
-        Ok(PendingAudit { receipt, invalid })
+        Ok(PendingAudit { receipt, settled })
     }
 }
 
@@ -70,13 +79,14 @@ fn refusal(entry: &AuditEntry, place: usize, latest: Timestamp) -> Option<Reject
 #[derive(Debug)]
 pub struct PendingAudit {
     receipt: Receipt<Vec<AuditOutcome>>,
-    invalid: Vec<(usize, Rejection)>,
+    /// What needed no writing, in ascending places.
+    settled: Vec<(usize, AuditOutcome)>,
 }
 
 impl PendingAudit {
     /// Blocks this thread until the outcomes are known.
     pub fn wait(self) -> Result<Vec<AuditOutcome>, WriteError> {
-        Ok(merge(self.receipt.wait()?, self.invalid))
+        Ok(merge(self.receipt.wait()?, self.settled))
     }
 }
 
@@ -85,16 +95,23 @@ impl Future for PendingAudit {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcomes = ready!(Pin::new(&mut self.receipt).poll(context));
-        let invalid = std::mem::take(&mut self.invalid);
-        Poll::Ready(outcomes.map(|outcomes| merge(outcomes, invalid)))
+        let settled = std::mem::take(&mut self.settled);
+        Poll::Ready(outcomes.map(|outcomes| merge(outcomes, settled)))
     }
 }
 
-/// Puts the rejections, in ascending places, back between the outcomes.
-fn merge(outcomes: Vec<AuditOutcome>, invalid: Vec<(usize, Rejection)>) -> Vec<AuditOutcome> {
+/// Puts what was settled before, in ascending places, back between the outcomes.
+fn merge(outcomes: Vec<AuditOutcome>, settled: Vec<(usize, AuditOutcome)>) -> Vec<AuditOutcome> {
     let mut merged = outcomes;
-    for (place, rejection) in invalid {
-        merged.insert(place.min(merged.len()), AuditOutcome::Rejected(rejection));
+    for (place, outcome) in settled {
+        merged.insert(place.min(merged.len()), outcome);
     }
     merged
+}
+
+/// The number that decides whether an entry is kept: of its id, so that a retry fares as the first time; else any.
+fn draw(event_id: Option<uuid::Uuid>, key: u64) -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let bits = event_id.map_or_else(|| u128::from(COUNT.fetch_add(1, Ordering::Relaxed)), |id| id.as_u128());
+    xxh3_64_with_seed(&bits.to_le_bytes(), key)
 }

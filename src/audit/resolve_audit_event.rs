@@ -4,36 +4,41 @@ use serde_json::{Value, json};
 
 use super::{AuditError, AuditLogger};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry, EVENT_RESOLVED};
+use crate::domain::tenant::TenantId;
 use crate::writer::{Receipt, ResolveOutcome};
 
 /// The longest resolution action.
 pub const MAX_RESOLUTION_ACTION_CHARS: usize = 500;
 
 impl AuditLogger {
-    /// Marks an audit event as resolved, once. False when it is resolved already, or unknown. Blocks its thread.
+    /// Marks an audit event as resolved, once. False when it is resolved already, or unknown, or when several tenants have
+    /// a record of this id (see [`Self::resolve`]). Blocks its thread.
     pub fn resolve_audit_event(
         &self,
         event_id: uuid::Uuid,
         resolution_action: &str,
         actor_id: Option<&str>,
     ) -> Result<bool, AuditError> {
-        let outcome = self.begin_resolve(event_id, resolution_action, actor_id)?.wait()?;
+        let outcome = self.begin_resolve(event_id, None, resolution_action, actor_id)?.wait()?;
         Ok(outcome == ResolveOutcome::Resolved)
     }
 
-    /// [`Self::resolve_audit_event`] for tasks, telling an unknown event from a resolved one.
+    /// [`Self::resolve_audit_event`] for tasks, telling an unknown event from a resolved one. Ids are their tenants' own:
+    /// with a tenant only its record is resolved, without one the only record there is of this id.
     pub async fn resolve(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
         resolution_action: &str,
         actor_id: Option<&str>,
     ) -> Result<ResolveOutcome, AuditError> {
-        Ok(self.begin_resolve(event_id, resolution_action, actor_id)?.await?)
+        Ok(self.begin_resolve(event_id, tenant_id, resolution_action, actor_id)?.await?)
     }
 
     fn begin_resolve(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
         resolution_action: &str,
         actor_id: Option<&str>,
     ) -> Result<Receipt<ResolveOutcome>, AuditError> {
@@ -50,7 +55,7 @@ impl AuditLogger {
             // The writer fills in whose and which it is.
             ..AuditEntry::system(None, EVENT_RESOLVED, "", AuditAction::Update)
         };
-        Ok(self.writer.resolve_audit(event_id, entry)?)
+        Ok(self.writer.resolve_audit(event_id, tenant_id.cloned(), entry)?)
     }
 }
 

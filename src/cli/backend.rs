@@ -1,5 +1,6 @@
 //! Where a command's requests go: to a running server, or to the same routes over an opened data folder.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -101,6 +102,33 @@ impl Backend {
         self.call("GET", path, query, None)?.or_failure()
     }
 
+    /// Gets a long answer and copies it to `out` as it comes; every status but 2xx is a failure.
+    pub fn download(&self, path: &str, out: &mut dyn Write) -> Result<(), Failure> {
+        let (status, bytes) = match self {
+            Self::Local(local) => local.download(path, out)?,
+            Self::Remote { agent, base_url, key } => {
+                let mut request = ureq::http::Request::builder().uri(format!("{base_url}{path}"));
+                if let Some(key) = key {
+                    request = request.header("authorization", format!("Bearer {key}"));
+                }
+                let mut answer =
+                    agent.run(request.body(()).map_err(bad_request)?).map_err(|error| unreachable(base_url, &error))?;
+                let status = answer.status().as_u16();
+                if (200..300).contains(&status) {
+                    let copied = std::io::copy(&mut answer.body_mut().as_reader(), out);
+                    copied.map_err(|error| Failure::caused(Exit::Failed, "the answer broke off", &error))?;
+                    (status, Vec::new())
+                } else {
+                    let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+                    (status, body.map_err(|error| unreachable(base_url, &error))?)
+                }
+            }
+        };
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, text, json }.or_failure().map(|_| ())
+    }
+
     /// Sends a JSON value; every status but 2xx is a failure.
     pub fn send_json(&self, method: &str, path: &str, value: &Value) -> Result<Answer, Failure> {
         self.call(method, path, &[], Some(("application/json", value.to_string().into_bytes())))?.or_failure()
@@ -147,25 +175,27 @@ fn send(
     if let Some(key) = key {
         request = request.header("authorization", format!("Bearer {key}"));
     }
-    let bad_request = |error: ureq::http::Error| {
-        Failure::usage(format!("the request cannot be made: {error}: look at --server and --key"))
-    };
     let answer = match body {
         Some((content_type, bytes)) => {
             agent.run(request.header("content-type", content_type).body(bytes).map_err(bad_request)?)
         }
         None => agent.run(request.body(()).map_err(bad_request)?),
     };
-    let unreachable = |error: ureq::Error| {
-        Failure::new(
-            Exit::Unreachable,
-            format!("the server {base_url} does not answer: {}: is `metergate serve` running there?", chain(&error)),
-        )
-    };
-    let mut answer = answer.map_err(unreachable)?;
+    let mut answer = answer.map_err(|error| unreachable(base_url, &error))?;
     let status = answer.status().as_u16();
-    let bytes = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(unreachable)?;
-    Ok((status, bytes))
+    let bytes = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+    Ok((status, bytes.map_err(|error| unreachable(base_url, &error))?))
+}
+
+fn bad_request(error: ureq::http::Error) -> Failure {
+    Failure::usage(format!("the request cannot be made: {error}: look at --server and --key"))
+}
+
+fn unreachable(base_url: &str, error: &ureq::Error) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        format!("the server {base_url} does not answer: {}: is `metergate serve` running there?", chain(error)),
+    )
 }
 
 /// A text as one segment of a path or one value of a query.

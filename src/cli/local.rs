@@ -1,5 +1,6 @@
 //! A stopped data folder, opened by the command itself and asked through the server's own routes.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use crate::engine::{Metergate, OpenError};
 use crate::http::{self, HttpState, LocalRequest};
 use crate::jobs::Jobs;
 use crate::store;
+
+/// No error of a route is longer, in bytes.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command wants with the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,37 @@ impl Local {
             .block_on(http::in_process(router, request))
             .map_err(|error| Failure::caused(Exit::Failed, "the request cannot be made", &error))?;
         Ok((answer.status, answer.body))
+    }
+
+    /// [`Self::call`] for a long answer, whose body goes to `out` piece by piece. Gives the status; the body of one that
+    /// is not 2xx is given instead of written.
+    pub fn download(&self, path_and_query: &str, out: &mut dyn Write) -> Result<(u16, Vec<u8>), Failure> {
+        let request = LocalRequest {
+            method: "GET",
+            target: path_and_query,
+            key: &self.key,
+            content_type: None,
+            body: Vec::new(),
+        };
+        let router = http::router(self.state.clone());
+        // The status comes last: what is short enough may be an error, and is written once it is known not to be.
+        let mut held = Vec::new();
+        let mut written = 0usize;
+        let status = self.runtime.block_on(http::in_process_to(router, request, |piece| {
+            held.extend_from_slice(piece);
+            if written > 0 || held.len() > ERROR_BYTES_MAX {
+                written += held.len();
+                return out.write_all(&std::mem::take(&mut held));
+            }
+            Ok(())
+        }));
+        let status =
+            status.map_err(|error| Failure::caused(Exit::Failed, "the answer cannot be read or written", &error))?;
+        if (200..300).contains(&status) {
+            let rest = out.write_all(&std::mem::take(&mut held));
+            rest.map_err(|error| Failure::caused(Exit::Failed, "the answer cannot be written", &error))?;
+        }
+        Ok((status, held))
     }
 
     /// Saves everything and lets go of the folder.

@@ -1,5 +1,8 @@
 //! `metergate tenants`: who is registered, on which plan, in which state.
 
+use std::io::Write;
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
@@ -17,7 +20,8 @@ const PAGE: u64 = 1_000;
 #[derive(Subcommand, Debug)]
 pub enum TenantsCommand {
     /// List tenants in the order of their ids
-    #[command(after_help = "Example:\n  metergate tenants list --limit 50")]
+    #[command(after_help = "Examples:\n  metergate tenants list --limit 50\n  \
+        metergate tenants list --search acme --plan pro --status suspended --label region=eu")]
     List(ListArgs),
     /// Show one tenant
     #[command(after_help = "Example:\n  metergate tenants show acme --json")]
@@ -29,6 +33,10 @@ pub enum TenantsCommand {
         metergate tenants set acme --status suspended\n\nLabels given replace all labels the tenant has."
     )]
     Set(SetArgs),
+    /// Write everything held of a tenant as JSON Lines: its settings, rows, raw events, denials and audit trail
+    #[command(after_help = "Example:\n  metergate tenants export acme --output acme.jsonl\n\n\
+        The last line has the kind `end` and counts the lines of each kind; without it the file is not whole.")]
+    Export(ExportArgs),
     /// Leave a tombstone: nothing more is recorded for the tenant until it is set again
     #[command(after_help = "Example:\n  metergate tenants delete acme")]
     Delete(ShowArgs),
@@ -43,6 +51,18 @@ pub struct ListArgs {
     /// Go on where an earlier list ended: its next_cursor
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
+    /// Those with this text in their id or name
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Those on this plan
+    #[arg(long)]
+    plan: Option<String>,
+    /// Those in this state; `deleted` lists the tombstones
+    #[arg(long)]
+    status: Option<TenantStatus>,
+    /// Those with this label
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -52,6 +72,18 @@ pub struct ListArgs {
 pub struct ShowArgs {
     /// The tenant
     tenant: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Flags of `tenants export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// The tenant; a deleted one too
+    tenant: String,
+    /// Write to this file, which must not exist yet, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
@@ -93,6 +125,7 @@ impl TenantsCommand {
             Self::List(args) => &args.target,
             Self::Show(args) | Self::Delete(args) => &args.target,
             Self::Set(args) => &args.target,
+            Self::Export(args) => &args.target,
         }
     }
 
@@ -110,6 +143,7 @@ impl TenantsCommand {
                 show::print(if args.target.json { answer.text } else { one(&answer.json) });
                 Ok(Exit::Ok)
             }
+            Self::Export(args) => export(args, backend),
             Self::Set(args) => {
                 let answer = backend.send_json("PUT", &path(&args.tenant), &change(args)?)?;
                 show::print(if args.target.json { answer.text } else { one(&answer.json) });
@@ -134,6 +168,13 @@ fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
     let (mut tenants, mut next) = (Vec::new(), Value::Null);
     while left > 0 {
         let mut query = vec![("limit", left.min(PAGE).to_string())];
+        let filters = [
+            ("search", args.search.clone()),
+            ("plan", args.plan.clone()),
+            ("status", args.status.map(|status| status.name().to_owned())),
+            ("label", args.label.clone()),
+        ];
+        query.extend(filters.into_iter().filter_map(|(name, value)| Some((name, value?))));
         query.extend(after.take().map(|after| ("after", after)));
         let mut answer = backend.get("/api/admin/tenants", &query)?;
         let Value::Array(page) = answer.json["tenants"].take() else { break };
@@ -160,6 +201,34 @@ fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
         show::print(format!("\nthere are more: --after {cursor}"));
     }
     Ok(Exit::Ok)
+}
+
+fn export(args: &ExportArgs, backend: &Backend) -> Result<Exit, Failure> {
+    let path = format!("{}/export", path(&args.tenant));
+    let Some(file) = &args.output else {
+        backend.download(&path, &mut std::io::stdout().lock())?;
+        return Ok(Exit::Ok);
+    };
+    // What a tenant did is for its owner's eyes; and a file that stands there already may be an earlier export.
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let cannot = |error: std::io::Error| {
+        Failure::caused(Exit::Failed, format!("{} cannot be made: name another", file.display()), &error)
+    };
+    let mut out = std::io::BufWriter::new(options.open(file).map_err(cannot)?);
+    let written = backend.download(&path, &mut out).and_then(|()| out.flush().map_err(cannot));
+    if written.is_err() {
+        // A part of an export is none.
+        let _may_be_gone = std::fs::remove_file(file);
+    }
+    written.map(|()| {
+        if !args.target.json {
+            show::print(format!("everything held of {} is in {}", args.tenant, file.display()));
+        }
+        Exit::Ok
+    })
 }
 
 /// One tenant: a line for each field, nested values as JSON.

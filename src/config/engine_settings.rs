@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::domain::sampling::SamplingRules;
+
 /// What the engine needs to open a store.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -19,6 +21,8 @@ pub struct EngineSettings {
     pub realtime_days: u32,
     /// Years that audit records are kept, 1 to 100.
     pub audit_years: u32,
+    /// The share of audit event types that is kept.
+    pub audit_sampling: SamplingRules,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
@@ -45,6 +49,7 @@ impl EngineSettings {
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
             audit_years: 2,
+            audit_sampling: SamplingRules::default(),
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::table::{SettingInfo, settings_table};
-use super::{ConfigError, EngineSettings, UnknownTenants, environment_variable, file};
+use super::{ConfigError, EngineSettings, Networks, UnknownTenants, environment_variable, file};
 use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
@@ -150,6 +150,12 @@ impl Settings {
         self.value("listen").and_then(|text| text.parse().ok()).unwrap_or(fallback)
     }
 
+    /// Whose word about a client's address is believed.
+    pub fn trusted_proxies(&self) -> Networks {
+        // `check` parsed it already; none is the documented default.
+        self.value("trusted_proxies").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
     /// A schedule among the settings.
     pub fn schedule(&self, key: &str) -> Schedule {
         // `check` parsed it already; a setting that is no schedule is once an hour.
@@ -171,6 +177,7 @@ impl Settings {
         engine.realtime_days = count("retention.realtime_days").map_or(engine.realtime_days, |days| days as u32);
         engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
+        engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
     }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::Networks;
+use crate::domain::sampling::SamplingRules;
 use crate::domain::schedule::Schedule;
 
 /// What values a setting takes.
@@ -26,6 +28,10 @@ pub enum Kind {
     Cron,
     /// Yes or no.
     Flag,
+    /// Addresses and networks, separated by commas.
+    Networks,
+    /// Shares of audit event types, such as `chat_message_received=0.1`.
+    Shares,
     /// Any text without control characters.
     Text,
 }
@@ -61,7 +67,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 19] = [
+const TABLE: [SettingInfo; 21] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -119,6 +125,13 @@ const TABLE: [SettingInfo; 19] = [
         "Years that audit records are kept.",
     ),
     SettingInfo::new(
+        "audit.sampling",
+        "METERGATE_AUDIT_SAMPLING",
+        "",
+        Kind::Shares,
+        "Shares of high-volume audit event types that are kept, such as chat_message_received=0.1; failures always are; default: all.",
+    ),
+    SettingInfo::new(
         "jobs.aggregate_cron",
         "METERGATE_JOBS_AGGREGATE_CRON",
         "5 * * * *",
@@ -138,6 +151,13 @@ const TABLE: [SettingInfo; 19] = [
         "false",
         Kind::Flag,
         "Whether GET /metrics answers without a key.",
+    ),
+    SettingInfo::new(
+        "trusted_proxies",
+        "METERGATE_TRUSTED_PROXIES",
+        "",
+        Kind::Networks,
+        "Proxies whose X-Forwarded-For is believed (Forwarded is ignored); default: none.",
     ),
     SettingInfo::new(
         "storage.cache_mib",
@@ -217,6 +237,10 @@ impl Kind {
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Networks => "addresses or networks separated by commas, such as 127.0.0.1, 10.0.0.0/8".to_owned(),
+            Self::Shares => {
+                "event types with shares from 0 to 1, such as chat_message_received=0.1, kb_crawled=0.5".to_owned()
+            }
             Self::Text => "a text of 1 to 4,096 characters without control characters".to_owned(),
         }
     }
@@ -231,6 +255,8 @@ impl Kind {
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Networks => value.parse::<Networks>().is_ok(),
+                Self::Shares => value.parse::<SamplingRules>().is_ok(),
                 Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,
             }

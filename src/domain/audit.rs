@@ -12,6 +12,8 @@ use super::time::Timestamp;
 pub const MAX_VALUES_BYTES: usize = 16 * 1024;
 /// The most records of one submission, which is one commit.
 pub const MAX_ENTRIES_PER_SUBMISSION: usize = 1_000;
+/// Records of one id that are looked at, of different tenants.
+pub const MAX_RECORDS_OF_ONE_ID: usize = 100;
 /// The event type of a resolution, which is a record of its own; its entity is the event that it resolves.
 pub const EVENT_RESOLVED: &str = "audit_event_resolved";
 /// The entity type of a resolution.
@@ -216,6 +218,8 @@ pub enum AuditOutcome {
     Duplicate(uuid::Uuid),
     /// The id is known with other content: nothing changed.
     Conflict,
+    /// Left out by the sampling of its type, and counted.
+    SampledOut,
     /// Not recorded, for this reason.
     Rejected(Rejection),
 }

@@ -9,6 +9,7 @@ pub mod job;
 pub mod metrics;
 pub mod money;
 pub mod quota;
+pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;

@@ -7,6 +7,7 @@ mod check_tenant_quota;
 mod enforce_quota;
 mod explain;
 mod explanation;
+mod export_quotas;
 mod reserve;
 mod set_custom_quota;
 mod settle;

@@ -82,6 +82,11 @@ impl ApiError {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
     }
 
+    /// Its sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
@@ -98,11 +103,6 @@ impl ApiError {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.status
-    }
-
-    /// Its sentence.
-    pub fn message(&self) -> &str {
-        &self.message
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,6 +18,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+
+use super::client_address::PeerAddress;
 
 /// How much one server takes on.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +58,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connect(stream, router.clone(), limits);
+                Ok((stream, peer)) => {
+                    let connection = connect(stream, peer.ip(), router.clone(), limits);
                     connections.spawn(run(graceful.watch(connection)));
                 }
                 Err(error) => {
@@ -78,6 +82,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
 /// A connection that speaks HTTP/1.1 to the router.
 fn connect(
     stream: TcpStream,
+    peer: IpAddr,
     router: Router,
     limits: ServerLimits,
 ) -> http1::Connection<
@@ -95,7 +100,9 @@ fn connect(
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(PeerAddress(peer));
+        async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -151,6 +158,21 @@ pub struct LocalAnswer {
 
 /// Asks the router without a connection. Fails on a method or target that is none.
 pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<LocalAnswer, axum::Error> {
+    let mut body = Vec::new();
+    let status = in_process_to(router, request, |piece| {
+        body.extend_from_slice(piece);
+        Ok(())
+    });
+    Ok(LocalAnswer { status: status.await?, body })
+}
+
+/// [`in_process`] for answers of any length: each piece of the body is handed to `take` as it comes. Gives the status.
+/// Fails when `take` does, and when the answer is broken off.
+pub async fn in_process_to(
+    router: Router,
+    request: LocalRequest<'_>,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<u16, axum::Error> {
     let mut builder = Request::builder().method(request.method).uri(request.target);
     builder = builder.header(axum::http::header::AUTHORIZATION, format!("Bearer {}", request.key));
     if let Some(media) = request.content_type {
@@ -158,9 +180,13 @@ pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<Loc
     }
     let response = answer(router, builder.body(Body::from(request.body)).map_err(axum::Error::new)?).await;
     let status = response.status().as_u16();
-    // Our own answers are in memory already: there is nothing to bound.
-    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await?;
-    Ok(LocalAnswer { status, body: body.to_vec() })
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            take(&piece).map_err(axum::Error::new)?;
+        }
+    }
+    Ok(status)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::StoreError;
 use super::records::{self, AuditCut};
 use super::tables;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditRecord, AuditResult, ResultFilter};
+use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 
 /// Looks into the keys that one page may take: a page that finds too little by then says where to go on.
@@ -38,6 +39,11 @@ fn hash(field: Field, value: &str) -> u64 {
 }
 
 const RESOLVED: &str = "resolved";
+
+/// An id is its tenant's own: what another tenant calls its records is nobody else's business.
+fn id_key(event_id: uuid::Uuid, tenant_id: Option<&TenantId>) -> (u128, u64) {
+    (event_id.as_u128(), tenant_id.map_or(0, |tenant| hash(Field::Tenant, tenant.as_str())))
+}
 
 /// The hashes an entry is found by. Success is not among them: nearly everything is one.
 fn hashes_of(entry: &AuditEntry) -> impl Iterator<Item = u64> {
@@ -119,7 +125,7 @@ impl AuditWriter<'_> {
             let leaf = records::audit_leaf(record, &payload);
             payloads.insert(record.index, payload.as_slice())?;
             leaves.insert(record.index, leaf.as_slice())?;
-            ids.insert(record.event_id.as_u128(), (record.index, *content))?;
+            ids.insert(id_key(record.event_id, record.entry.tenant_id.as_ref()), (record.index, *content))?;
         }
         // In their order, neighbours share their pages while they are at hand.
         let mut sorted: Vec<(u64, u64)> =
@@ -155,23 +161,20 @@ impl AuditWriter<'_> {
                 keys.remove((hash, record.index))?;
             }
             keys.remove((hash(Field::Result, RESOLVED), record.index))?;
-            ids.remove(record.event_id.as_u128())?;
+            ids.remove(id_key(record.event_id, record.entry.tenant_id.as_ref()))?;
             resolutions.remove(record.index)?;
             payloads.remove(record.index)?;
         }
         Ok(())
     }
 
-    /// Gives the records of an older version their leaves, ids and keys, when the store is opened.
-    pub(super) fn upgrade(&self) -> Result<(), StoreError> {
+    /// Gives the records of before there were leaves their leaves, ids and keys.
+    pub(super) fn give_leaves(&self) -> Result<(), StoreError> {
         let (records, leaves) = (self.0.open_table(tables::AUDIT)?, self.0.open_table(tables::AUDIT_LEAVES)?);
         let first_without = leaves.last()?.map_or(0, |(index, _)| index.value() + 1);
         let old: Vec<u64> =
             records.range(first_without..)?.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?;
         drop((records, leaves));
-        self.0.open_table(tables::AUDIT_IDS)?;
-        self.0.open_table(tables::AUDIT_KEYS)?;
-        self.0.open_table(tables::AUDIT_RESOLUTIONS)?;
         for index in old {
             let record = {
                 let records = self.0.open_table(tables::AUDIT)?;
@@ -181,6 +184,23 @@ impl AuditWriter<'_> {
                 self.append(&[(record, 0)])?;
             }
         }
+        Ok(())
+    }
+
+    /// Makes the ids of format 1 their tenants' own.
+    pub(super) fn give_ids_to_tenants(&self) -> Result<(), StoreError> {
+        {
+            let old = self.0.open_table(tables::AUDIT_IDS_1)?;
+            let mut new = self.0.open_table(tables::AUDIT_IDS)?;
+            let payloads = self.0.open_table(tables::AUDIT)?;
+            for row in old.iter()? {
+                let (id, place) = row?;
+                let Some(bytes) = payloads.get(place.value().0)? else { continue };
+                let record = records::decode_audit(bytes.value())?;
+                new.insert(id_key(uuid::Uuid::from_u128(id.value()), record.entry.tenant_id.as_ref()), place.value())?;
+            }
+        }
+        self.0.delete_table(tables::AUDIT_IDS_1)?;
         Ok(())
     }
 }
@@ -226,12 +246,31 @@ impl AuditReader<'_> {
         leaves.get(index)?.map(|leaf| records::recorded_at(leaf.value())).transpose()
     }
 
-    /// Where an id stands and with which content, unless retention has taken it.
-    pub(super) fn find(&self, event_id: uuid::Uuid) -> Result<Option<(u64, u64)>, StoreError> {
+    /// Where a tenant's id stands and with which content, unless retention has taken it.
+    pub(super) fn find(
+        &self,
+        event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
         let ids = self.0.open_table(tables::AUDIT_IDS)?;
-        let found = ids.get(event_id.as_u128())?.map(|found| found.value());
+        let found = ids.get(id_key(event_id, tenant_id))?.map(|found| found.value());
         let min_index = self.cut()?.min_index;
         Ok(found.filter(|(index, _)| *index >= min_index))
+    }
+
+    /// Where this id stands, of whichever tenants: usually of one, and of at most `limit`.
+    pub(super) fn find_all(&self, event_id: uuid::Uuid, limit: usize) -> Result<Vec<u64>, StoreError> {
+        let ids = self.0.open_table(tables::AUDIT_IDS)?;
+        let min_index = self.cut()?.min_index;
+        let id = event_id.as_u128();
+        let mut found = Vec::new();
+        for row in ids.range((id, 0)..=(id, u64::MAX))? {
+            let (index, _) = row?.1.value();
+            if index >= min_index && found.len() < limit {
+                found.push(index);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn is_resolved(&self, index: u64) -> Result<bool, StoreError> {

@@ -226,6 +226,8 @@ fn a_log_of_version_1_gets_leaves_and_is_found_by_its_fields() {
         write.delete_table(tables::AUDIT_KEYS).unwrap();
         write.delete_table(tables::AUDIT_RESOLUTIONS).unwrap();
         write.commit().unwrap();
+        drop(db);
+        set_format(folder.path(), 1);
     }
     let expected = AuditRecord { index: 0, ..audit() };
     for _ in 0..2 {
@@ -235,7 +237,7 @@ fn a_log_of_version_1_gets_leaves_and_is_found_by_its_fields() {
         let page = snapshot.audit_page(&filter, None, 10).unwrap();
         let found: Vec<AuditRecord> = page.records.into_iter().map(|logged| logged.record).collect();
         assert_eq!(found, std::slice::from_ref(&expected));
-        assert_eq!(snapshot.find_audit(expected.event_id).unwrap(), Some((0, 0)));
+        assert_eq!(snapshot.find_audit(expected.event_id, Some(&acme())).unwrap(), Some((0, 0)));
         assert_eq!(snapshot.next_audit_index().unwrap(), 1);
     }
 }
@@ -277,11 +279,84 @@ fn set_format(folder: &Path, version: u8) {
 fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap());
-    set_format(folder.path(), 2);
+    set_format(folder.path(), FORMAT_VERSION as u8 + 1);
     let refused = Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil());
-    assert!(matches!(refused, Err(StoreError::NewerFormat { found: 2 })));
+    assert!(matches!(refused, Err(StoreError::NewerFormat { found }) if found == FORMAT_VERSION + 1));
     // The refusal changed nothing that the newer version would miss.
-    set_format(folder.path(), 1);
+    set_format(folder.path(), FORMAT_VERSION as u8);
     let store = Store::open(folder.path(), 1 << 20, [8; 32], uuid::Uuid::max()).unwrap();
     assert_eq!((store.secret(), store.store_id()), (&[7; 32], uuid::Uuid::nil()));
+}
+
+/// A store as format 1 left it: audit ids were one namespace for all tenants.
+fn store_of_format_1(folder: &Path, records: &[AuditRecord]) {
+    let store = Store::open(folder, 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap();
+    let mut transaction = store.begin().unwrap();
+    let added: Vec<(AuditRecord, u64)> = records.iter().map(|record| (record.clone(), record.index + 40)).collect();
+    transaction.put_audit(&added).unwrap();
+    transaction.commit().unwrap();
+    store.close();
+    let db = Database::create(folder.join(FILE_NAME)).unwrap();
+    let write = db.begin_write().unwrap();
+    {
+        let mut ids = write.open_table(tables::AUDIT_IDS_1).unwrap();
+        for (record, content) in &added {
+            ids.insert(record.event_id.as_u128(), (record.index, *content)).unwrap();
+        }
+    }
+    write.delete_table(tables::AUDIT_IDS).unwrap();
+    write.commit().unwrap();
+    drop(db);
+    set_format(folder, 1);
+}
+
+#[test]
+fn a_store_of_format_1_is_copied_and_brought_up_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = AuditRecord { index: 0, event_id: uuid::Uuid::from_u128(5), ..audit() };
+    let nobodys = AuditEntry { tenant_id: None, ..audit().entry };
+    let nobodys = AuditRecord { index: 1, event_id: uuid::Uuid::from_u128(6), entry: nobodys, ..audit() };
+    store_of_format_1(folder.path(), &[mine.clone(), nobodys.clone()]);
+    let before = std::fs::read(folder.path().join(FILE_NAME)).unwrap();
+    let copy = migration::copy_of(&folder.path().join(FILE_NAME), 1);
+
+    for open in 0..2 {
+        let store = Store::open(folder.path(), 1 << 20, [8; 32], uuid::Uuid::max()).unwrap();
+        assert_eq!((store.secret(), store.store_id()), (&[7; 32], uuid::Uuid::nil()));
+        let snapshot = store.snapshot().unwrap();
+        assert_eq!(snapshot.find_audit(mine.event_id, Some(&acme())).unwrap(), Some((0, 40)));
+        assert_eq!(snapshot.find_audit(mine.event_id, None).unwrap(), None);
+        assert_eq!(snapshot.find_audit(nobodys.event_id, None).unwrap(), Some((1, 41)));
+        assert_eq!(snapshot.audit_with_id(mine.event_id, 9).unwrap(), [0]);
+        drop(snapshot);
+        store.close();
+        assert_eq!(copy.exists(), open == 0, "the copy is made by the first start only");
+        if open == 0 {
+            // It is what an older metergate goes on with.
+            let db = Database::create(&copy).unwrap();
+            let read = db.begin_read().unwrap();
+            assert_eq!(records::read_format(&read.open_table(tables::META).unwrap()).unwrap(), 1);
+            drop((read, db));
+            assert!(!before.is_empty());
+            std::fs::remove_file(&copy).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_copied_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    store_of_format_1(folder.path(), &[]);
+    // What stands in the way is a folder of the copy's name.
+    let copy = migration::copy_of(&folder.path().join(FILE_NAME), 1);
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("in the way"), "").unwrap();
+    let refused = Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).err().unwrap();
+    assert!(
+        matches!(&refused, StoreError::NoBackup { found: 1, reason } if reason.contains("free space")),
+        "{refused}"
+    );
+    std::fs::remove_dir_all(&copy).unwrap();
+    assert!(Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).is_ok(), "nothing was changed before");
+    assert!(copy.exists());
 }

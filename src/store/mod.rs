@@ -12,6 +12,7 @@ mod columns;
 mod id_column;
 mod journal;
 mod metrics_rows;
+mod migration;
 mod records;
 mod segments;
 mod snapshot;
@@ -56,6 +57,16 @@ pub enum StoreError {
     /// The engine was closed.
     #[error("the store is closed")]
     Closed,
+    /// A store of an older format could not be copied before it is changed.
+    #[error(
+        "the store has format {found} and is brought to format {FORMAT_VERSION} only after a copy of it is made: {reason}"
+    )]
+    NoBackup {
+        /// The version found.
+        found: u32,
+        /// Why there is no copy, and what to do.
+        reason: String,
+    },
     /// Written by a newer version.
     #[error("the store has format {found}, known are formats up to {FORMAT_VERSION}")]
     NewerFormat {
@@ -119,44 +130,25 @@ impl Store {
         let known = {
             let read = db.begin_read()?;
             match read.open_table(tables::META) {
-                Ok(meta) => Some(records::read_identity(&meta)?),
+                Ok(meta) => Some((records::read_format(&meta)?, records::read_identity(&meta)?)),
                 Err(redb::TableError::TableDoesNotExist(_)) => None,
                 Err(error) => return Err(error.into()),
             }
         };
         let (secret, store_id) = match known {
-            Some(identity) => identity,
+            Some((found, identity)) => {
+                migration::bring_up(&db, found, path.as_deref())?;
+                identity
+            }
             None => {
                 let mut write = db.begin_write()?;
                 write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
-                {
-                    let mut meta = write.open_table(tables::META)?;
-                    records::write_identity(&mut meta, &secret, store_id)?;
-                    write.open_table(tables::JOURNAL)?;
-                    write.open_table(tables::RUNS)?;
-                    write.open_table(tables::DENIALS)?;
-                    write.open_table(tables::HOURS)?;
-                    write.open_table(tables::METRICS)?;
-                    write.open_table(tables::TENANTS)?;
-                    write.open_table(tables::PLANS)?;
-                    write.open_table(tables::QUOTA_STATE)?;
-                    write.open_table(tables::AUDIT)?;
-                    write.open_table(tables::JOBS)?;
-                }
+                tables::make_all(&write)?;
+                records::write_identity(&mut write.open_table(tables::META)?, &secret, store_id)?;
                 write.commit()?;
                 (secret, store_id)
             }
         };
-        let has_leaves = {
-            let read = db.begin_read()?;
-            !matches!(read.open_table(tables::AUDIT_LEAVES), Err(redb::TableError::TableDoesNotExist(_)))
-        };
-        if !has_leaves {
-            let mut write = db.begin_write()?;
-            write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
-            audit_log::AuditWriter(&write).upgrade()?;
-            write.commit()?;
-        }
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
         Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id, path })
     }

@@ -146,9 +146,18 @@ impl Snapshot {
         AuditReader(&self.read).page(filter, before, limit)
     }
 
-    /// The index and content under which an audit record's id is known.
-    pub fn find_audit(&self, event_id: uuid::Uuid) -> Result<Option<(u64, u64)>, StoreError> {
-        AuditReader(&self.read).find(event_id)
+    /// The index and content under which an audit record's id is known of this tenant (or of none).
+    pub fn find_audit(
+        &self,
+        event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        AuditReader(&self.read).find(event_id, tenant_id)
+    }
+
+    /// The indices of the audit records of this id, of whichever tenants; at most `limit`.
+    pub fn audit_with_id(&self, event_id: uuid::Uuid, limit: usize) -> Result<Vec<u64>, StoreError> {
+        AuditReader(&self.read).find_all(event_id, limit)
     }
 
     /// The audit record at this index, and its resolution.

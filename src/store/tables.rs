@@ -3,7 +3,7 @@
 use redb::TableDefinition;
 
 /// The format this version writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Single values: see the `META_*` keys.
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -30,8 +30,10 @@ pub(super) const JOBS: TableDefinition<'static, &str, &[u8]> = TableDefinition::
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_events");
 /// Index -> the record's leaf, as it is hashed. Without gaps from 0.
 pub(super) const AUDIT_LEAVES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_leaves");
-/// Event id -> (index, digest of the caller's fields).
-pub(super) const AUDIT_IDS: TableDefinition<'static, u128, (u64, u64)> = TableDefinition::new("audit_ids");
+/// (event id, hash of its tenant) -> (index, digest of the caller's fields). Two tenants may use the same id.
+pub(super) const AUDIT_IDS: TableDefinition<'static, (u128, u64), (u64, u64)> = TableDefinition::new("audit_event_ids");
+/// Format 1: event id -> (index, digest), one id for all tenants together.
+pub(super) const AUDIT_IDS_1: TableDefinition<'static, u128, (u64, u64)> = TableDefinition::new("audit_ids");
 /// (hash of a field's value, index): what a record is found by.
 pub(super) const AUDIT_KEYS: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("audit_keys");
 /// Index of a resolved record -> index of the record of its resolution.
@@ -43,6 +45,26 @@ pub(super) const META_SECRET: &str = "secret";
 pub(super) const META_CHECKPOINT: &str = "checkpoint";
 pub(super) const META_AUDIT_CUT: &str = "audit_cut";
 pub(super) const META_CUT: &str = "realtime_cut";
+
+/// Makes every table that is not there yet; a day's own are made when it gets its first events.
+pub(super) fn make_all(write: &redb::WriteTransaction) -> Result<(), redb::TableError> {
+    write.open_table(META)?;
+    write.open_table(JOURNAL)?;
+    write.open_table(RUNS)?;
+    write.open_table(DENIALS)?;
+    write.open_table(HOURS)?;
+    write.open_table(METRICS)?;
+    write.open_table(TENANTS)?;
+    write.open_table(PLANS)?;
+    write.open_table(QUOTA_STATE)?;
+    write.open_table(JOBS)?;
+    write.open_table(AUDIT)?;
+    write.open_table(AUDIT_LEAVES)?;
+    write.open_table(AUDIT_IDS)?;
+    write.open_table(AUDIT_KEYS)?;
+    write.open_table(AUDIT_RESOLUTIONS)?;
+    Ok(())
+}
 
 /// The name of the table of one UTC day's events; key: (run, first tenant number, block).
 pub(super) fn day_table_name(day: u32) -> String {

@@ -1,9 +1,11 @@
 //! Tenants and plans, as administered: each change is one transaction with its audit record.
 
+mod list_tenants;
 mod plans;
 
 use std::sync::Arc;
 
+pub use list_tenants::{TenantFilter, TenantPage};
 pub use plans::PlanEffect;
 
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
@@ -72,13 +74,11 @@ impl Tenants {
             .ok_or_else(|| AdminError::UnknownTenant(tenant_id.clone()))
     }
 
-    /// Tenants in order of their ids, after `after`, at most `limit`; deleted ones left out.
-    pub fn list(&self, after: Option<&TenantId>, limit: usize) -> Vec<Tenant> {
-        let mut slots = self.writer.shared().counters.all();
-        slots.retain(|slot| after.is_none_or(|after| slot.id > *after));
-        slots.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let tenants = slots.into_iter().map(|slot| (**slot.lock().tenant()).clone());
-        tenants.filter(|tenant| tenant.status != TenantStatus::Deleted).take(limit).collect()
+    /// One tenant as it stands, a tombstone too: what is known of it outlives it.
+    pub fn get_or_deleted(&self, tenant_id: &TenantId) -> Result<Tenant, AdminError> {
+        let slot = self.writer.shared().counters.get(tenant_id);
+        let tenant = slot.map(|slot| (**slot.lock().tenant()).clone());
+        tenant.ok_or_else(|| AdminError::UnknownTenant(tenant_id.clone()))
     }
 
     /// How many there are, deleted ones left out.

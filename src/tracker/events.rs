@@ -62,7 +62,7 @@ impl UsageTracker {
     }
 }
 
-fn recorded(stored: StoredEvent) -> RecordedEvent {
+pub(super) fn recorded(stored: StoredEvent) -> RecordedEvent {
     RecordedEvent {
         entry_id: stored.entry_id,
         created_at: stored.created_at,
@@ -74,14 +74,14 @@ fn recorded(stored: StoredEvent) -> RecordedEvent {
 }
 
 /// A tenant's events that are still in the journal.
-struct Tail {
-    by_day: BTreeMap<u32, Vec<StoredEvent>>,
+pub(super) struct Tail {
+    pub(super) by_day: BTreeMap<u32, Vec<StoredEvent>>,
     /// The last entry of any tenant.
-    last_entry_id: u64,
+    pub(super) last_entry_id: u64,
 }
 
 impl Tail {
-    fn read(snapshot: &Snapshot, tenant_no: u32) -> Result<Self, StoreError> {
+    pub(super) fn read(snapshot: &Snapshot, tenant_no: u32) -> Result<Self, StoreError> {
         let checkpoint = snapshot.checkpoint()?;
         let mut tail =
             Self { by_day: BTreeMap::new(), last_entry_id: checkpoint.filed_next_entry_id.saturating_sub(1) };
@@ -97,7 +97,7 @@ impl Tail {
 }
 
 /// Newest first.
-fn days_with_events(
+pub(super) fn days_with_events(
     snapshot: &Snapshot,
     tail: &Tail,
     from: Timestamp,

@@ -3,6 +3,7 @@
 mod aggregate_usage_metrics;
 mod cleanup_old_realtime_events;
 mod events;
+mod export_usage;
 mod overview;
 mod record_usage;
 mod rows;
@@ -10,6 +11,7 @@ mod track_usage;
 mod types;
 mod verify;
 
+pub use export_usage::ExportedUsage;
 pub use record_usage::PendingOutcomes;
 pub use track_usage::{Success, Tracker};
 pub use types::*;

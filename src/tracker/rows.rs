@@ -55,7 +55,7 @@ impl UsageTracker {
 }
 
 /// A consistent view of one tenant's usage.
-struct TenantRows {
+pub(super) struct TenantRows {
     /// What memory has beyond the stored rows, by hour.
     moving: BTreeMap<u32, Moving>,
     snapshot: Snapshot,
@@ -77,7 +77,7 @@ struct Moving {
 
 impl TenantRows {
     /// A view that can answer for periods that start in `from..to`.
-    fn read(
+    pub(super) fn read(
         tracker: &UsageTracker,
         slot: &TenantSlot,
         now: Timestamp,
@@ -117,7 +117,7 @@ impl TenantRows {
         Ok(Self { moving, snapshot, tenant_no: slot.no, tenant, open, now, part_hours: RefCell::default() })
     }
 
-    fn rows(
+    pub(super) fn rows(
         &self,
         period_type: PeriodType,
         from: Timestamp,
@@ -172,7 +172,7 @@ impl TenantRows {
         Ok(seconds.peak())
     }
 
-    fn documented(&self, period: Period, row: &MetricsRow) -> Result<UsageMetrics, StoreError> {
+    pub(super) fn documented(&self, period: Period, row: &MetricsRow) -> Result<UsageMetrics, StoreError> {
         let written = RowWritten {
             metric_id: metric_id(&self.tenant.tenant_id, period),
             created_at: row.created_at,

@@ -2,7 +2,8 @@
 
 use super::command::{IncomingAudit, ResolveOutcome};
 use super::stage::Stage;
-use crate::domain::audit::{AuditEntry, AuditOutcome, AuditRecord, ENTITY_AUDIT_EVENT};
+use crate::domain::audit::{AuditEntry, AuditOutcome, AuditRecord, ENTITY_AUDIT_EVENT, MAX_RECORDS_OF_ONE_ID};
+use crate::domain::tenant::TenantId;
 use crate::store::StoreError;
 
 impl Stage<'_> {
@@ -18,15 +19,16 @@ impl Stage<'_> {
             self.push_audit(event_id, entry, content);
             return Ok(AuditOutcome::Recorded(event_id));
         };
-        let known = match self.staged_audit_ids.get(&event_id) {
+        let name = (event_id, entry.tenant_id.clone());
+        let known = match self.staged_audit_ids.get(&name) {
             Some(&place) => Some(self.audit[place].1),
-            None => self.disk()?.find_audit(event_id)?.map(|(_, content)| content),
+            None => self.disk()?.find_audit(event_id, name.1.as_ref())?.map(|(_, content)| content),
         };
         Ok(match known {
             Some(known) if known == content => AuditOutcome::Duplicate(event_id),
             Some(_) => AuditOutcome::Conflict,
             None => {
-                self.staged_audit_ids.insert(event_id, self.audit.len());
+                self.staged_audit_ids.insert(name, self.audit.len());
                 self.push_audit(event_id, entry, content);
                 AuditOutcome::Recorded(event_id)
             }
@@ -37,17 +39,23 @@ impl Stage<'_> {
     pub(super) fn resolve_audit(
         &mut self,
         event_id: uuid::Uuid,
+        tenant_id: Option<&TenantId>,
         mut entry: AuditEntry,
     ) -> Result<ResolveOutcome, StoreError> {
-        let staged = self.audit.iter().map(|(record, _)| record).find(|record| record.event_id == event_id);
-        let original: Option<AuditRecord> = match staged {
-            Some(record) => Some(record.clone()),
-            None => match self.disk()?.find_audit(event_id)? {
-                Some((index, _)) => self.disk()?.audit_record(index)?.map(|logged| logged.record),
-                None => None,
-            },
+        let wanted = |record: &AuditRecord| {
+            record.event_id == event_id && tenant_id.is_none_or(|id| record.entry.tenant_id.as_ref() == Some(id))
         };
-        let Some(original) = original else { return Ok(ResolveOutcome::Unknown) };
+        let staged = self.audit.iter().map(|(record, _)| record).filter(|record| wanted(record));
+        let mut originals: Vec<AuditRecord> = staged.take(2).cloned().collect();
+        for index in self.disk()?.audit_with_id(event_id, MAX_RECORDS_OF_ONE_ID)? {
+            let logged = self.disk()?.audit_record(index)?;
+            originals.extend(logged.map(|logged| logged.record).filter(|record| wanted(record)));
+        }
+        let original = match originals.len() {
+            0 => return Ok(ResolveOutcome::Unknown),
+            1 => originals.remove(0),
+            _ => return Ok(ResolveOutcome::Ambiguous),
+        };
         let staged = self.audit_resolutions.iter().any(|(resolved, _)| *resolved == original.index);
         if staged || self.disk()?.is_audit_resolved(original.index)? {
             return Ok(ResolveOutcome::AlreadyResolved);

@@ -30,7 +30,12 @@ pub(crate) enum Command {
     /// Write audit records; all in one commit, in order.
     Audit { entries: Vec<IncomingAudit>, promise: Promise<Vec<AuditOutcome>> },
     /// Resolve an audit record, once; `entry` is the record of it, without its tenant and entity.
-    ResolveAudit { event_id: uuid::Uuid, entry: Box<AuditEntry>, promise: Promise<ResolveOutcome> },
+    ResolveAudit {
+        event_id: uuid::Uuid,
+        tenant_id: Option<TenantId>,
+        entry: Box<AuditEntry>,
+        promise: Promise<ResolveOutcome>,
+    },
     /// Close the open generation, so that it is filed.
     CloseGeneration { promise: Promise<()> },
     /// A prepared write of the background: filing, folding, cleaning.
@@ -57,6 +62,8 @@ pub enum ResolveOutcome {
     AlreadyResolved,
     /// There is no such record, or retention has taken it.
     Unknown,
+    /// Several tenants have a record of this id, and none of them was named: nothing changed.
+    Ambiguous,
 }
 
 /// The reservation that events settle.

@@ -66,6 +66,8 @@ pub struct Meter {
     pub conflicts: Counter,
     /// Events that were not taken.
     pub rejected: Counter,
+    /// Audit entries that sampling left out.
+    pub sampled_out: Counter,
     /// Reservations and enforced amounts that were granted.
     pub granted: Counter,
     /// Those that were denied.

@@ -13,6 +13,7 @@ mod filed_ids;
 mod filer;
 mod meter;
 mod receipt;
+mod sampled;
 mod shared;
 mod stage;
 mod start;
@@ -32,6 +33,7 @@ pub(crate) use command::{
 };
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
+pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 
@@ -215,10 +217,11 @@ impl Writer {
     pub(crate) fn resolve_audit(
         &self,
         event_id: uuid::Uuid,
+        tenant_id: Option<TenantId>,
         entry: AuditEntry,
     ) -> Result<Receipt<ResolveOutcome>, WriteError> {
         let entry = Box::new(entry);
-        self.submit(false, |promise| Command::ResolveAudit { event_id, entry, promise })
+        self.submit(false, |promise| Command::ResolveAudit { event_id, tenant_id, entry, promise })
     }
 
     /// Applies a prepared write; blocks until it is on disk and in memory.

@@ -10,10 +10,12 @@ use chrono_tz::Tz;
 use super::denials::DenialBook;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
+use super::sampled::SampledBook;
 use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, Plan};
+use crate::domain::sampling::SamplingRules;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
@@ -35,6 +37,8 @@ pub struct Policies {
     pub realtime_days: u32,
     /// Years that audit records are kept.
     pub audit_years: u32,
+    /// The share of audit event types that is kept.
+    pub audit_sampling: SamplingRules,
 }
 
 /// The plans in force.
@@ -107,6 +111,8 @@ pub struct Shared {
     pub policies: Policies,
     /// Denials on their way to the disk.
     pub denials: DenialBook,
+    /// Audit entries that sampling left out.
+    pub sampled: SampledBook,
     /// Hashes ids.
     pub identity: Identity,
     /// Keys content digests.

@@ -44,7 +44,7 @@ pub(super) struct Stage<'a> {
     /// (index of an audit record, index of the record of its resolution).
     pub(super) audit_resolutions: Vec<(u64, u64)>,
     /// Audit records of this commit that have an id of their caller's: their place in `audit`.
-    pub(super) staged_audit_ids: HashMap<uuid::Uuid, usize>,
+    pub(super) staged_audit_ids: HashMap<(uuid::Uuid, Option<TenantId>), usize>,
     numbers: Numbers,
     /// Opened for the first id that may have been filed.
     snapshot: Option<Snapshot>,

@@ -92,6 +92,7 @@ pub(crate) fn start(
         clock,
         policies,
         denials: DenialBook::default(),
+        sampled: super::sampled::SampledBook::default(),
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),

@@ -63,9 +63,7 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) if !self.shared.denials.is_due(self.shared.clock.now(), false) => {
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now(), false) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -124,13 +122,15 @@ impl WriterThread {
                         }
                     }
                 }
-                Command::ResolveAudit { event_id, entry, promise } => match stage.resolve_audit(event_id, *entry) {
-                    Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
-                    Err(error) => {
-                        fail(promise, &unavailable(&error));
-                        failure = Some(error);
+                Command::ResolveAudit { event_id, tenant_id, entry, promise } => {
+                    match stage.resolve_audit(event_id, tenant_id.as_ref(), *entry) {
+                        Ok(outcome) => answers.push(Answer::AuditResolved(outcome, promise)),
+                        Err(error) => {
+                            fail(promise, &unavailable(&error));
+                            failure = Some(error);
+                        }
                     }
-                },
+                }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { publication, promise } => {
                     publications.push(*publication);
@@ -150,6 +150,10 @@ impl WriterThread {
             let (denials, audit) = shared.denials.take(stage.commit.committed_at, !go_on);
             stage.denials(denials, audit);
         }
+        if shared.sampled.is_due(stage.commit.committed_at, !go_on) {
+            let told = shared.sampled.take(&shared.policies.audit_sampling, stage.commit.committed_at, !go_on);
+            stage.denials(Vec::new(), told);
+        }
 
         match failure.map_or_else(|| self.write(&stage, &publications), Err) {
             Ok(ended) => self.answer(answers, ended),
@@ -161,6 +165,11 @@ impl WriterThread {
             close_generation.into_iter().for_each(|promise| keep(promise, ()));
         }
         go_on
+    }
+
+    /// Whether anything was noted that is to be written now, although nobody waits for it.
+    fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
+        self.shared.denials.is_due(now, closing) || self.shared.sampled.is_due(now, closing)
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.

@@ -1,6 +1,8 @@
 //! The audit log as a library: written, found by every field, resolved once, reported, and taken by retention.
 
-use metergate::audit::{AuditLogger, ChatAudit, ConfigAudit, ErrorAudit, KbAudit, MAX_RECORDS_PER_PAGE, TrialAudit};
+use metergate::audit::{
+    AuditLogger, ChatAudit, ConfigAudit, ErrorAudit, KbAudit, MAX_RECORDS_PER_PAGE, ResolveOutcome, TrialAudit,
+};
 use metergate::domain::audit::{
     ActorType, AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditOutcome, AuditResult, AuditSubmission,
     ResultFilter,
@@ -58,7 +60,7 @@ fn a_record_keeps_every_field_and_survives_a_restart() {
     let [AuditOutcome::Recorded(id)] = pending.wait().unwrap()[..] else { panic!("not recorded") };
     engine.close();
     let (engine, _) = open(folder.path(), at(NOON));
-    let event = engine.audit_logger().get_audit_event(id).unwrap().unwrap();
+    let event = engine.audit_logger().get_audit_event(id).unwrap().remove(0);
     assert_eq!(event.record.entry, AuditEntry { event_type: "kb_renamed".to_owned(), ..entry });
     assert_eq!((event.record.timestamp, event.record.index, event.resolution), (at(NOON), 0, None));
 }
@@ -192,7 +194,7 @@ fn a_resolution_is_a_record_of_its_own_and_happens_once() {
     let (engine, clock) = open(folder.path(), at(NOON));
     let logger = engine.audit_logger();
     let id = write(&logger, ErrorAudit::api_error(&tenant("acme"), "/api/chat", 502, "upstream is gone"));
-    let before = logger.get_audit_event(id).unwrap().unwrap();
+    let before = logger.get_audit_event(id).unwrap().remove(0);
     clock.advance(5_000_000);
     assert!(logger.resolve_audit_event(id, "upstream restarted", Some("ops")).unwrap());
     assert!(!logger.resolve_audit_event(id, "again", Some("ops")).unwrap());
@@ -202,7 +204,7 @@ fn a_resolution_is_a_record_of_its_own_and_happens_once() {
     let (engine, _) = open(folder.path(), at(NOON));
     let logger = engine.audit_logger();
     assert!(!logger.resolve_audit_event(id, "after a restart", None).unwrap());
-    let event = logger.get_audit_event(id).unwrap().unwrap();
+    let event = logger.get_audit_event(id).unwrap().remove(0);
     assert_eq!(event.record, before.record, "the original stands");
     let resolution = event.resolution.as_ref().unwrap();
     assert_eq!((event.result_name(), resolution.resolution_action.as_str()), ("resolved", "upstream restarted"));
@@ -321,8 +323,8 @@ fn retention_takes_what_is_strictly_older_at_most_seven_days_a_run() {
         assert_eq!(left(&logger), 30 - gone);
     }
     assert_eq!(removed, [7, 7, 7, 5, 0], "26 of 30 days lie before the cut");
-    assert_eq!(logger.get_audit_event(ids[25]).unwrap(), None);
-    assert!(logger.get_audit_event(ids[26]).unwrap().is_some());
+    assert!(logger.get_audit_event(ids[25]).unwrap().is_empty());
+    assert_eq!(logger.get_audit_event(ids[26]).unwrap().len(), 1);
     assert!(!logger.resolve_audit_event(ids[3], "too late", None).unwrap());
     // Its id may be used again; the numbers go on.
     let again = AuditSubmission { event_id: Some(ids[3]), entry: plain("acme", "again") };
@@ -348,4 +350,75 @@ fn a_log_that_retention_emptied_goes_on_where_it_was() {
     write(&engine.audit_logger(), plain("acme", "x"));
     engine.close();
     assert_eq!(audit_of(folder.path())[0].index, 3);
+}
+
+#[test]
+fn two_tenants_may_use_the_same_id_and_neither_learns_of_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, _) = open(folder.path(), at(NOON));
+    let logger = engine.audit_logger();
+    let id = Uuid::from_u128(77);
+    let write = |name: &str, plan: &str| {
+        let entry = TrialAudit::created(&tenant(name), plan);
+        logger.record_blocking(vec![AuditSubmission { event_id: Some(id), entry }]).unwrap().remove(0)
+    };
+    assert_eq!(write("acme", "pro"), AuditOutcome::Recorded(id));
+    assert_eq!(write("globex", "starter"), AuditOutcome::Recorded(id));
+    assert_eq!(write("globex", "starter"), AuditOutcome::Duplicate(id));
+    assert_eq!(write("globex", "pro"), AuditOutcome::Conflict);
+    assert_eq!(logger.get_audit_event(id).unwrap().len(), 2);
+
+    // Without a tenant it is not known which of the two is meant.
+    assert!(!logger.resolve_audit_event(id, "done", None).unwrap());
+    let globex = tenant("globex");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let resolve = |tenant| runtime.block_on(logger.resolve(id, tenant, "done", None)).unwrap();
+    assert_eq!(resolve(None), ResolveOutcome::Ambiguous);
+    assert_eq!(resolve(Some(&globex)), ResolveOutcome::Resolved);
+    assert_eq!(resolve(Some(&globex)), ResolveOutcome::AlreadyResolved);
+    assert_eq!(resolve(Some(&tenant("initech"))), ResolveOutcome::Unknown);
+    let resolved = |event: &AuditEvent| event.resolution.is_some();
+    let events = logger.get_audit_event(id).unwrap();
+    assert_eq!(events.iter().filter(|event| resolved(event)).count(), 1);
+    assert!(events.iter().any(|event| resolved(event) && event.record.entry.tenant_id == Some(globex.clone())));
+}
+
+#[test]
+fn what_sampling_leaves_out_is_counted_in_the_log_and_a_retry_fares_as_the_first_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = EngineSettings::new(folder.path());
+    settings.audit_sampling = "chat_message_received=0.25".parse().unwrap();
+    let clock = Clock::manual(at(NOON));
+    let engine = Metergate::open_at(settings, |_| clock.clone()).unwrap();
+    let logger = engine.audit_logger();
+    let submit = |n: u128, entry: AuditEntry| {
+        let entries = vec![AuditSubmission { event_id: Some(Uuid::from_u128(n)), entry }];
+        logger.record_blocking(entries).unwrap().remove(0)
+    };
+    let message = || plain("acme", "chat_message_received");
+    let first: Vec<AuditOutcome> = (0..400).map(|n| submit(n, message())).collect();
+    let left_out = first.iter().filter(|outcome| **outcome == AuditOutcome::SampledOut).count();
+    assert!((240..=360).contains(&left_out), "{left_out} of 400, where 300 are to be expected");
+    for (n, before) in (0..400).zip(&first) {
+        let again = submit(n, message());
+        match before {
+            AuditOutcome::SampledOut => assert_eq!(again, AuditOutcome::SampledOut),
+            _ => assert_eq!(again, AuditOutcome::Duplicate(Uuid::from_u128(n))),
+        }
+    }
+    let failed = AuditEntry { result: AuditResult::Failure, ..message() };
+    assert!((500..600).all(|n| submit(n, failed.clone()) == AuditOutcome::Recorded(Uuid::from_u128(n))));
+    assert!((600..700).all(|n| submit(n, plain("acme", "kb_uploaded")) == AuditOutcome::Recorded(Uuid::from_u128(n))));
+    engine.close();
+
+    let (engine, _) = open(folder.path(), at(NOON));
+    let logger = engine.audit_logger();
+    let of = |event_type: &str| {
+        let filter = AuditFilter { event_types: vec![event_type.to_owned()], ..AuditFilter::default() };
+        all(&logger, &filter, 1_000)
+    };
+    assert_eq!(of("chat_message_received").len(), 400 - left_out + 100);
+    let told = of("audit_sampled_out").remove(0);
+    let values: Value = serde_json::from_str(told.record.entry.new_values.as_deref().unwrap()).unwrap();
+    assert_eq!((&values["sampled_out"], &values["share_kept"]), (&json!(2 * left_out), &json!("0.25")));
 }

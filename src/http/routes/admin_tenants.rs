@@ -15,7 +15,7 @@ use super::super::wire::tenant::{TenantJson, TenantsJson, read_override, read_pu
 use super::ADMIN_ACTOR;
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{TenantChange, TenantId};
-use crate::tenants::Actor;
+use crate::tenants::{Actor, TenantFilter};
 
 /// Tenants in a page unless told otherwise, and at most.
 const PAGE_TENANTS: usize = 100;
@@ -35,30 +35,47 @@ impl<S: Sync + Send> FromRequestParts<S> for PathQuotaType {
     }
 }
 
-/// `?limit&after` -> `{tenants, next_cursor, total}`.
+/// What tenants are filtered by.
+const FILTERS: [&str; 4] = ["search", "plan", "status", "label"];
+
+/// `?search&plan&status&label&limit&after` -> `{tenants, next_cursor, total}`.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
-    let params = Params::read(&uri, &["limit", "after"])?;
+    let params = Params::read(&uri, &["search", "plan", "status", "label", "limit", "after"])?;
     let limit = params.limit(PAGE_TENANTS, PAGE_TENANTS_MAX)?;
+    let filter = read_filter(&params)?;
     let key = state.engine.cursor_key();
+    // A cursor is for the filters as they were given.
+    let scope = [&["tenants"][..], &FILTERS.map(|name| params.get(name).unwrap_or_default())].concat();
     let after = match params.get("after") {
         None => None,
-        Some(text) => Some(read_cursor(&key, text)?),
+        Some(text) => Some(read_cursor(&key, &scope, text)?),
     };
-    // One more tells whether there is a next page.
-    let mut tenants = state.tenants.list(after.as_ref(), limit + 1);
-    let more = tenants.len() > limit;
-    tenants.truncate(limit);
-    let last = tenants.last().filter(|_| more);
+    let page = state.tenants.list(&filter, after.as_ref(), limit);
+    let last = page.tenants.last().filter(|_| page.more);
     let now = state.engine.now();
     Ok(Json(TenantsJson {
-        next_cursor: last.map(|last| cursor::seal(&key, &["tenants"], last.tenant_id.as_str().as_bytes())),
-        tenants: tenants.iter().map(|tenant| TenantJson::at(tenant, now)).collect(),
-        total: state.tenants.count(),
+        next_cursor: last.map(|last| cursor::seal(&key, &scope, last.tenant_id.as_str().as_bytes())),
+        tenants: page.tenants.iter().map(|tenant| TenantJson::at(tenant, now)).collect(),
+        total: page.total,
     }))
 }
 
-fn read_cursor(key: &[u8; 16], text: &str) -> Result<TenantId, ApiError> {
-    let payload = cursor::open(key, &["tenants"], text)?;
+fn read_filter(params: &Params) -> Result<TenantFilter, ApiError> {
+    let short = |name: &str| match params.get(name) {
+        Some(text) if text.is_empty() || text.chars().count() > 200 => {
+            Err(ApiError::parameter(name, "must be 1 to 200 characters"))
+        }
+        text => Ok(text.map(str::to_owned)),
+    };
+    let label = short("label")?.map(|text| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text, None),
+    });
+    Ok(TenantFilter { search: short("search")?, plan: short("plan")?, status: params.parsed("status")?, label })
+}
+
+fn read_cursor(key: &[u8; 16], scope: &[&str], text: &str) -> Result<TenantId, ApiError> {
+    let payload = cursor::open(key, scope, text)?;
     let tenant_id = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
     tenant_id.ok_or_else(cursor::invalid)
 }
@@ -131,8 +148,8 @@ mod tests {
     fn a_cursor_of_another_list_is_refused() {
         let key = [3; 16];
         let own = cursor::seal(&key, &["tenants"], b"acme");
-        assert_eq!(read_cursor(&key, &own).unwrap().as_str(), "acme");
+        assert_eq!(read_cursor(&key, &["tenants"], &own).unwrap().as_str(), "acme");
         let foreign = cursor::seal(&key, &["events"], b"acme");
-        assert_eq!(read_cursor(&key, &foreign).unwrap_err().code(), "invalid_cursor");
+        assert_eq!(read_cursor(&key, &["tenants"], &foreign).unwrap_err().code(), "invalid_cursor");
     }
 }

@@ -69,7 +69,7 @@ pub async fn record(
             }
             Some(AuditOutcome::Rejected(rejection)) => Err(rejection.into()),
             Some(outcome) => {
-                tally.count(0, usage_outcome(outcome));
+                count(&mut tally, 0, outcome);
                 Ok(Json(tally.finish()))
             }
             None => Err(ApiError::internal("an audit event was recorded without an outcome")),
@@ -88,7 +88,7 @@ pub async fn record(
     }
     if !events.is_empty() {
         let outcomes = state.audit.record(events)?.await?;
-        tally.count_all(&places, outcomes.into_iter().map(usage_outcome).collect());
+        places.into_iter().zip(outcomes).for_each(|(index, outcome)| count(&mut tally, index, outcome));
     }
     Ok(Json(tally.finish()))
 }
@@ -103,12 +103,13 @@ fn finish(mut event: AuditSubmission, ids: &Ids, index: u64) -> AuditSubmission 
     event
 }
 
-fn usage_outcome(outcome: AuditOutcome) -> EventOutcome {
+fn count(tally: &mut Tally, index: u64, outcome: AuditOutcome) {
     match outcome {
-        AuditOutcome::Recorded(_) => EventOutcome::Accepted,
-        AuditOutcome::Duplicate(_) => EventOutcome::Duplicate,
-        AuditOutcome::Conflict => EventOutcome::Conflict,
-        AuditOutcome::Rejected(rejection) => EventOutcome::Rejected(rejection),
+        AuditOutcome::Recorded(_) => tally.count(index, EventOutcome::Accepted),
+        AuditOutcome::Duplicate(_) => tally.count(index, EventOutcome::Duplicate),
+        AuditOutcome::Conflict => tally.count(index, EventOutcome::Conflict),
+        AuditOutcome::SampledOut => tally.leave_out(),
+        AuditOutcome::Rejected(rejection) => tally.count(index, EventOutcome::Rejected(rejection)),
     }
 }
 
@@ -139,13 +140,13 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Audit
     let page = blocking(move || {
         if let Some(event_id) = event_id {
             let found = state.audit.get_audit_event(event_id)?;
-            let found = found.filter(|event| {
+            let found = found.into_iter().filter(|event| {
                 let time = event.record.timestamp;
                 filter.agrees(&event.record.entry)
                     && filter.from.is_none_or(|from| from <= time)
                     && filter.to.is_none_or(|to| time < to)
             });
-            return Ok(AuditEventsJson { events: found.into_iter().map(Into::into).collect(), next_cursor: None });
+            return Ok(AuditEventsJson { events: found.map(Into::into).collect(), next_cursor: None });
         }
         let page = state.audit.get_audit_events(&filter, before, limit)?;
         let next_cursor = page.next.map(|before| scope_of(&scope, &key, before));
@@ -203,7 +204,8 @@ impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
     }
 }
 
-/// `{resolution_action}` -> `{resolved}`: false when it was resolved before.
+/// `{resolution_action, tenant_id?}` -> `{resolved}`: false when it was resolved before. The tenant is needed only where
+/// several use the same id.
 pub async fn resolve(
     State(state): State<HttpState>,
     PathEvent(event_id): PathEvent,
@@ -213,8 +215,13 @@ pub async fn resolve(
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
     let action: String = object.value("resolution_action")?.ok_or_else(|| object.missing("resolution_action"))?;
-    object.finish("resolution_action")?;
-    match state.audit.resolve(event_id, &action, Some(ADMIN_ACTOR)).await? {
+    let tenant_id: Option<TenantId> = object.parsed("tenant_id")?;
+    object.finish("resolution_action, tenant_id")?;
+    match state.audit.resolve(event_id, tenant_id.as_ref(), &action, Some(ADMIN_ACTOR)).await? {
+        ResolveOutcome::Ambiguous => {
+            let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
+            Err(ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message))
+        }
         ResolveOutcome::Unknown => {
             let message = format!("there is no audit event {event_id}, or retention has taken it");
             Err(ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message))

@@ -176,6 +176,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn leave_out(&mut self) {
+        self.0.sampled_out += 1;
+    }
+
     pub(super) fn reject(&mut self, index: u64, code: &str, error: &str) {
         self.0.rejected_total += 1;
         if self.0.rejected.len() < REJECTED_LISTED_MAX {

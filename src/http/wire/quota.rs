@@ -10,7 +10,7 @@ use super::Fault;
 use super::object::{INVALID_REQUEST, Object, read_array};
 use super::scalar::{Number, amount, remaining, text, text_or_null};
 use crate::domain::quota::{
-    Decision, DeniedBy, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Window,
+    Decision, DeniedBy, Hold, HoldId, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Window,
 };
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
@@ -101,6 +101,37 @@ pub fn read_amount(quota_type: QuotaType, raw: &RawValue, field: &'static str) -
             number(&text)
         }
         _ => Err(Fault::field(INVALID_REQUEST, field, "must be a number of 0 or more")),
+    }
+}
+
+/// An open hold with all it holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenHoldJson {
+    /// Null for one of `enforce`, which has none.
+    pub reservation_id: Option<String>,
+    /// What it holds, by type.
+    pub items: BTreeMap<String, Number>,
+    /// Since when.
+    #[serde(with = "text")]
+    pub granted_at: Timestamp,
+    /// Until when at most.
+    #[serde(with = "text")]
+    pub expires_at: Timestamp,
+}
+
+impl From<&Hold> for OpenHoldJson {
+    fn from(hold: &Hold) -> Self {
+        let reservation_id = match &hold.id {
+            HoldId::Named(id) => Some(id.clone()),
+            HoldId::Anonymous(_) => None,
+        };
+        let item = |item: &Item| (item.quota_type.name().to_owned(), amount(item.quota_type, item.amount));
+        Self {
+            reservation_id,
+            items: hold.items.iter().map(item).collect(),
+            granted_at: hold.granted_at,
+            expires_at: hold.expires_at,
+        }
     }
 }
 

@@ -224,6 +224,9 @@ pub struct Recorded {
     pub accepted: u64,
     /// Recorded before, with the same content.
     pub duplicates: u64,
+    /// Only of audit events: left out by the sampling of their type, and counted; left out when none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sampled_out: u64,
     /// At most [`REJECTED_LISTED_MAX`] of what was not recorded.
     pub rejected: Vec<RejectedEvent>,
     /// How many were not recorded; left out when none.

@@ -191,16 +191,24 @@ pub struct HourMark {
 /// The store's own secret and id.
 pub(super) type Identity = ([u8; 32], uuid::Uuid);
 
-pub(super) fn read_identity(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity, StoreError> {
-    let missing = StoreError::Damaged("the store has no identity");
+/// The format of the store; one that is newer than what is known here is refused.
+pub(super) fn read_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u32, StoreError> {
     let version: u32 = match meta.get(META_FORMAT)? {
         Some(bytes) => decode(bytes.value())?,
-        None => return Err(missing),
+        None => return Err(StoreError::Damaged("the store has no format version")),
     };
-    if version > FORMAT_VERSION {
-        return Err(StoreError::NewerFormat { found: version });
-    }
-    let (Some(secret), Some(id)) = (meta.get(META_SECRET)?, meta.get(META_STORE_ID)?) else { return Err(missing) };
+    if version > FORMAT_VERSION { Err(StoreError::NewerFormat { found: version }) } else { Ok(version) }
+}
+
+pub(super) fn write_format(meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
+    meta.insert(META_FORMAT, encode(&FORMAT_VERSION)?.as_slice())?;
+    Ok(())
+}
+
+pub(super) fn read_identity(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity, StoreError> {
+    let (Some(secret), Some(id)) = (meta.get(META_SECRET)?, meta.get(META_STORE_ID)?) else {
+        return Err(StoreError::Damaged("the store has no identity"));
+    };
     Ok((decode(secret.value())?, uuid::Uuid::from_u128(decode(id.value())?)))
 }
 
@@ -209,7 +217,7 @@ pub(super) fn write_identity(
     secret: &[u8; 32],
     store_id: uuid::Uuid,
 ) -> Result<(), StoreError> {
-    meta.insert(META_FORMAT, encode(&FORMAT_VERSION)?.as_slice())?;
+    write_format(meta)?;
     meta.insert(META_SECRET, encode(secret)?.as_slice())?;
     meta.insert(META_STORE_ID, encode(&store_id.as_u128())?.as_slice())?;
     Ok(())
