@@ -3,8 +3,11 @@
 import type { Transport } from './http.js';
 import type {
   AdminTenantUsage, AdminUsage, AdminUsageQuery, AggregationHealth, AggregationRun, Alarm, JobRequest, JobRun, JobStatus, Mode,
-  Plan, PlanChanged, PlanLimit, ServerStatus, Tenant, TenantChange, TenantPage, Verification,
+  Plan, PlanChanged, PlanLimit, ServerStatus, Tenant, TenantChange, TenantPage, TenantQuery, Verification,
 } from './types/admin.js';
+
+/** How long an export may take. */
+const EXPORT_TIMEOUT_MS = 600_000;
 
 /** The admin routes; fails when the server does. */
 export class Admin {
@@ -28,8 +31,8 @@ export class Admin {
   }
 
   /** A page of tenants, in order of their ids. */
-  listTenants(query: { limit?: number; after?: string } = {}): Promise<TenantPage> {
-    return this.#get('/api/admin/tenants', query);
+  listTenants(query: TenantQuery = {}): Promise<TenantPage> {
+    return this.#get('/api/admin/tenants', { ...query });
   }
 
   /** One tenant. */
@@ -45,6 +48,11 @@ export class Admin {
   /** Leaves a tombstone, which only `putTenant` revives. */
   deleteTenant(tenantId: string): Promise<Tenant> {
     return this.#send('DELETE', tenantPath(tenantId));
+  }
+
+  /** Everything held of a tenant, as JSON Lines; all of it in memory. Its last line has the kind `end`. */
+  async exportTenant(tenantId: string): Promise<string> {
+    return (await this.#transport.whole({ method: 'GET', path: `${tenantPath(tenantId)}/export`, timeoutMs: EXPORT_TIMEOUT_MS })).text;
   }
 
   /** The plans in force. */
@@ -96,7 +104,7 @@ export class Admin {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return (await this.#transport.send({ method: 'GET', path: '/metrics', timeoutMs: this.#timeoutMs })).text;
+    return (await this.#transport.whole({ method: 'GET', path: '/metrics', timeoutMs: this.#timeoutMs })).text;
   }
 
   /** Whether writes are possible; false also when the server cannot be reached. */

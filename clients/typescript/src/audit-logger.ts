@@ -134,11 +134,11 @@ export class AuditLogger {
       query: { tenant_id: tenantId, startDate: from, endDate: to },
     });
 
-  /** Marks an audit event as resolved, once: false when it was resolved before. Needs an admin key. */
-  readonly resolveAuditEvent = async (eventId: string, resolutionAction: string): Promise<boolean> => {
+  /** Marks an audit event as resolved, once: false when it was resolved before. `tenantId` where several share the id. */
+  readonly resolveAuditEvent = async (eventId: string, resolutionAction: string, tenantId?: string): Promise<boolean> => {
     const answer = await this.#transport.get<{ resolved: boolean }>({
       method: 'POST', path: `/api/audit/events/${encodeURIComponent(eventId)}/resolve`, timeoutMs: this.#timeoutMs,
-      body: { resolution_action: resolutionAction },
+      body: { resolution_action: resolutionAction, tenant_id: tenantId },
     });
     return answer.resolved;
   };

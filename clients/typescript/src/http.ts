@@ -123,14 +123,23 @@ export class Transport {
     }
   }
 
-  /** The body of a 2xx answer. Fails with MetergateError or UnreachableError. */
-  async get<T>(call: Call): Promise<T> {
+  /** A 2xx answer. Fails with MetergateError or UnreachableError. */
+  async whole(call: Call): Promise<Answer> {
     const answer = await (call.method === 'GET' ? this.insist(call) : this.send(call));
     if (answer.status < 200 || answer.status > 299) {
       throw new MetergateError(answer.status, answer.body, answer.retryAfterSeconds);
     }
+    return answer;
+  }
+
+  /** The body of a 2xx answer. Fails with MetergateError or UnreachableError. */
+  async get<T>(call: Call): Promise<T> {
+    const { status, body } = await this.whole(call);
+    if (body === undefined) {
+      throw new UnreachableError(`metergate answered ${status} without JSON`, { answered: true });
+    }
     // The server's shapes are the types of this package; its tests compare them with a real one.
-    return answer.body as T;
+    return body as T;
   }
 }
 

@@ -32,6 +32,8 @@ export interface RecordingStats {
   recorded: number;
   /** Of them: recorded by an earlier try whose answer was lost. */
   duplicates: number;
+  /** Audit events that the server's sampling left out, and counted. */
+  sampledOut: number;
   /** Refused by the server for good. */
   rejected: number;
   /** Lost because the queue was full or the client closed. */
@@ -59,7 +61,7 @@ export class Recorder {
   readonly #events: Lane<UsageEvent>;
   readonly #audit: Lane<AuditEventInput>;
   readonly #holds: Lane<HoldItem>;
-  readonly #counts = { recorded: 0, duplicates: 0, rejected: 0, dropped: 0, retries: 0 };
+  readonly #counts = { recorded: 0, duplicates: 0, sampledOut: 0, rejected: 0, dropped: 0, retries: 0 };
   #closed = false;
 
   constructor(transport: Transport, options: { timeoutMs: number; queueMax: number; onError: (problem: RecordingProblem) => void }) {
@@ -258,6 +260,7 @@ export class Recorder {
     const answer = (isObject(body) ? body : {}) as Partial<Recorded>;
     const rejected = answer.rejected ?? [];
     this.#counts.recorded += (answer.accepted ?? 0) + (answer.duplicates ?? 0);
+    this.#counts.sampledOut += answer.sampled_out ?? 0;
     this.#counts.duplicates += answer.duplicates ?? 0;
     this.#counts.rejected += answer.rejected_total ?? rejected.length;
     const named: { event: T; code: string }[] = [];

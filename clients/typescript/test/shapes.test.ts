@@ -16,7 +16,7 @@ type Fields<T> = Record<keyof T, true>;
 
 function hasFields<T>(value: T | undefined | null, fields: Fields<T>): void {
   assert.ok(value !== undefined && value !== null);
-  assert.deepEqual(Object.keys(value).sort(), Object.keys(fields).sort());
+  assert.deepEqual(Object.keys(value).sort(), Object.keys(fields).sort(), 'src/types must say exactly what the server answers');
 }
 
 const server = await startServer();
@@ -184,7 +184,7 @@ test('the audit log: every builder, reads, report, resolution', async () => {
 
   const eventId = exceeded.event_id;
   assert.equal(await audit.resolveAuditEvent(eventId, 'limit raised'), true);
-  assert.equal(await audit.resolveAuditEvent(eventId, 'again'), false);
+  assert.equal(await audit.resolveAuditEvent(eventId, 'again', 'audited'), false);
   const [resolved] = await audit.getAuditEvents({ eventId });
   assert.deepEqual([resolved?.result, resolved?.original_result, resolved?.resolution_action], ['resolved', 'failure', 'limit raised']);
   await assert.rejects(audit.resolveAuditEvent(randomUUID(), 'x'), { status: 404, code: 'audit_event_unknown' });
@@ -208,7 +208,13 @@ test('the admin routes', async () => {
   const page = await admin.listTenants({ limit: 1 });
   hasFields<TenantPage>(page, { tenants: true, next_cursor: true, total: true });
   assert.equal((await admin.listTenants({ limit: 1, after: page.next_cursor ?? '' })).tenants.length, 1);
+  const found = await admin.listTenants({ search: 'NAMED', plan: 'starter', status: 'active', label: 'a=b' });
+  assert.deepEqual([found.tenants[0]?.tenant_id, found.total], ['named', 1]);
   assert.equal((await admin.deleteTenant('named')).status, 'deleted');
+
+  const lines = (await admin.exportTenant('acme')).trimEnd().split('\n').map((line) => JSON.parse(line) as { kind: string });
+  assert.deepEqual([lines[0]?.kind, lines.at(-1)?.kind], ['export', 'end']);
+  await assert.rejects(admin.exportTenant('nobody'), { status: 404, code: 'tenant_unknown' });
 
   const limits = [{ quota_type: 'cost', window: 'month', limit: '0.5' }] as const;
   const dry = await admin.putPlan('tiny', { limits }, { dryRun: true });
@@ -227,7 +233,8 @@ test('the admin routes', async () => {
   const run = await admin.runJob({ job: 'aggregate_usage_metrics', from: today, to: today });
   assert.deepEqual(Object.keys(run).sort(), ['hours_skipped', 'job', 'rows_written']);
   hasFields<ServerStatus>(await admin.status(), {
-    version: true, uptime_seconds: true, timestamp: true, ready: true, tenants: true, events_today: true, unfiled_generations: true,
+    version: true, uptime_seconds: true, timestamp: true, ready: true, tenants: true, events_today: true,
+    unpriced_events_today: true, format_version: true, unfiled_generations: true,
     store_file_bytes: true, alarms: true, jobs: true,
   });
   assert.equal((await admin.verify()).differences_total, 0);

@@ -78,6 +78,22 @@ export interface TenantPage {
   total: number;
 }
 
+/** Which tenants are wanted. */
+export interface TenantQuery {
+  /** In id or name. */
+  search?: string;
+  /** On a plan. */
+  plan?: string;
+  /** With a status. */
+  status?: TenantStatus;
+  /** With a label: `name`, or `name=value`. */
+  label?: string;
+  /** 1 to 1,000; by default 100. */
+  limit?: number;
+  /** The last page's `next_cursor`, with the same other fields. */
+  after?: string;
+}
+
 /** A limit of a plan. */
 export interface PlanLimit {
   /** Of what. */
@@ -272,6 +288,10 @@ export interface ServerStatus {
   tenants: number;
   /** Events of the UTC day. */
   events_today: number;
+  /** Of them: without a price. */
+  unpriced_events_today: number;
+  /** Of the data folder. */
+  format_version: number;
   /** Above 40 new events wait. */
   unfiled_generations: number;
   /** Bytes on disk. */

@@ -81,6 +81,8 @@ export interface Recorded {
   accepted: number;
   /** Recorded before, with the same content. */
   duplicates: number;
+  /** Only of audit events: left out by the sampling of their type, and counted; absent when none. */
+  sampled_out?: number;
   /** At most 100 of what was not recorded. */
   rejected: RejectedEvent[];
   /** How many were not recorded; absent when none. */
