@@ -2,8 +2,8 @@
 
 import type { Transport } from './http.js';
 import type {
-  AdminTenantUsage, AdminUsage, AdminUsageQuery, AggregationHealth, AggregationRun, Alarm, JobRequest, JobRun, JobStatus, Mode,
-  Plan, PlanChanged, PlanLimit, ServerStatus, Tenant, TenantChange, TenantPage, TenantQuery, Verification,
+  AdminTenantUsage, AdminUsage, AdminUsageQuery, AggregationHealth, AggregationRun, Alarm, AlertPage, AlertQuery, ApiKey,
+  JobRequest, JobRun, JobStatus, KeyPage, KeyRequest, MadeKey, Plan, PlanChange, PlanChanged, ServerStatus, Tenant, TenantChange, TenantPage, TenantQuery, Verification,
 } from './types/admin.js';
 
 /** How long an export may take. */
@@ -61,13 +61,39 @@ export class Admin {
   }
 
   /** Makes a plan or replaces its limits; a dry run only shows the effect. */
-  putPlan(name: string, plan: { limits: readonly PlanLimit[]; mode?: Mode }, options: { dryRun?: boolean } = {}): Promise<PlanChanged> {
+  putPlan(name: string, plan: PlanChange, options: { dryRun?: boolean } = {}): Promise<PlanChanged> {
     return this.#send('PUT', `/api/admin/plans/${encodeURIComponent(name)}`, plan, { dry_run: options.dryRun });
   }
 
   /** Removes a plan that no tenant is on. */
   async removePlan(name: string): Promise<void> {
     await this.#send('DELETE', `/api/admin/plans/${encodeURIComponent(name)}`);
+  }
+
+  /** A page of keys without their secrets, in order of creation, the built-in key first. */
+  listKeys(query: { limit?: number; cursor?: string } = {}): Promise<KeyPage> {
+    return this.#get('/api/admin/keys', query);
+  }
+
+  /** Makes a key; its secret is in the answer, this once. */
+  createKey(request: KeyRequest): Promise<MadeKey> {
+    return this.#send('POST', '/api/admin/keys', request);
+  }
+
+  /** Puts a new key in a key's place; the old one works for the overlap, by default a day. */
+  rotateKey(keyId: string, options: { overlapSeconds?: number } = {}): Promise<MadeKey> {
+    const body = { overlap_seconds: options.overlapSeconds };
+    return this.#send('POST', `/api/admin/keys/${encodeURIComponent(keyId)}/rotate`, body);
+  }
+
+  /** Ends a key at once. */
+  revokeKey(keyId: string): Promise<ApiKey> {
+    return this.#send('DELETE', `/api/admin/keys/${encodeURIComponent(keyId)}`);
+  }
+
+  /** Thresholds of limits that were crossed, newest first. */
+  listAlerts(query: AlertQuery = {}): Promise<AlertPage> {
+    return this.#get('/api/admin/alerts', { ...query });
   }
 
   /** Each job's last run, result and next run, and the alarms. */

@@ -40,13 +40,13 @@ export function quotaStatus(status: QuotaStatusJson): QuotaStatus {
 }
 
 function quotaState(state: QuotaStateJson): QuotaState {
-  const { quota_type: quotaType, window, limit, used, held, remaining, percentage, resets_at: resetsAt } = state;
-  return { quotaType, window, limit, used, held, remaining, percentage, resetsAt };
+  const { quota_type: quotaType, resets_at: resetsAt, thresholds_crossed: thresholdsCrossed, ...same } = state;
+  return { quotaType, ...same, resetsAt, ...(thresholdsCrossed === undefined ? {} : { thresholdsCrossed }) };
 }
 
 function deniedBy(denied: DeniedByJson): DeniedBy {
-  const { quota_type: quotaType, window, limit, used, held, remaining, resets_at: resetsAt, asked } = denied;
-  return { quotaType, window, limit, used, held, remaining, resetsAt, asked };
+  const { quota_type: quotaType, resets_at: resetsAt, ...same } = denied;
+  return { quotaType, scope: 'tenant', ...same, resetsAt };
 }
 
 function mapValues<K extends string, V, W>(record: Record<K, V>, map: (value: V) => W): Record<K, W>;

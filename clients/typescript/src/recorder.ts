@@ -50,6 +50,8 @@ const EVENTS_PER_BATCH = 500;
 /** How long one delivery may take before it is given up and repeated. */
 const DELIVERY_TIMEOUT_MS = 10_000;
 const LINGER_MS = 50;
+/** The server's words for a `usage` that it cannot use. */
+const MISREAD_USAGE = new Set(['usage_unreadable', 'usage_extraction_unavailable']);
 const BACKOFF_MS = { first: 100, max: 10_000 };
 
 /** The background of a client. @internal */
@@ -153,16 +155,25 @@ export class Recorder {
     return false;
   }
 
-  async #sendEvents(batch: readonly UsageEvent[]): Promise<Verdict<UsageEvent>> {
-    const verdict = await this.#sendBatch('/api/usage/events', batch, (event, code) => {
-      if (code !== 'timestamp_in_future' || event.event_timestamp === undefined) {
-        return false;
-      }
-      // This machine's clock is ahead. Nothing was recorded yet, so the server's time may stand in.
+  #sendEvents(batch: readonly UsageEvent[]): Promise<Verdict<UsageEvent>> {
+    return this.#sendBatch('/api/usage/events', batch, (event, code) => this.#mend(event, code));
+  }
+
+  /** Whether an event that was refused can be sent without what it was refused for: nothing was recorded of it yet. */
+  #mend(event: UsageEvent, code: string): boolean {
+    if (code === 'timestamp_in_future' && event.event_timestamp !== undefined) {
+      // This machine's clock is ahead: the server's time stands in.
       delete event.event_timestamp;
       return true;
-    });
-    return verdict;
+    }
+    if (MISREAD_USAGE.has(code) && event.usage !== undefined) {
+      const message = 'the server cannot read this usage object: the call is recorded without its tokens';
+      this.report({ kind: 'invalid', message, count: 1, code, event: { ...event } });
+      delete event.usage;
+      delete event.provider;
+      return true;
+    }
+    return false;
   }
 
   #sendAudit(batch: readonly AuditEventInput[]): Promise<Verdict<AuditEventInput>> {
@@ -178,8 +189,7 @@ export class Recorder {
       return { again: batch, afterMs: answer.afterMs };
     }
     if (answer.status >= 200 && answer.status < 300) {
-      const mended = this.#tally(answer.body, batch).filter(({ event, code }) => mend(event, code)).map(({ event }) => event);
-      this.#counts.rejected -= mended.length;
+      const mended = this.#tally(answer.body, batch, mend);
       return mended.length > 0 ? this.#sendBatch(path, mended, () => false) : { again: [] };
     }
     if (batch.length > 1) {
@@ -211,6 +221,9 @@ export class Recorder {
       return lapsed ? { again: [] } : { again: [item], afterMs: answer.afterMs };
     }
     if (item.kind === 'settle') {
+      if (answer.status === 400 && this.#mend(item.event, new MetergateError(answer.status, answer.body).code)) {
+        return this.#sendHold([item]);
+      }
       await this.#settled(item, answer);
       item.release.forEach((hold) => { this.release(hold); });
     }
@@ -219,12 +232,9 @@ export class Recorder {
 
   async #settled(item: HoldItem & { kind: 'settle' }, answer: Answer): Promise<void> {
     if (answer.status >= 200 && answer.status < 300) {
-      const late = this.#tally(answer.body, [item.event]).find(({ code }) => code === 'timestamp_in_future');
-      if (late !== undefined) {
-        this.#counts.rejected -= 1;
-        delete item.event.event_timestamp;
-        await this.#events.push(item.event);
-      }
+      // The hold is closed already: what was mended follows as an event of its own.
+      const mended = this.#tally(answer.body, [item.event], (event, code) => this.#mend(event, code));
+      await Promise.all(mended.map((event) => this.#events.push(event)));
     } else if (answer.status === 404) {
       // The grant never reached the disk, or is forgotten: usage is recorded all the same.
       await this.#events.push(item.event);
@@ -255,29 +265,31 @@ export class Recorder {
     return { afterMs: problem.retryAfterSeconds === undefined ? undefined : problem.retryAfterSeconds * 1_000 };
   }
 
-  /** Counts an answer, and hands back what the server named as not recorded. */
-  #tally<T extends UsageEvent | AuditEventInput>(body: unknown, batch: readonly T[]): { event: T; code: string }[] {
+  /** Counts an answer, and hands back what was mended and is to be sent again. */
+  #tally<T extends UsageEvent | AuditEventInput>(
+    body: unknown, batch: readonly T[], mend: (event: T, code: string) => boolean,
+  ): T[] {
     const answer = (isObject(body) ? body : {}) as Partial<Recorded>;
     const rejected = answer.rejected ?? [];
     this.#counts.recorded += (answer.accepted ?? 0) + (answer.duplicates ?? 0);
-    this.#counts.sampledOut += answer.sampled_out ?? 0;
     this.#counts.duplicates += answer.duplicates ?? 0;
+    this.#counts.sampledOut += answer.sampled_out ?? 0;
     this.#counts.rejected += answer.rejected_total ?? rejected.length;
-    const named: { event: T; code: string }[] = [];
+    const mended: T[] = [];
     for (const { index, code, error } of rejected) {
       const event = batch[index];
-      if (event !== undefined) {
-        named.push({ event, code });
-        if (code !== 'timestamp_in_future') {
-          this.report({ kind: 'rejected', message: error, count: 1, code, event });
-        }
+      if (event !== undefined && mend(event, code)) {
+        this.#counts.rejected -= 1;
+        mended.push(event);
+      } else {
+        this.report({ kind: 'rejected', message: error, count: 1, code, ...(event === undefined ? {} : { event }) });
       }
     }
     const unnamed = (answer.rejected_total ?? rejected.length) - rejected.length;
     if (unnamed > 0) {
       this.report({ kind: 'rejected', message: `${unnamed} more were refused`, count: unnamed });
     }
-    return named;
+    return mended;
   }
 
   #refused(answer: Answer, batch: readonly (UsageEvent | AuditEventInput)[]): void {

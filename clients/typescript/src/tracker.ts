@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 
-import { messageOf } from './errors.js';
+import { isObject, messageOf } from './errors.js';
 import { type Hold, take } from './flow.js';
 import type { Recorder } from './recorder.js';
 import type { QuotaType } from './types/quota.js';
@@ -28,6 +28,13 @@ export interface CallFields {
   reasoningTokens?: number;
   /** Of a search. */
   searchResultCount?: number;
+  /** The provider's name, such as `openai`. */
+  provider?: string;
+  /**
+   * The provider's own usage object, whole, as it stands in its answer: the server reads the counts out of it. Token counts
+   * that are given beside it are left out.
+   */
+  usage?: object;
   /** US dollars; a text keeps every digit. By default the server's price book says. */
   costUsd?: Money | number;
 }
@@ -173,11 +180,16 @@ function eventOf(state: CallState, statusCode: number, success: SuccessFields): 
   put('api_status_code', isStatus ? statusCode : 500);
   const elapsed = Math.round(performance.now() - state.started);
   put('api_response_time_ms', whole('responseTimeMs', success.responseTimeMs ?? elapsed, RESPONSE_TIME_MS_MAX));
-  put('tokens_consumed', whole('tokensUsed', success.tokensUsed, COUNT_MAX));
-  put('input_tokens', whole('inputTokens', fields.inputTokens, COUNT_MAX));
-  put('cached_input_tokens', whole('cachedInputTokens', fields.cachedInputTokens, COUNT_MAX));
-  put('output_tokens', whole('outputTokens', fields.outputTokens, COUNT_MAX));
-  put('reasoning_tokens', whole('reasoningTokens', fields.reasoningTokens, COUNT_MAX));
+  if (isObject(fields.usage)) {
+    put('usage', fields.usage);
+  } else {
+    put('tokens_consumed', whole('tokensUsed', success.tokensUsed, COUNT_MAX));
+    put('input_tokens', whole('inputTokens', fields.inputTokens, COUNT_MAX));
+    put('cached_input_tokens', whole('cachedInputTokens', fields.cachedInputTokens, COUNT_MAX));
+    put('output_tokens', whole('outputTokens', fields.outputTokens, COUNT_MAX));
+    put('reasoning_tokens', whole('reasoningTokens', fields.reasoningTokens, COUNT_MAX));
+  }
+  put('provider', cut(fields.provider, 128));
   put('search_result_count', whole('searchResultCount', fields.searchResultCount, COUNT_MAX));
   put('model', cut(fields.model, 128));
   put('api_method', cut(fields.apiMethod, 10));

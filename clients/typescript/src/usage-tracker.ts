@@ -58,12 +58,12 @@ export class UsageTracker {
   readonly recordEvents = (events: UsageEvent | readonly UsageEvent[]): Promise<Recorded> =>
     this.#transport.get({ method: 'POST', path: '/api/usage/events', body: events, timeoutMs: this.#timeoutMs });
 
-  /** A tenant's metrics rows, newest first. */
+  /** A tenant's metrics rows, newest first; grouped by model, each with its parts. */
   readonly getTenantUsage = async (
-    tenantId: string, from?: DateLike, to?: DateLike, period: Period = 'daily',
+    tenantId: string, from?: DateLike, to?: DateLike, period: Period = 'daily', options: { groupBy?: 'model' } = {},
   ): Promise<UsageRow[]> => {
-    const answer = await this.#read<TenantUsage>(`/api/usage/${encodeURIComponent(tenantId)}`, { period, startDate: from, endDate: to });
-    return answer.usage;
+    const query = { period, startDate: from, endDate: to, group_by: options.groupBy };
+    return (await this.#read<TenantUsage>(`/api/usage/${encodeURIComponent(tenantId)}`, query)).usage;
   };
 
   /** The row of the current UTC day, exact up to now; null when nothing was used yet. */

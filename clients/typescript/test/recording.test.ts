@@ -135,6 +135,23 @@ test('a clock that is ahead does not cost the event', async (context) => {
   assert.deepEqual([metergate.stats.recorded, metergate.stats.rejected], [2, 0]);
 });
 
+test('a usage object of a provider is sent whole; one that the server cannot read does not cost the event', async () => {
+  const problems: RecordingProblem[] = [];
+  const proxy = await startProxy(server.url, () => 'pass');
+  const metergate = client({ ...server, url: proxy.url }, { onError: (problem) => problems.push(problem) });
+  const tenantId = await tenantWith(direct, 1_000_000);
+  const usage = { who: 'knows', what: 'this is' };
+  await metergate.trackUsage(tenantId, 'api_call', {}, { provider: 'unheard-of' }).recordSuccess({ usage, tokensUsed: 3 });
+  const quota = await metergate.enforceQuota(tenantId, 'tokens', 100);
+  assert.ok(quota.allowed);
+  await metergate.trackUsage(tenantId, 'api_call').recordSuccess({ usage });
+  const [sent] = JSON.parse(proxy.bodies[0] ?? '') as [Record<string, unknown>];
+  assert.deepEqual([sent['provider'], sent['usage'], sent['tokens_consumed']], ['unheard-of', usage, undefined]);
+  assert.deepEqual(problems.map(({ kind }) => kind), ['invalid', 'invalid']);
+  assert.equal((await direct.usage.getTodayUsage(tenantId))?.api_calls_total, 2);
+  assert.deepEqual(await tokens(direct, tenantId), [0, 0]);
+});
+
 test('every field of a call arrives in its column', async () => {
   const metergate = client(server);
   const tenantId = await tenantWith(direct, 1_000_000);
@@ -147,7 +164,8 @@ test('every field of a call arrives in its column', async () => {
   });
   const [event] = await direct.usage.getTenantEvents(tenantId);
   assert.ok(event !== undefined);
-  const { entry_id, created_at, event_timestamp, ...columns } = event;
+  const { entry_id, created_at, event_timestamp, provider, usage, cost_estimated, ...columns } = event;
+  assert.ok(!provider && !usage && !cost_estimated);
   assert.ok(entry_id > 0 && Date.parse(created_at) > 0 && Math.abs(Date.parse(event_timestamp) - Date.now()) < 60_000);
   assert.deepEqual(columns, {
     event_id: tracker.eventId, tenant_id: tenantId, event_type: 'chat_message', api_method: 'POST', api_endpoint: '/api/chat',

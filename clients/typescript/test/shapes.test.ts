@@ -11,11 +11,12 @@ import {
 
 import { CRON_SECRET, client, startServer } from './support/server.js';
 
-/** The fields of a type: the compiler demands all of them, and no other. */
-type Fields<T> = Record<keyof T, true>;
+/** The fields of a type: the compiler demands all of them, and no other; those that may be absent are `maybe`. */
+type Fields<T> = { [K in keyof T]-?: object extends Pick<T, K> ? 'maybe' : true };
 
-function hasFields<T>(value: T | undefined | null, fields: Fields<T>): void {
+function hasFields<T extends object>(value: T | undefined | null, allFields: Fields<T>): void {
   assert.ok(value !== undefined && value !== null);
+  const fields = Object.fromEntries(Object.entries(allFields).filter(([name, there]) => there === true || name in value));
   assert.deepEqual(Object.keys(value).sort(), Object.keys(fields).sort(), 'src/types must say exactly what the server answers');
 }
 
@@ -41,13 +42,14 @@ const USAGE_ROW: Fields<UsageRow> = {
   semantic_searches_performed: true, kb_documents_ingested: true, kb_documents_failed: true, total_tokens_used: true,
   input_tokens: true, cached_input_tokens: true, output_tokens: true, reasoning_tokens: true, estimated_cost_usd: true,
   unpriced_events: true, quota_limit: true, quota_remaining: true, quota_exceeded_count: true, error_count: true, error_rate: true,
-  peak_qps: true, created_at: true, updated_at: true,
+  peak_qps: true, created_at: true, updated_at: true, by_model: 'maybe',
 };
 const EVENT_ROW: Fields<EventRow> = {
   entry_id: true, event_id: true, tenant_id: true, event_type: true, event_timestamp: true, api_method: true, api_endpoint: true,
   api_status_code: true, api_response_time_ms: true, chat_session_id: true, model: true, embedding_tokens: true,
   search_query_tokens: true, search_result_count: true, tokens_consumed: true, input_tokens: true, cached_input_tokens: true,
   output_tokens: true, reasoning_tokens: true, cost_usd: true, metadata: true, created_at: true,
+  provider: 'maybe', usage: 'maybe', cost_estimated: 'maybe',
 };
 const AUDIT_ROW: Fields<AuditEventRow> = {
   event_id: true, index: true, tenant_id: true, event_type: true, entity_type: true, entity_id: true, action: true, actor_type: true,
@@ -57,10 +59,11 @@ const AUDIT_ROW: Fields<AuditEventRow> = {
 };
 const QUOTA_STATE: Fields<QuotaState> = {
   quotaType: true, window: true, limit: true, used: true, held: true, remaining: true, percentage: true, resetsAt: true,
+  thresholds: 'maybe', thresholdsCrossed: 'maybe',
 };
 const TENANT: Fields<Tenant> = {
   tenant_id: true, name: true, labels: true, plan: true, plan_expires_at: true, zone: true, status: true, mode: true, overrides: true,
-  created_at: true, updated_at: true,
+  created_at: true, updated_at: true, thresholds: 'maybe',
 };
 
 test('usage reads', async () => {
@@ -99,7 +102,7 @@ test('quotas: a denial, its explanation, who exceeds', async () => {
   const [limit] = deniedBy ?? [];
   assert.ok(decisionId !== undefined && limit !== undefined);
   assert.deepEqual({ ...limit, resetsAt: '' }, {
-    quotaType: 'tokens', window: 'day', limit: 1_000, used: 950, held: 0, remaining: 50, asked: 500, resetsAt: '',
+    quotaType: 'tokens', window: 'day', limit: 1_000, used: 950, held: 0, remaining: 50, asked: 500, resetsAt: '', scope: 'tenant',
   });
   assert.equal(rest.code, 'quota_exceeded');
   assert.deepEqual([rest.tokensRemaining, rest.quotaLimit], [50, 1_000]);
@@ -108,7 +111,8 @@ test('quotas: a denial, its explanation, who exceeds', async () => {
   hasFields<ExplanationJson>(explanation, { tenant_id: true, explanation: true, denial: true, usage: true, holds: true, others: true });
   hasFields<DenialJson>(explanation.denial, { decision_id: true, request_id: true, at: true, observed: true, denials: true, denied_by: true });
   hasFields<DeniedByJson>(explanation.denial.denied_by, {
-    quota_type: true, window: true, limit: true, used: true, held: true, remaining: true, resets_at: true, asked: true,
+    scope: 'maybe', quota_type: true, window: true, limit: 'maybe', used: 'maybe', held: 'maybe', remaining: 'maybe', resets_at: true,
+    asked: true,
   });
   hasFields<ExplanationJson['usage']>(explanation.usage, {
     from: true, to: true, events: true, amount: true, complete: true, event_types: true, models: true, sessions: true,
@@ -199,7 +203,7 @@ test('the admin routes', async () => {
   hasFields<AdminTenantUsage>(await admin.getTenantOverview('acme', { period: 'hourly' }), {
     tenantId: true, period: true, usage: true, quota: true, recentEvents: true, timestamp: true,
   });
-  hasFields<AdminUsage>(await admin.getUsage(), { period: true, summary: true, topConsumers: true, exceedingQuota: true, timestamp: true });
+  hasFields<AdminUsage>(await admin.getUsage(), { period: true, summary: 'maybe', topConsumers: true, exceedingQuota: 'maybe', timestamp: true });
   assert.deepEqual(Object.keys(await admin.getUsage({ metric: 'cost' })).sort(), ['period', 'timestamp', 'topConsumers']);
 
   const tenant = await admin.putTenant('named', { name: 'Named', labels: { a: 'b' }, plan: 'starter', zone: 'Asia/Kathmandu', plan_expires_at: null });
@@ -220,7 +224,7 @@ test('the admin routes', async () => {
   const dry = await admin.putPlan('tiny', { limits }, { dryRun: true });
   assert.deepEqual([dry.applied, dry.effect], [false, { tenants: 0, exceeded_before: 0, exceeded_after: 0 }]);
   const made = await admin.putPlan('tiny', { limits, mode: 'observe' });
-  hasFields<PlanLimit>(made.plan.limits[0], { quota_type: true, window: true, limit: true, mode: true });
+  hasFields<PlanLimit>(made.plan.limits[0], { quota_type: true, window: true, limit: true, mode: 'maybe' });
   assert.ok((await admin.listPlans()).some((plan) => plan.name === 'tiny'));
   await admin.removePlan('tiny');
 
@@ -235,7 +239,7 @@ test('the admin routes', async () => {
   hasFields<ServerStatus>(await admin.status(), {
     version: true, uptime_seconds: true, timestamp: true, ready: true, tenants: true, events_today: true,
     unpriced_events_today: true, format_version: true, unfiled_generations: true,
-    store_file_bytes: true, alarms: true, jobs: true,
+    store_file_bytes: true, platform: 'maybe', alarms: true, jobs: true,
   });
   assert.equal((await admin.verify()).differences_total, 0);
   assert.equal((await admin.aggregationHealth()).status, 'healthy');

@@ -1,6 +1,6 @@
 // What the admin routes take and answer, by the names of the HTTP API.
 
-import type { QuotaStatusJson, QuotaType, QuotaWindow, TenantStatus } from './quota.js';
+import type { QuotaStateJson, QuotaStatusJson, QuotaType, QuotaWindow, TenantStatus } from './quota.js';
 import type {
   DateLike, EventRow, ExceedingTenant, Period, Timestamp, TopConsumer, UsageRow, UsageSummary,
 } from './usage.js';
@@ -42,6 +42,8 @@ export interface Tenant {
   status: TenantStatus;
   /** Whether its limits deny. */
   mode: Mode;
+  /** Its own percentages of a limit that are told; null: its plan's. */
+  thresholds?: number[] | null;
   /** Its own limits. */
   overrides: QuotaOverride[];
   /** When it was registered. */
@@ -66,6 +68,8 @@ export interface TenantChange {
   status?: Exclude<TenantStatus, 'deleted'>;
   /** Whether its limits deny. */
   mode?: Mode;
+  /** The percentages of a limit that are told; null: its plan's. */
+  thresholds?: readonly number[] | null;
 }
 
 /** A page of tenants, in order of their ids. */
@@ -112,6 +116,18 @@ export interface Plan {
   name: string;
   /** Its limits. */
   limits: PlanLimit[];
+  /** The percentages of a limit that are told when use reaches them. */
+  thresholds?: number[];
+}
+
+/** What a plan is made of. */
+export interface PlanChange {
+  /** Its limits, all of them. */
+  limits: readonly PlanLimit[];
+  /** Of the limits that name none. */
+  mode?: Mode;
+  /** The percentages that are told; by default the usual ones. */
+  thresholds?: readonly number[];
 }
 
 /** A plan that was changed, or would be. */
@@ -296,6 +312,8 @@ export interface ServerStatus {
   unfiled_generations: number;
   /** Bytes on disk. */
   store_file_bytes: number;
+  /** The platform's ceilings. */
+  platform?: QuotaStateJson[];
   /** What is wrong now. */
   alarms: Alarm[];
   /** Jobs and their last runs. */
@@ -319,6 +337,113 @@ export interface Verification {
   }[];
   /** All of them. */
   differences_total: number;
+}
+
+/** What a key may do: everything; record, reserve and write audit; help tenants; read. */
+export type KeyRole = 'admin' | 'service' | 'support' | 'viewer';
+
+/** One key, without its secret. */
+export interface ApiKey {
+  /** Its id; `admin-key` is the built-in one. */
+  key_id: string;
+  /** Whose it is: a person's or a service's name. */
+  name: string;
+  /** What it may do. */
+  role: KeyRole;
+  /** Null is all. */
+  tenants: string[] | null;
+  /** Whether it works. */
+  status: 'active' | 'expired' | 'revoked';
+  /** Whether it is the key of the data folder or the environment. */
+  built_in: boolean;
+  /** By which key. */
+  created_by: string;
+  /** Null for the built-in one. */
+  created_at: Timestamp | null;
+  /** Null is never. */
+  expires_at: Timestamp | null;
+  /** When it was revoked. */
+  revoked_at: Timestamp | null;
+  /** When it was last used. */
+  last_used_at: Timestamp | null;
+  /** The key it was made in place of. */
+  replaces: string | null;
+  /** The key that was made in its place. */
+  replaced_by: string | null;
+}
+
+/** A key just made. */
+export interface MadeKey extends ApiKey {
+  /** What its holder shows. It is not kept: this is the only time it is seen. */
+  key: string;
+  /** Of a rotation: when the old key ends. */
+  old_key_expires_at?: Timestamp;
+}
+
+/** What a new key is to be. */
+export interface KeyRequest {
+  /** Whose it is. */
+  name: string;
+  /** What it may do. */
+  role: KeyRole;
+  /** By default all. */
+  tenants?: readonly string[];
+  /** By default never. */
+  expires_at?: Timestamp;
+}
+
+/** A page of keys, in order of creation. */
+export interface KeyPage {
+  /** The page. */
+  keys: ApiKey[];
+  /** Where to go on; null at the end. */
+  next_cursor: string | null;
+}
+
+/** Which alerts are wanted. */
+export interface AlertQuery {
+  /** Of a tenant. */
+  tenant?: string;
+  /** Recorded at or after. */
+  since?: DateLike;
+  /** Recorded before; a day is included. */
+  until?: DateLike;
+  /** 1 to 1,000; by default 100. */
+  limit?: number;
+  /** The last page's `next_cursor`, with the same other fields. */
+  cursor?: string;
+}
+
+/** A threshold of a limit that was crossed. */
+export interface Alert {
+  /** The id of its audit record. */
+  event_id: string;
+  /** Whose limit. */
+  tenant_id: string;
+  /** Of what. */
+  quota_type: QuotaType;
+  /** Over which time: a day or a month. */
+  window: QuotaWindow;
+  /** When that day or month began. */
+  window_start: Timestamp;
+  /** The threshold, in percent of the limit. */
+  percent: number;
+  /** The limit then. */
+  limit: number;
+  /** What was used when it was noticed. */
+  used: number;
+  /** Whether the limit denies. */
+  mode: Mode;
+  /** When it was noticed. */
+  at: Timestamp;
+}
+
+/** A page of alerts, newest first. */
+export interface AlertPage {
+  /** The page. */
+  alerts: Alert[];
+  /** Where to go on; null at the end. */
+  next_cursor: string | null;
 }
 
 /** Body of an error answer. */

@@ -25,14 +25,16 @@ export interface DeniedBy {
   quotaType: QuotaType;
   /** Over which time. */
   window: QuotaWindow;
+  /** Whose limit. Of the platform's ceilings there are no figures: those are other tenants' business. */
+  scope: 'tenant' | 'platform';
   /** The limit. */
-  limit: number | null;
+  limit?: number | null;
   /** Used up so far. */
-  used: number;
+  used?: number;
   /** Held by open reservations. */
-  held: number;
+  held?: number;
   /** What is left; -1 is unlimited. */
-  remaining: number;
+  remaining?: number;
   /** When the window ends. */
   resetsAt: Timestamp;
   /** What was asked for. */
@@ -118,6 +120,10 @@ export interface QuotaState {
   percentage: number;
   /** When the window ends. */
   resetsAt: Timestamp;
+  /** The percentages of a day or month limit that are told when use reaches them. */
+  thresholds?: number[];
+  /** Those that use has reached in the current window. */
+  thresholdsCrossed?: number[];
 }
 
 /** The documented answer of `getQuotaStatus`. */
@@ -143,14 +149,16 @@ export interface DeniedByJson {
   quota_type: QuotaType;
   /** Over which time. */
   window: QuotaWindow;
-  /** The limit. */
-  limit: number | null;
+  /** Whose limit; absent is the tenant's. */
+  scope?: 'tenant' | 'platform';
+  /** The limit; absent for the platform's, as are the next three. */
+  limit?: number | null;
   /** Used up. */
-  used: number;
+  used?: number;
   /** Held. */
-  held: number;
+  held?: number;
   /** Left; -1 is unlimited. */
-  remaining: number;
+  remaining?: number;
   /** When the window ends. */
   resets_at: Timestamp;
   /** What was asked for. */
@@ -215,6 +223,10 @@ export interface QuotaStateJson {
   percentage: number;
   /** When the window ends. */
   resets_at: Timestamp;
+  /** The percentages that are told when use reaches them. */
+  thresholds?: number[];
+  /** Those that use has reached in the current window. */
+  thresholds_crossed?: number[];
 }
 
 /** A tenant's quotas as the HTTP API shows them. */

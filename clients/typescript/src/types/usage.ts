@@ -61,6 +61,10 @@ export interface UsageEvent {
   reasoning_tokens?: number;
   /** US dollars; a text keeps every digit. */
   cost_usd?: Money | number;
+  /** The provider's name, such as `openai`. */
+  provider?: string;
+  /** The provider's own usage object, whole: the server reads the counts out of it. It stands instead of token counts. */
+  usage?: object;
   /** Anything else, as a JSON object of at most 4 KiB. */
   metadata?: Metadata;
 }
@@ -171,6 +175,46 @@ export interface UsageRow {
   created_at: Timestamp;
   /** When it last changed. */
   updated_at: Timestamp;
+  /** Only when asked for: its parts, which add up to it. */
+  by_model?: ModelRow[];
+}
+
+/** One model's part of a row. */
+export interface ModelRow {
+  /** Null: the events that name no model. */
+  model: string | null;
+  /** Whether it stands for all models beyond the 64 that stand apart. */
+  other?: boolean;
+  /** Its events. */
+  requests: number;
+  /** All tokens. */
+  total_tokens: number;
+  /** Cached ones included. */
+  input_tokens: number;
+  /** Part of the input. */
+  cached_input_tokens: number;
+  /** Reasoning included. */
+  output_tokens: number;
+  /** Part of the output. */
+  reasoning_tokens: number;
+  /** Of embeddings. */
+  embedding_tokens: number;
+  /** Written to the provider's cache. */
+  cache_write_tokens: number;
+  /** Audio heard. */
+  audio_input_tokens: number;
+  /** Audio made. */
+  audio_output_tokens: number;
+  /** Images seen. */
+  image_input_tokens: number;
+  /** Images made. */
+  image_output_tokens: number;
+  /** Searches of the web. */
+  web_searches: number;
+  /** Null: unknown, never free. */
+  estimated_cost_usd: Money | null;
+  /** Events without a price. */
+  unpriced_events: number;
 }
 
 /** One row of `tenant_usage_realtime`: an event as it was recorded, defaults filled in. */
@@ -213,8 +257,14 @@ export interface EventRow {
   output_tokens: number | null;
   /** Part of the output. */
   reasoning_tokens: number | null;
-  /** What it cost, as far as known. */
+  /** The provider's name. */
+  provider?: string | null;
+  /** Counts of the provider's own usage that have no column. */
+  usage?: Record<string, number>;
+  /** What it cost, as far as known: null is unknown, never free. */
   cost_usd: Money | null;
+  /** Whether the price book says what it cost. */
+  cost_estimated?: boolean;
   /** As sent. */
   metadata: Metadata | null;
   /** When it was recorded. */
