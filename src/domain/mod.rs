@@ -13,4 +13,5 @@ pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;
+pub mod threshold;
 pub mod time;
