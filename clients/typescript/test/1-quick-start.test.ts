@@ -37,10 +37,8 @@ test('the documented quick start: enforce, track, record, and the status is exac
   const status = await getQuotaStatus('acme');
   assert.equal(status.plan, 'trial');
   assert.equal(status.anyExceeded, false);
-  const { resetsAt, ...tokens } = status.quotas.tokens;
-  assert.deepEqual(tokens, {
-    quotaType: 'tokens', window: 'day', limit: 10_000, used: 432, held: 0, remaining: 9_568, percentage: 4.32,
-  });
+  const { quotaType, window, limit, used, held, remaining, percentage, resetsAt } = status.quotas.tokens;
+  assert.deepEqual([quotaType, window, limit, used, held, remaining, percentage], ['tokens', 'day', 10_000, 432, 0, 9_568, 4.32]);
   assert.ok(Date.parse(resetsAt) > Date.now());
   assert.equal(status.quotas.chat_messages.used, 1);
 });

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import type { Alert, ApiKey, MadeKey, RecordingProblem } from 'metergate';
 
-import { client, startServer, tokens } from './support/server.js';
+import { client, startServer, tenantWith, tokens } from './support/server.js';
 
 const server = await startServer();
 const metergate = client(server);
@@ -68,7 +68,16 @@ test('alerts', async () => {
     await assert.rejects(admin.listAlerts(), NO_ROUTE);
     return;
   }
-  const { alerts, next_cursor } = await admin.listAlerts({ tenant: 'own', limit: 5 });
-  assert.equal(next_cursor, null);
-  assert.deepEqual(alerts.map(sorted), alerts.map(() => sorted(ALERT)));
+  const tenantId = await tenantWith(metergate, 100);
+  await metergate.trackUsage(tenantId, 'api_call').recordSuccess({ tokensUsed: 90 });
+  const { quotas } = await metergate.getQuotaStatus(tenantId);
+  assert.deepEqual(quotas.tokens.thresholdsCrossed, [80]);
+  const late = performance.now() + 10_000;
+  let page = await admin.listAlerts({ tenant: tenantId, limit: 5 });
+  while (page.alerts.length === 0 && performance.now() < late) {
+    page = await admin.listAlerts({ tenant: tenantId, limit: 5 });
+  }
+  const [alert] = page.alerts;
+  assert.deepEqual(sorted(alert ?? {}), sorted(ALERT));
+  assert.deepEqual([alert?.quota_type, alert?.percent, alert?.limit, alert?.used], ['tokens', 80, 100, 90]);
 });
