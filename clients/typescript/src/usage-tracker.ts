@@ -32,7 +32,6 @@ export type ConsumerBy<M extends ConsumerMetric> = Pick<TopConsumer, 'tenant_id'
 
 /** The most events of one page. */
 const PAGE_MAX = 1_000;
-const DAY_MS = 86_400_000;
 
 /** The documented UsageTracker. Its methods may be taken off it: they need no `this`. */
 export class UsageTracker {
@@ -66,12 +65,10 @@ export class UsageTracker {
     return (await this.#read<TenantUsage>(`/api/usage/${encodeURIComponent(tenantId)}`, query)).usage;
   };
 
-  /** The row of the current UTC day, exact up to now; null when nothing was used yet. */
-  readonly getTodayUsage = async (tenantId: string): Promise<UsageRow | null> => {
-    // Both clocks may stand on different sides of midnight: the newest day of the last two, if it still runs.
-    const now = Date.now();
-    const [newest] = await this.getTenantUsage(tenantId, new Date(now - DAY_MS).toISOString().slice(0, 10));
-    return newest !== undefined && Date.parse(newest.period_end) > now ? newest : null;
+  /** The row of the server's current UTC day, exact up to now; all zero before its first event. */
+  readonly getTodayUsage = async (tenantId: string): Promise<UsageRow> => {
+    const path = `/api/usage/${encodeURIComponent(tenantId)}/today`;
+    return (await this.#read<{ usage: UsageRow }>(path, {})).usage;
   };
 
   /** A tenant's raw events, newest first, over as many pages as that takes. */

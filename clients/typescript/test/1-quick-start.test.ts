@@ -47,7 +47,7 @@ test('a failure is recorded with what is known of it, and its hold ends', async 
   const answer = await handleChat('failing', () => Promise.reject(new Error('the model is gone')));
   assert.equal(answer.status, 500);
   const today = await getTodayUsage('failing');
-  assert.deepEqual([today?.api_calls_failed, today?.error_rate, today?.total_tokens_used], [1, 100, 0]);
+  assert.deepEqual([today.api_calls_failed, today.error_rate, today.total_tokens_used], [1, 100, 0]);
   const { quotas } = await getQuotaStatus('failing');
   assert.deepEqual([quotas.tokens.used, quotas.tokens.held], [0, 0]);
   const [event] = await client(server).usage.getTenantEvents('failing');
@@ -63,7 +63,7 @@ test('a denial names what is left and burns nothing', async () => {
   await trackUsage('small', 'api_call').recordRateLimit();
   const { quotas } = await getQuotaStatus('small');
   assert.deepEqual([quotas.tokens.used, quotas.tokens.held, quotas.api_calls.used], [0, 0, 0]);
-  assert.equal((await getTodayUsage('small'))?.api_calls_rate_limited, 1);
+  assert.equal((await getTodayUsage('small')).api_calls_rate_limited, 1);
 });
 
 test('the documented audit builders write', async () => {

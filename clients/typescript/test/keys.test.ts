@@ -73,9 +73,9 @@ test('alerts', async () => {
   const { quotas } = await metergate.getQuotaStatus(tenantId);
   assert.deepEqual(quotas.tokens.thresholdsCrossed, [80]);
   const late = performance.now() + 10_000;
-  let page = await admin.listAlerts({ tenant: tenantId, limit: 5 });
+  let page = await admin.listAlerts({ tenantId, limit: 5 });
   while (page.alerts.length === 0 && performance.now() < late) {
-    page = await admin.listAlerts({ tenant: tenantId, limit: 5 });
+    page = await admin.listAlerts({ tenantId, limit: 5 });
   }
   const [alert] = page.alerts;
   assert.deepEqual(sorted(alert ?? {}), sorted(ALERT));

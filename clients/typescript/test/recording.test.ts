@@ -24,7 +24,7 @@ test('events whose answers were lost are sent again under their ids, and count o
   assert.equal(await metergate.flush(), true);
   assert.deepEqual(await tokens(direct, tenantId), [3_600, 0]);
   const today = await direct.usage.getTodayUsage(tenantId);
-  assert.equal(today?.api_calls_total, 1_200);
+  assert.equal(today.api_calls_total, 1_200);
   const { stats } = metergate;
   assert.deepEqual([stats.recorded, stats.queued, stats.rejected, stats.dropped], [1_200, 0, 0, 0]);
   assert.ok(stats.duplicates > 0 && stats.retries > 0);
@@ -104,7 +104,7 @@ test('a field that cannot be sent is left out and reported; the event is recorde
   ]);
   assert.deepEqual(await tokens(direct, tenantId), [3, 0]);
   const today = await direct.usage.getTodayUsage(tenantId);
-  assert.deepEqual([today?.api_calls_total, today?.api_calls_failed], [3, 1]);
+  assert.deepEqual([today.api_calls_total, today.api_calls_failed], [3, 1]);
 });
 
 test('an event that the server refuses is reported with its reason, and spoils no other', async () => {
@@ -148,7 +148,7 @@ test('a usage object of a provider is sent whole; one that the server cannot rea
   const [sent] = JSON.parse(proxy.bodies[0] ?? '') as [Record<string, unknown>];
   assert.deepEqual([sent['provider'], sent['usage'], sent['tokens_consumed']], ['unheard-of', usage, undefined]);
   assert.deepEqual(problems.map(({ kind }) => kind), ['invalid', 'invalid']);
-  assert.equal((await direct.usage.getTodayUsage(tenantId))?.api_calls_total, 2);
+  assert.equal((await direct.usage.getTodayUsage(tenantId)).api_calls_total, 2);
   assert.deepEqual(await tokens(direct, tenantId), [0, 0]);
 });
 

@@ -403,11 +403,11 @@ export interface KeyPage {
 /** Which alerts are wanted. */
 export interface AlertQuery {
   /** Of a tenant. */
-  tenant?: string;
+  tenantId?: string;
   /** Recorded at or after. */
-  since?: DateLike;
+  startDate?: DateLike;
   /** Recorded before; a day is included. */
-  until?: DateLike;
+  endDate?: DateLike;
   /** 1 to 1,000; by default 100. */
   limit?: number;
   /** The last page's `next_cursor`, with the same other fields. */
