@@ -19,6 +19,7 @@ mod local;
 mod moment;
 mod operations;
 mod plans;
+mod prices;
 mod quota;
 mod reference;
 mod serve;
@@ -100,6 +101,9 @@ enum Command {
     /// Show, compare and change the plans
     #[command(subcommand)]
     Plans(plans::PlansCommand),
+    /// Show, compare, import and check the prices of models
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// List, make, rotate and revoke keys; make the admin key anew
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -202,6 +206,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
         Command::Plans(command) => {
+            let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
+            ask(global, command.target(), purpose, |backend| command.run(backend))
+        }
+        Command::Prices(command) => {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 31] = [
+const TABLE: [SettingInfo; 33] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -182,6 +182,20 @@ const TABLE: [SettingInfo; 31] = [
         "",
         Kind::Path,
         "The plans that fill an empty store; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "prices_file",
+        "METERGATE_PRICES_FILE",
+        "",
+        Kind::Path,
+        "The prices that fill an empty store, ours, of genai-prices or of LiteLLM; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "unpriced_models",
+        "METERGATE_UNPRICED_MODELS",
+        "deny",
+        Kind::Choice(&["deny", "allow"]),
+        "Whether a tenant with a cost limit may reserve for a named model that has no price.",
     ),
     SettingInfo::new(
         "platform.tokens_per_minute",

@@ -23,6 +23,8 @@ mod transaction;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod priced_format_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ pub use audit_log::{AuditCheck, LoggedPage, LoggedRecord};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
-pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
+pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;
