@@ -247,7 +247,11 @@
 //! records itself, in its own commit. `store::audit_log` writes a record's payload, its leaf (what part 5's tree hashes:
 //! index, time and a salted commitment to the payload), its id and about ten keys. The order of indices is the order of
 //! times, so a filter is an intersection of key lists, walked from the newest index down, and a cursor is an index. A
-//! resolution is a record and an entry in `audit_resolutions`; the original is never touched. Retention moves the lowest
+//! resolution is a record and an entry in `audit_resolutions`; the original is never touched. `store::audit_tree` writes the
+//! complete subtrees of RFC 6962 that a leaf completes in the same transaction; `rules::merkle` makes roots and proofs of
+//! them. The writer signs (`writer::checkpoints`, a note of `rules::checkpoint`) when 1,024 records or a minute have passed
+//! since the last time, when it is asked, and at a stop; the note goes into `meta` with its commit, and the housekeeping
+//! appends it to a file outside. `verify_audit` hashes every leaf, payload and node anew. Retention moves the lowest
 //! visible index, then frees payloads, ids and keys in small commits; leaves stay.
 //!
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
@@ -281,6 +285,7 @@
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |
+//! | `audit_nodes` | level, place | SHA-256 of a complete subtree over the leaves (RFC 6962) |
 //! | `audit_event_ids` | event id, hash of its tenant | index, digest of the caller's fields (plain integers) |
 //! | `audit_keys` | hash of a field's value, index | nothing |
 //! | `audit_resolutions` | index of the resolved | index of its resolution |

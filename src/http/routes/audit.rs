@@ -264,7 +264,7 @@ pub async fn resolve(
 }
 
 /// Notes that an id is that of foreign events only; ids are their tenants' own, and an own one may be among them.
-fn note_foreign<'a>(caller: &Caller, mut found: impl Iterator<Item = Option<&'a TenantId>> + Clone) {
+pub(super) fn note_foreign<'a>(caller: &Caller, mut found: impl Iterator<Item = Option<&'a TenantId>> + Clone) {
     if !found.clone().any(|tenant_id| caller.scope().shows(tenant_id))
         && let Some(tenant_id) = found.next()
     {
@@ -272,12 +272,12 @@ fn note_foreign<'a>(caller: &Caller, mut found: impl Iterator<Item = Option<&'a 
     }
 }
 
-fn unknown_event(event_id: Uuid) -> ApiError {
+pub(super) fn unknown_event(event_id: Uuid) -> ApiError {
     let message = format!("there is no audit event {event_id}, or retention has taken it");
     ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
 }
 
-fn ambiguous_event(event_id: Uuid) -> ApiError {
+pub(super) fn ambiguous_event(event_id: Uuid) -> ApiError {
     let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
     ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message)
 }

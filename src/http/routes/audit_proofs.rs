@@ -16,6 +16,7 @@ use super::super::params::Params;
 use super::super::stream_body::stream_body;
 use super::super::wire::object::{INVALID_REQUEST, Object};
 use super::super::wire::{Fault, base64};
+use super::audit::{ambiguous_event, note_foreign, unknown_event};
 use super::blocking;
 use crate::audit::{AuditVerification, ExportLine};
 use crate::rules::checkpoint::VerifierKey;
@@ -52,25 +53,26 @@ pub async fn inclusion(State(state): State<HttpState>, caller: Caller, uri: Uri)
         let event = match (event_id, index) {
             (Some(event_id), _) => {
                 let mut found = state.audit.get_audit_event(event_id)?;
+                note_foreign(&caller, found.iter().map(|event| event.record.entry.tenant_id.as_ref()));
                 found.retain(|event| {
                     let whose = event.record.entry.tenant_id.as_ref();
                     caller.may_see(whose) && (tenant_id.is_none() || tenant_id.as_ref() == whose)
                 });
                 if found.len() > 1 {
-                    let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
-                    return Err(ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message));
+                    return Err(ambiguous_event(event_id));
                 }
-                found.pop()
+                found.pop().ok_or_else(|| unknown_event(event_id))?
             }
             (None, index) => {
-                let found = state.audit.get_audit_event_at(index.unwrap_or_default())?;
-                found.filter(|event| caller.may_see(event.record.entry.tenant_id.as_ref()))
+                let index = index.unwrap_or_default();
+                let found = state.audit.get_audit_event_at(index)?;
+                let found = found.filter(|event| caller.may_see(event.record.entry.tenant_id.as_ref()));
+                found.ok_or_else(|| {
+                    let message = format!("there is no audit event at index {index}, or retention has taken it");
+                    ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
+                })?
             }
         };
-        let event = event.ok_or_else(|| {
-            let message = "there is no such audit event, or retention has taken it";
-            ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
-        })?;
         Ok(state.audit.inclusion_proof(event.record.index, size)?)
     });
     let proof = proof.await??;
