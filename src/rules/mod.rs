@@ -3,8 +3,10 @@
 pub mod administration;
 pub mod charges;
 pub mod content;
+pub mod extract;
 pub mod plan_changes;
 pub mod plans;
+pub mod prices;
 pub mod retention;
 pub mod rollup;
 pub mod sampling;

@@ -1,0 +1,207 @@
+//! The book: providers, their models, and the rows in force at a time.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::file::PriceFileError;
+use super::matching::MatchRule;
+use super::names::candidates;
+use crate::domain::price::{PriceRow, Validity};
+use crate::domain::time::Timestamp;
+
+/// Most providers of one book.
+pub(super) const MAX_PROVIDERS: usize = 1_000;
+/// Most models of one book.
+pub(super) const MAX_MODELS: usize = 20_000;
+/// Most rows of one model.
+pub(super) const MAX_ROWS: usize = 64;
+/// Longest name of a provider or a model that is looked up.
+const MAX_NAME: usize = 256;
+
+/// Prices by provider and model.
+#[derive(Clone, Debug, Default)]
+pub struct PriceBook {
+    providers: Vec<ProviderPrices>,
+    models: usize,
+}
+
+/// One provider's price list.
+#[derive(Clone, Debug)]
+pub struct ProviderPrices {
+    /// Its name, in lower case.
+    pub id: String,
+    /// Where its prices are published.
+    pub source: Option<String>,
+    /// When they were last compared with that, as a date.
+    pub checked: Option<String>,
+    /// Its other names.
+    pub known_as: Option<MatchRule>,
+    /// Models that are its own when no provider is named.
+    pub speaks_for: Option<MatchRule>,
+    /// Whose prices it takes for models that it does not list.
+    pub falls_back_to: Vec<String>,
+    models: Vec<ModelPrices>,
+    exact: HashMap<String, usize>,
+    patterns: Vec<usize>,
+}
+
+/// One model's prices over time.
+#[derive(Clone, Debug)]
+pub struct ModelPrices {
+    /// Its name on the price list.
+    pub id: String,
+    /// The names it is called by.
+    pub rule: MatchRule,
+    /// Of those that cover an instant, the last one is in force.
+    pub rows: Vec<PriceRow>,
+}
+
+/// A price that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found<'a> {
+    /// The row in force.
+    pub row: &'a PriceRow,
+    /// The name by which it was found: the one asked for, or a simpler one.
+    pub alias: String,
+}
+
+impl PriceBook {
+    /// Looks up a model at a time. `provider` may be any of its names; without one, the model's own says whose it is
+    /// (`openai/gpt-4o`, or a model that a provider speaks for). `None` where provider, model or a price in force is
+    /// unknown.
+    pub fn find(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<Found<'_>> {
+        if model.len() > MAX_NAME || provider.is_some_and(|provider| provider.len() > MAX_NAME) {
+            return None;
+        }
+        let model = model.trim().to_lowercase();
+        let (provider, model) = match provider {
+            Some(provider) => (self.provider(provider)?, model.as_str()),
+            None => self.whose(&model)?,
+        };
+        self.find_at(provider, model, at).or_else(|| {
+            // A model may carry its provider's name: `azure/gpt-4o`.
+            let (prefix, rest) = model.split_once('/')?;
+            (self.provider(prefix)?.id == provider.id).then(|| self.find_at(provider, rest, at))?
+        })
+    }
+
+    fn find_at(&self, provider: &ProviderPrices, model: &str, at: Timestamp) -> Option<Found<'_>> {
+        let index = self.providers.iter().position(|known| known.id == provider.id)?;
+        let others = provider.falls_back_to.iter().filter_map(|other| self.provider(other));
+        let lists: Vec<&ProviderPrices> = std::iter::once(&self.providers[index]).chain(others).collect();
+        for alias in candidates(model) {
+            if let Some(model) = lists.iter().find_map(|list| list.model(&alias)) {
+                return model.at(at).map(|row| Found { row, alias });
+            }
+        }
+        None
+    }
+
+    fn whose<'m>(&self, model: &'m str) -> Option<(&ProviderPrices, &'m str)> {
+        if let Some((prefix, rest)) = model.split_once('/') {
+            if let Some(provider) = self.provider(prefix) {
+                return Some((provider, rest));
+            }
+        }
+        let speaks = |list: &&ProviderPrices| list.speaks_for.as_ref().is_some_and(|rule| rule.matches(model));
+        self.providers.iter().find(speaks).map(|provider| (provider, model))
+    }
+
+    /// A provider by any of its names.
+    pub fn provider(&self, name: &str) -> Option<&ProviderPrices> {
+        let name = name.trim().to_lowercase();
+        let known = |list: &&ProviderPrices| list.known_as.as_ref().is_some_and(|rule| rule.matches(&name));
+        self.providers.iter().find(|list| list.id == name).or_else(|| self.providers.iter().find(known))
+    }
+
+    /// Every provider, in the order of the file.
+    pub fn providers(&self) -> &[ProviderPrices] {
+        &self.providers
+    }
+
+    /// How many models it lists.
+    pub const fn models(&self) -> usize {
+        self.models
+    }
+
+    pub(super) fn push(&mut self, provider: ProviderPrices) -> Result<(), PriceFileError> {
+        self.models += provider.models.len();
+        if self.providers.len() >= MAX_PROVIDERS {
+            return Err(PriceFileError::TooMany { what: "providers", limit: MAX_PROVIDERS });
+        }
+        if self.models > MAX_MODELS {
+            return Err(PriceFileError::TooMany { what: "models", limit: MAX_MODELS });
+        }
+        self.providers.push(provider);
+        Ok(())
+    }
+}
+
+impl ProviderPrices {
+    pub(super) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_lowercase(),
+            source: None,
+            checked: None,
+            known_as: None,
+            speaks_for: None,
+            falls_back_to: Vec::new(),
+            models: Vec::new(),
+            exact: HashMap::new(),
+            patterns: Vec::new(),
+        }
+    }
+
+    /// Its models, in the order in which they are tried.
+    pub fn models(&self) -> &[ModelPrices] {
+        &self.models
+    }
+
+    /// A model by a name in lower case. A name that is listed word for word beats a pattern; of patterns the first wins.
+    fn model(&self, lower: &str) -> Option<&ModelPrices> {
+        let exact = self.exact.get(lower).copied();
+        let by_pattern = || self.patterns.iter().copied().find(|index| self.models[*index].rule.matches(lower));
+        exact.or_else(by_pattern).map(|index| &self.models[index])
+    }
+
+    pub(super) fn push(&mut self, model: ModelPrices) -> Result<(), PriceFileError> {
+        if model.rows.len() > MAX_ROWS {
+            return Err(PriceFileError::entry(&self.id, &model.id, "", "more than 64 prices of one model"));
+        }
+        let index = self.models.len();
+        for name in model.rule.exact_names() {
+            self.exact.entry(name.to_owned()).or_insert(index);
+        }
+        if model.rule.has_patterns() {
+            self.patterns.push(index);
+        }
+        self.models.push(model);
+        Ok(())
+    }
+}
+
+impl ModelPrices {
+    /// The row in force at an instant.
+    pub fn at(&self, at: Timestamp) -> Option<&PriceRow> {
+        self.rows.iter().rev().find(|row| row.validity.covers(at))
+    }
+}
+
+/// The id of a row: what it is for, since when, and a digest of its content.
+pub(super) fn with_id(mut row: PriceRow) -> PriceRow {
+    let mut content = format!("{:?}", row.tier_rule);
+    for (class, rate) in &row.rates {
+        // Writing to a string cannot fail.
+        let _ = write!(content, " {}={}", class.name(), rate.base.femtos());
+        for tier in &rate.tiers {
+            let _ = write!(content, ">{}:{}", tier.above, tier.rate.femtos());
+        }
+    }
+    let Validity { from, daily } = row.validity;
+    let _ = write!(content, " {daily:?}");
+    let since = from.map_or_else(|| "start".to_owned(), |from| from.to_datetime().format("%Y-%m-%d").to_string());
+    row.id = format!("{}/{}@{since}~{:016x}", row.provider, row.model, xxh3_64(content.as_bytes()));
+    row
+}
