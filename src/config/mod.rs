@@ -4,12 +4,14 @@ mod engine_settings;
 mod file;
 mod settings;
 mod table;
+mod upstreams;
 
 use std::path::PathBuf;
 
 pub use engine_settings::{EngineSettings, UnknownTenants};
 pub use settings::{Origin, Setting, Settings, Sources};
 pub use table::{Kind, SettingInfo, settings_table};
+pub use upstreams::{UPSTREAM_FIELDS, UpstreamSettings};
 
 /// Why the settings cannot be used. Each names the place, the key and what is allowed.
 #[derive(Debug, thiserror::Error)]

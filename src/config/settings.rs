@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::table::{SettingInfo, settings_table};
-use super::{ConfigError, EngineSettings, UnknownTenants, environment_variable, file};
+use super::{ConfigError, EngineSettings, UnknownTenants, UpstreamSettings, environment_variable, file};
 use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
@@ -66,6 +66,7 @@ impl Setting {
 #[derive(Clone, Debug)]
 pub struct Settings {
     all: Vec<Setting>,
+    upstreams: Vec<UpstreamSettings>,
     file: Option<PathBuf>,
 }
 
@@ -88,9 +89,11 @@ impl Settings {
             };
             all.push(Setting { info, value, origin });
         }
-        let mut settings = Self { all, file: None };
+        let mut settings = Self { all, upstreams: Vec::new(), file: None };
         if let Some((path, in_data_dir)) = file::find(sources.config_file, &settings.data_dir(), sources.environment) {
-            for (info, value) in file::read(&path)? {
+            let contents = file::read(&path)?;
+            settings.upstreams = contents.upstreams;
+            for (info, value) in contents.settings {
                 if in_data_dir && info.key == "data_dir" {
                     let reason = "`data_dir` cannot be set by the file inside the data folder: remove it".to_owned();
                     return Err(ConfigError::Key { path, reason });
@@ -126,6 +129,11 @@ impl Settings {
     /// All of them, in the table's order.
     pub fn all(&self) -> &[Setting] {
         &self.all
+    }
+
+    /// The `[[upstream]]` tables of the file.
+    pub fn upstreams(&self) -> &[UpstreamSettings] {
+        &self.upstreams
     }
 
     /// The configuration file that was read.

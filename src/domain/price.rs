@@ -287,7 +287,10 @@ mod tests {
     }
 
     fn tiered() -> TieredRate {
-        TieredRate { base: rate(3), tiers: vec![Tier { above: 100, rate: rate(6) }, Tier { above: 200, rate: rate(9) }] }
+        TieredRate {
+            base: rate(3),
+            tiers: vec![Tier { above: 100, rate: rate(6) }, Tier { above: 200, rate: rate(9) }],
+        }
     }
 
     #[test]

@@ -96,7 +96,11 @@ impl UsageCounts {
     }
 }
 
-fn fits(parts: &'static str, counts: &[Option<u64>], whole: (&'static str, Option<u64>)) -> Result<(), PartsExceedWhole> {
+fn fits(
+    parts: &'static str,
+    counts: &[Option<u64>],
+    whole: (&'static str, Option<u64>),
+) -> Result<(), PartsExceedWhole> {
     let parts_count = counts.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count));
     let whole_count = whole.1.unwrap_or(0);
     if parts_count <= whole_count {

@@ -132,12 +132,8 @@ impl Api {
             found.push(if chat { Self::chat_of(&provider) } else { Self::OpenAiEmbeddings });
         }
         if has("input_tokens") {
-            let anthropic = any(&[
-                "cache_creation_input_tokens",
-                "cache_read_input_tokens",
-                "cache_creation",
-                "server_tool_use",
-            ]);
+            let anthropic =
+                any(&["cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation", "server_tool_use"]);
             let details = usage.get("input_tokens_details").filter(|details| details.is_object());
             if anthropic {
                 found.push(Self::AnthropicMessages);
@@ -186,7 +182,10 @@ mod tests {
         for (usage, api) in [
             (r#"{"prompt_tokens":1,"completion_tokens":2}"#, Api::OpenAiChat),
             (r#"{"prompt_tokens":1,"total_tokens":1}"#, Api::OpenAiEmbeddings),
-            (r#"{"input_tokens":1,"input_tokens_details":{"cached_tokens":0},"output_tokens":2}"#, Api::OpenAiResponses),
+            (
+                r#"{"input_tokens":1,"input_tokens_details":{"cached_tokens":0},"output_tokens":2}"#,
+                Api::OpenAiResponses,
+            ),
             (r#"{"input_tokens":1,"cache_read_input_tokens":0,"output_tokens":2}"#, Api::AnthropicMessages),
             (r#"{"input_tokens":1,"input_tokens_details":{"image_tokens":0},"output_tokens":2}"#, Api::OpenAiImages),
             (r#"{"input_tokens":1,"input_token_details":{},"output_tokens":2}"#, Api::OpenAiRealtime),

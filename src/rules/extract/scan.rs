@@ -241,7 +241,8 @@ impl Scanner {
             return None;
         }
         let keys = &self.keys[skip..self.stack.len()];
-        let is_at = |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
+        let is_at =
+            |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
         PATHS.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
     }
 }

@@ -321,10 +321,8 @@ mod tests {
     fn a_tier_prices_the_whole_request_or_what_lies_above_it() {
         use PriceClass as Class;
         let mut tiered = row(&[(Class::Output, 4)]);
-        let rate = TieredRate {
-            base: Rate::from_femtos(1),
-            tiers: vec![Tier { above: 200, rate: Rate::from_femtos(2) }],
-        };
+        let rate =
+            TieredRate { base: Rate::from_femtos(1), tiers: vec![Tier { above: 200, rate: Rate::from_femtos(2) }] };
         tiered.rates.insert(Class::Input, rate);
         let usage = UsageCounts { input_tokens: Some(201), output_tokens: Some(1), ..UsageCounts::default() };
         let whole = cost(&tiered, &usage).unwrap();

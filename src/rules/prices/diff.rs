@@ -75,7 +75,8 @@ fn by_name(book: &PriceBook) -> BTreeMap<Key<'_>, (String, Rows)> {
     let mut models = BTreeMap::new();
     for provider in book.providers() {
         for model in provider.models() {
-            let rows = model.rows.iter().map(|row| (when(row), (row.tier_rule == TierRule::Graduated, row.rates.clone())));
+            let rows =
+                model.rows.iter().map(|row| (when(row), (row.tier_rule == TierRule::Graduated, row.rates.clone())));
             models.insert((provider.id.as_str(), model.id.as_str()), (format!("{:?}", model.rule), rows.collect()));
         }
     }
@@ -126,8 +127,14 @@ mod tests {
         let femtos = |rate: &Option<TieredRate>| rate.as_ref().map(|rate| rate.base.femtos());
         assert_eq!((model.as_str(), rates.len(), rates[0].class), ("a", 1, PriceClass::Output));
         assert_eq!((femtos(&rates[0].old), femtos(&rates[0].new)), (Some(2_000_000_000), Some(3_000_000_000)));
-        assert_eq!(*removed, { let (provider, model) = named("b"); Difference::Removed { provider, model } });
-        assert_eq!(*added, { let (provider, model) = named("c"); Difference::Added { provider, model } });
+        assert_eq!(*removed, {
+            let (provider, model) = named("b");
+            Difference::Removed { provider, model }
+        });
+        assert_eq!(*added, {
+            let (provider, model) = named("c");
+            Difference::Added { provider, model }
+        });
         assert_eq!(diff(&old, &old), []);
     }
 }

@@ -94,12 +94,7 @@ pub enum PriceFileError {
 impl PriceFileError {
     pub(super) fn entry(provider: &str, model: &str, field: &str, reason: impl ToString) -> Self {
         let short = |text: &str| text.chars().take(128).collect();
-        Self::Entry {
-            provider: short(provider),
-            model: short(model),
-            field: short(field),
-            reason: reason.to_string(),
-        }
+        Self::Entry { provider: short(provider), model: short(model), field: short(field), reason: reason.to_string() }
     }
 }
 

@@ -143,7 +143,9 @@ fn read_rows(imported: &mut Imported, provider: &str, model: &ModelFile<'_>) -> 
         let versions: Vec<ConditionalFile<'_>> =
             serde_json::from_str(prices).map_err(|error| wrong("prices", error.to_string()))?;
         let validity = |constraint: Option<ConstraintFile>| {
-            constraint.map_or_else(|| Ok(Validity::default()), read_validity).map_err(|reason| wrong("constraint", reason))
+            constraint
+                .map_or_else(|| Ok(Validity::default()), read_validity)
+                .map_err(|reason| wrong("constraint", reason))
         };
         versions
             .into_iter()

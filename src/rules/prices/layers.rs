@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn a_tenants_own_price_beats_the_list_and_carries_no_markup() {
         let book = |price: &str, model: &str| {
-            let text = format!("[providers.here]\nspeaks_for = [\"*m*\"]\n[prices.here.{model}]\ninput = \"{price}\"\n");
+            let text =
+                format!("[providers.here]\nspeaks_for = [\"*m*\"]\n[prices.here.{model}]\ninput = \"{price}\"\n");
             read_prices(PriceFormat::Toml, &text).unwrap().book
         };
         let (list, own) = (book("2", "\"m*\""), book("1", "m1"));

@@ -63,8 +63,8 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
     // Short names come second, so that a model listed by that very name keeps it.
     let mut short_names: Vec<(String, String, Vec<PriceRow>)> = Vec::new();
     for (model, value) in file.iter().filter(|(model, _)| *model != "sample_spec") {
-        let entry: Entry<'_> = serde_json::from_str(value.get())
-            .map_err(|error| PriceFileError::entry("", model, "", error))?;
+        let entry: Entry<'_> =
+            serde_json::from_str(value.get()).map_err(|error| PriceFileError::entry("", model, "", error))?;
         let Some(theirs) = text_of(&entry, "litellm_provider") else {
             imported.remark("", model, "litellm_provider", "left out: it does not say whose model it is");
             continue;
@@ -213,7 +213,12 @@ fn read_ranges(
     let tiers: Vec<Entry<'_>> = serde_json::from_str(tiers.get()).map_err(|error| error.to_string())?;
     for entry in &tiers {
         let Some(range) = entry.get("range") else {
-            imported.remark(provider, model, "tiered_pricing", "left out: prices that do not depend on the input's length");
+            imported.remark(
+                provider,
+                model,
+                "tiered_pricing",
+                "left out: prices that do not depend on the input's length",
+            );
             continue;
         };
         let range: Vec<&RawValue> = serde_json::from_str(range.get()).map_err(|error| error.to_string())?;
@@ -263,7 +268,8 @@ mod tests {
         let input = &gpt.rates[&PriceClass::Input];
         assert_eq!((input.base.femtos(), input.tiers.len(), input.tiers[0].above), (2_500_000_000, 1, 200_000));
         assert_eq!(gpt.rates[&PriceClass::WebSearch].base.femtos(), 10_000_000_000_000);
-        for (provider, model) in [(Some("gemini"), "flash-x"), (Some("vertex_ai"), "flash-x"), (None, "gemini/flash-x")] {
+        for (provider, model) in [(Some("gemini"), "flash-x"), (Some("vertex_ai"), "flash-x"), (None, "gemini/flash-x")]
+        {
             assert_eq!(row(provider, model).unwrap().rates[&PriceClass::Input].base.femtos(), 950_000_000, "{model}");
         }
         let ranges = &row(Some("dashscope"), "q").unwrap().rates[&PriceClass::Input];

@@ -19,7 +19,9 @@ const TIER_PREFIX: &str = "above_";
 pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
     let file: Table = text.parse().map_err(|error: toml::de::Error| PriceFileError::Syntax(error.to_string()))?;
     if let Some(key) = file.keys().find(|key| !["providers", "prices"].contains(&key.as_str())) {
-        return Err(PriceFileError::Syntax(format!("`{key}` is not known here: write [providers.ID] and [prices.ID.MODEL]")));
+        return Err(PriceFileError::Syntax(format!(
+            "`{key}` is not known here: write [providers.ID] and [prices.ID.MODEL]"
+        )));
     }
     let table = |name: &str| match file.get(name) {
         Some(Value::Table(table)) => Ok(table.clone()),
@@ -38,7 +40,8 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
             None => Table::new(),
             Some(_) => return Err(PriceFileError::entry(id, "", "", "the prices of a provider are a table by model")),
         };
-        let mut read = models.iter().map(|(model, value)| read_model(id, model, value)).collect::<Result<Vec<_>, _>>()?;
+        let mut read =
+            models.iter().map(|(model, value)| read_model(id, model, value)).collect::<Result<Vec<_>, _>>()?;
         // Tables have no order: of the patterns that overlap, the one with the longer text is meant.
         read.sort_by_key(|model| std::cmp::Reverse(model.rule.longest_pattern()));
         for model in read {
@@ -48,7 +51,12 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
     }
     for list in imported.book.providers() {
         if let Some(other) = list.falls_back_to.iter().find(|other| imported.book.provider(other).is_none()) {
-            return Err(PriceFileError::entry(&list.id, "", "falls_back_to", format!("there is no [providers.{other}]")));
+            return Err(PriceFileError::entry(
+                &list.id,
+                "",
+                "falls_back_to",
+                format!("there is no [providers.{other}]"),
+            ));
         }
     }
     Ok(imported)
@@ -101,7 +109,8 @@ fn read_model(provider: &str, model: &str, value: &Value) -> Result<ModelPrices,
                 }
             }
             "later" => {
-                let tables = || value.as_array()?.iter().map(|value| value.as_table().cloned()).collect::<Option<Vec<_>>>();
+                let tables =
+                    || value.as_array()?.iter().map(|value| value.as_table().cloned()).collect::<Option<Vec<_>>>();
                 versions = tables().ok_or_else(|| wrong(key, "write [[prices.ID.MODEL.later]]".to_owned()))?;
             }
             _ => _ = first.insert(key.clone(), value.clone()),
@@ -113,7 +122,8 @@ fn read_model(provider: &str, model: &str, value: &Value) -> Result<ModelPrices,
     let named = |reason: (String, String)| wrong(&reason.0, reason.1);
     let mut rows = vec![read_row(provider, model, &first).map_err(named)?];
     for version in &versions {
-        let row = read_row(provider, model, version).map_err(|(field, reason)| wrong(&format!("later.{field}"), reason))?;
+        let row =
+            read_row(provider, model, version).map_err(|(field, reason)| wrong(&format!("later.{field}"), reason))?;
         if row.validity == Validity::default() {
             return Err(wrong("later", "a later price says `from` or `daily`".to_owned()));
         }
@@ -220,7 +230,10 @@ mod tests {
     fn what_is_wrong_is_named_by_provider_model_and_field() {
         for (entry, message) in [
             ("[prices.p.m]\ninput = 0.5", "field `input`: a decimal in quotes, such as \"0.15\""),
-            ("[prices.p.m]\ninput = \"0.0000000001\"", "field `input`: finer than 15 decimal places of a dollar a unit"),
+            (
+                "[prices.p.m]\ninput = \"0.0000000001\"",
+                "field `input`: finer than 15 decimal places of a dollar a unit",
+            ),
             ("[prices.p.m]\ninptu = \"1\"", "field `inptu`: is not known here"),
             ("[prices.p.m]\ninput = { base = \"1\", over_5 = \"2\" }", "field `input`: `over_5`: write above_200000"),
             ("[prices.p.m]\nalso = [\"x\"]", "field ``: there is no price"),
