@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use crate::config::EngineSettings;
+use crate::clock::Clock;
+use crate::config::{EngineSettings, Networks};
 use crate::domain::schedule::Schedule;
 use crate::engine::{Metergate, OpenError};
 use crate::http::{self, HttpState, ServerLimits};
@@ -27,8 +28,12 @@ pub struct AppSettings {
     pub cleanup_schedule: Schedule,
     /// Whether `/metrics` answers without a key.
     pub metrics_open: bool,
+    /// Whose word about a client's address is believed.
+    pub trusted_proxies: Networks,
     /// The engine's own settings.
     pub engine: EngineSettings,
+    /// Whether the clock can be moved through `/api/dev/clock`.
+    pub development: bool,
     /// How much the server takes on.
     pub limits: ServerLimits,
 }
@@ -68,7 +73,8 @@ pub async fn run(
         return Err(AppError::NoAdminKey);
     }
     let engine_settings = settings.engine;
-    let engine = tokio::task::spawn_blocking(move || Metergate::open_with(engine_settings)).await??;
+    let make_clock = if settings.development { Clock::development } else { Clock::system };
+    let engine = tokio::task::spawn_blocking(move || Metergate::open_at(engine_settings, make_clock)).await??;
     let engine = Arc::new(engine);
     let jobs = Jobs::new(engine.writer(), |job| match job {
         JobName::AggregateUsageMetrics => settings.aggregate_schedule.clone(),
@@ -84,6 +90,7 @@ pub async fn run(
         let cron_secret = settings.cron_secret.as_deref();
         let state =
             HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
+        let state = state.trusting(settings.trusted_proxies);
         http::serve(listener, http::router(state), settings.limits, shutdown).await;
         scheduled.stop().await;
         Ok(())

@@ -62,6 +62,8 @@ pub struct Clock(Arc<Source>);
 enum Source {
     System(System),
     Manual(AtomicI64),
+    /// Real pace, and so many microseconds ahead of it; that only grows.
+    Development(System, AtomicI64),
 }
 
 #[derive(Debug)]
@@ -80,18 +82,18 @@ impl Clock {
     /// The machine's clock. `not_before` is the last time the store saw: a wall clock behind it is not believed when it
     /// is more than five minutes behind, and waited for at 99 % of the pace when it is less.
     pub fn system(not_before: Timestamp) -> Self {
-        let origin = Instant::now();
-        let pace = Pace::start(wall_now(), 0, not_before);
-        Self(Arc::new(Source::System(System {
-            origin,
-            offset: AtomicI64::new(pace.time.micros()),
-            wall_due: AtomicI64::new(WALL_EVERY_MICROS),
-            told: AtomicI64::new(pace.time.micros()),
-            pace: Mutex::new(pace),
-        })))
+        Self(Arc::new(Source::System(System::start(not_before))))
     }
 
-    /// A clock that only moves when told to, for tests and `serve --dev`.
+    /// The machine's pace, moved on by [`Clock::advance`] and [`Clock::set`], for `serve --dev`. Starts where the store
+    /// was left, however far ahead that is.
+    pub fn development(not_before: Timestamp) -> Self {
+        let system = System::start(Timestamp::default());
+        let ahead = not_before.micros_since(system.now()).max(0);
+        Self(Arc::new(Source::Development(system, ahead.into())))
+    }
+
+    /// A clock that only moves when told to, for tests.
     pub fn manual(start: Timestamp) -> Self {
         Self(Arc::new(Source::Manual(AtomicI64::new(start.micros()))))
     }
@@ -101,38 +103,60 @@ impl Clock {
         match &*self.0 {
             Source::System(system) => system.now(),
             Source::Manual(micros) => Timestamp::from_micros(micros.load(Ordering::Acquire)),
+            Source::Development(system, ahead) => system.now().plus_micros(ahead.load(Ordering::Acquire)),
         }
+    }
+
+    /// Whether [`Clock::advance`] and [`Clock::set`] move it.
+    pub fn can_be_moved(&self) -> bool {
+        !matches!(&*self.0, Source::System(_))
     }
 
     /// Whether the wall clock is not believed at the moment, and how far off it is.
     pub fn alarm(&self) -> Option<ClockAlarm> {
         match &*self.0 {
             Source::System(system) => system.pace.lock().alarm,
-            Source::Manual(_) => None,
+            Source::Manual(_) | Source::Development(..) => None,
         }
     }
 
-    /// Moves a manual clock on. False, and nothing happens, for the machine's clock or a negative step.
+    /// Moves the clock on. False, and nothing happens, for the machine's clock or a negative step.
     pub fn advance(&self, micros: i64) -> bool {
         match &*self.0 {
-            Source::Manual(time) if micros >= 0 => {
-                time.fetch_add(micros, Ordering::AcqRel);
+            Source::Manual(moved) | Source::Development(_, moved) if micros >= 0 => {
+                moved.fetch_add(micros, Ordering::AcqRel);
                 true
             }
             _ => false,
         }
     }
 
-    /// Sets a manual clock. False, and nothing happens, for the machine's clock or a time before its own.
+    /// Sets the clock. False, and nothing happens, for the machine's clock or a time before its own.
     pub fn set(&self, to: Timestamp) -> bool {
         match &*self.0 {
             Source::Manual(time) => time.fetch_max(to.micros(), Ordering::AcqRel) <= to.micros(),
+            Source::Development(system, ahead) => {
+                let wanted = to.micros_since(system.now());
+                ahead.fetch_max(wanted, Ordering::AcqRel) <= wanted
+            }
             Source::System(_) => false,
         }
     }
 }
 
 impl System {
+    fn start(not_before: Timestamp) -> Self {
+        let origin = Instant::now();
+        let pace = Pace::start(wall_now(), 0, not_before);
+        Self {
+            origin,
+            offset: AtomicI64::new(pace.time.micros()),
+            wall_due: AtomicI64::new(WALL_EVERY_MICROS),
+            told: AtomicI64::new(pace.time.micros()),
+            pace: Mutex::new(pace),
+        }
+    }
+
     fn now(&self) -> Timestamp {
         let monotonic = self.origin.elapsed().as_micros() as i64;
         if monotonic >= self.wall_due.load(Ordering::Relaxed) {
@@ -249,5 +273,18 @@ mod tests {
         assert!(clock.advance(MICROS_PER_SECOND) && clock.set(Timestamp::from_seconds(105)));
         assert!(!clock.set(Timestamp::from_seconds(90)) && !clock.advance(-1));
         assert_eq!(clock.clone().now(), Timestamp::from_seconds(105));
+    }
+
+    #[test]
+    fn a_development_clock_keeps_the_pace_and_moves_forward_only() {
+        let left = Clock::system(Timestamp::default()).now().plus_micros(40 * MICROS_PER_DAY);
+        let clock = Clock::development(left);
+        let start = clock.now();
+        assert!(start >= left && start.micros_since(left) < MICROS_PER_MINUTE, "it goes on where the store was left");
+        assert!(clock.advance(MICROS_PER_DAY) && clock.now() >= start.plus_micros(MICROS_PER_DAY));
+        let to = start.plus_micros(3 * MICROS_PER_DAY);
+        assert!(clock.set(to) && clock.now() >= to && clock.now().micros_since(to) < MICROS_PER_MINUTE);
+        assert!(!clock.set(start) && !clock.advance(-1) && clock.now() >= to);
+        assert!(clock.can_be_moved() && clock.alarm().is_none() && !Clock::system(left).can_be_moved());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! metergate records what tenants of an LLM or RAG platform use, decides before the work is done whether they may, and
 //! knows at every moment what it adds up to. It is a library ([`Metergate`]), an HTTP server ([`http`]) and a command
-//! line ([`cli`]) over one [redb](https://docs.rs/redb) file. What users need is in `README.md`; this page is the
-//! architecture, for who changes the code. It says only what the code does today.
+//! line ([`cli`]) over one [redb](https://docs.rs/redb) file. What users need is in `README.md` and
+//! `data/reference.md`; this page is the architecture, for who changes the code. It says only what the code does today.
 //!
 //! # Quick start
 //!
@@ -72,7 +72,7 @@
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
 //! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration |
-//! | 2 | [`clock`] | the server's time, which never runs backwards |
+//! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
 //! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, money, time |
@@ -128,6 +128,8 @@
 //! 13. *What works without the admin key is listed*: health and the cron door. `http::routes`.
 //!     `what_works_without_the_admin_key_is_listed_here_and_nowhere_else`; `tests/bad_input.rs`:
 //!     `every_route_but_health_asks_for_the_key`.
+//!     Where a request comes from is the socket's word, unless the peer is a proxy that the settings name
+//!     (`http::client_address`): `a_proxy_of_ours_is_believed_and_nobody_else`.
 //! 14. *One process has a data folder.* redb's lock, as [`OpenError::InUse`]. `tests/bad_surroundings.rs`:
 //!     `a_second_server_on_the_same_folder_is_refused_and_told_what_to_do`.
 //! 15. *The house stands on its floors*, and nobody reads clock, randomness or environment elsewhere. `tests/floors.rs`:
@@ -169,6 +171,16 @@
 //! watch, which restarts a silent scheduler, lose nothing. A start more than 48 hours after the last commit
 //! (`writer::start::doubt_clock`) makes retention wait for `confirm_clock`; the doubt is a record of its own and outlives
 //! restarts. The kernel is not asked whether its time is synchronised: that needs unsafe code.
+//!
+//! **Development.** [`clock::Clock::development`] runs at the machine's pace, so much ahead of it, and that only grows.
+//! `http::routes::dev_clock` exists only where the clock can be moved: it moves the clock, and before it answers
+//! `Jobs::catch_up_waiting` has run what became due. No scheduler runs there, since it waits by the machine's clock: the
+//! watch asks twice a second what is due by ours.
+//!
+//! **What is documented is what is there.** `http::route_table`, `config::settings_table`, `http::error_table`,
+//! `http::metrics_table` and clap's tree are the only places a route, setting, code, metric or command comes from;
+//! [`cli::reference`] prints them, and `tests/documentation.rs` compares that with `data/reference.md`, reads the source for
+//! codes that are not in the table, and asks the runbook for every alarm. `tests/jobs.rs` compares `/metrics` with its table.
 //!
 //! **Audit.** `AuditLogger::record` checks entries and hands them to the writer, whose `Stage` looks a caller's id up in
 //! `audit_event_ids` (same content: duplicate, other content: conflict) and numbers the rest; a control-plane change stages its

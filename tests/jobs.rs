@@ -147,11 +147,7 @@ fn jobs_metrics_and_status_over_http_and_the_command_line() {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
     assert!(!text.contains("acme"), "no tenant is a label");
-    let readme = include_str!("../README.md");
-    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = line.split(' ').next().unwrap();
-        assert!(readme.contains(&format!("`{name}`")), "README.md does not mention {name}");
-    }
+    is_the_table_of_metrics(&text);
 
     for (arguments, shown) in [
         (&["status"][..], "events today (UTC)"),
@@ -165,6 +161,31 @@ fn jobs_metrics_and_status_over_http_and_the_command_line() {
     }
     let status = server.get("/api/admin/status").expect(200);
     assert_eq!((&status["ready"], &status["tenants"], &status["events_today"]), (&json!(true), &json!(1), &json!(1)));
+}
+
+/// What `/metrics` answers is the table of metrics, no more and no less: names, types, texts and labels.
+fn is_the_table_of_metrics(text: &str) {
+    let table = metergate::http::metrics_table();
+    let families: Vec<String> = text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect();
+    let expected: Vec<String> = table
+        .iter()
+        .flat_map(|info| [format!("# HELP {} {}", info.name, info.help), format!("# TYPE {} {}", info.name, info.kind)])
+        .collect();
+    assert_eq!(families, expected, "/metrics against src/http/metrics_table.rs");
+    let mut sampled = std::collections::BTreeSet::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split([' ', '{']).next().unwrap();
+        let bare = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is = |name: &str| table.iter().find(|info| info.name == name).copied();
+        let info = bare.and_then(is).or(is(name)).unwrap_or_else(|| panic!("{line}"));
+        let labels = line.split_once('{').map_or("", |(_, rest)| rest.rsplit_once('}').unwrap().0);
+        let labels: Vec<&str> = labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0)).collect();
+        let labels: Vec<&str> = labels.into_iter().filter(|label| *label != "le").collect();
+        assert_eq!(labels, info.labels, "{line}");
+        sampled.insert(info.name);
+    }
+    let silent: Vec<_> = table.iter().filter(|info| !sampled.contains(info.name)).map(|info| info.name).collect();
+    assert!(silent.is_empty(), "no samples of {silent:?}");
 }
 
 #[test]

@@ -3,9 +3,13 @@
 mod admin_key;
 mod audit;
 mod backend;
+mod completions;
 mod config;
+mod development;
+mod doctor;
 mod explain;
 mod failure;
+mod help;
 mod import;
 mod jobs;
 mod local;
@@ -13,6 +17,7 @@ mod moment;
 mod operations;
 mod plans;
 mod quota;
+mod reference;
 mod serve;
 mod show;
 mod target;
@@ -63,7 +68,7 @@ enum Command {
     /// Serve HTTP until SIGTERM or Ctrl-C, then finish what was accepted
     #[command(
         after_help = "Examples:\n  metergate serve\n  metergate serve --listen 0.0.0.0:8080 --data-dir /var/lib/metergate\n  \
-        CRON_SECRET=... METERGATE_ADMIN_KEY=... metergate serve --log-format json\n\n\
+        CRON_SECRET=... METERGATE_ADMIN_KEY=... metergate serve --log-format json\n  metergate serve --dev --listen 127.0.0.1:0\n\n\
         The admin key is made at the first start and kept in admin.key in the data folder (mode 0600);\n\
         METERGATE_ADMIN_KEY sets it instead. Standard output's first line says where the server listens.\n\
         A metergate.toml may look like this:\n\n  listen = \"127.0.0.1:8080\"\n  default_plan = \"trial\"\n\n  \
@@ -126,6 +131,18 @@ enum Command {
         after_help = "Example:\n  metergate resolve-audit-event 019ab3f0-5c1e-7d2a-9f00-4b6f0c1d2e3f --action \"key replaced\""
     )]
     ResolveAuditEvent(audit::ResolveArgs),
+    /// Look at folder, disk, clock, secrets and jobs, and try a reserve, a denial, a settle and the audit log
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands and flags, for a shell
+    #[command(after_help = "Examples:\n  metergate completions bash > /etc/bash_completion.d/metergate\n  \
+        metergate completions fish > ~/.config/fish/completions/metergate.fish")]
+    Completions(completions::CompletionsArgs),
+    /// Explain a command, or print the reference or the runbook
+    #[command(
+        after_help = "Examples:\n  metergate help quota set\n  metergate help reference | less\n  metergate help runbook clock_unconfirmed"
+    )]
+    Help(help::HelpArgs),
 }
 
 /// Runs the command line of this process.
@@ -156,6 +173,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
+        Command::Completions(args) => Ok(args.run(Cli::command())),
+        Command::Help(args) => args.run(Cli::command()),
         Command::Config(args) => config::run(args, &serve::settings(global, Vec::new())?),
         Command::Import(args) => {
             args.check()?;
@@ -225,6 +245,16 @@ pub fn command_table() -> Vec<(String, String)> {
     let mut table = Vec::new();
     walk(&Cli::command(), "", &mut table);
     table
+}
+
+/// Whether a line such as `metergate quota status acme` could be typed.
+pub fn can_be_typed(line: &str) -> bool {
+    Cli::command().try_get_matches_from(line.split_whitespace()).is_ok()
+}
+
+/// The reference as `metergate help reference` prints it.
+pub fn reference() -> String {
+    reference::text(Cli::command())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::admin_key::{self, AdminKey};
+use super::development::{self, DevelopmentFolder};
 use super::failure::{Exit, Failure, chain};
 use super::local::{open_failure, prepare_folder};
 use super::target::Global;
@@ -19,9 +20,12 @@ use crate::jobs::JobName;
 /// A key shorter than this is warned about.
 const KEY_LENGTH_ADVISED: usize = 16;
 
-/// Flags of `serve`. Each is also a setting: see `metergate config`.
+/// Flags of `serve`. Each but `--dev` is also a setting: see `metergate config`.
 #[derive(Args, Debug, Default)]
 pub struct ServeArgs {
+    /// For development: a temporary folder, loopback only, and a clock that POST /api/dev/clock moves forward
+    #[arg(long)]
+    dev: bool,
     /// Where to listen; port 0 takes a free one [env: METERGATE_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
@@ -49,6 +53,9 @@ pub struct ServeArgs {
     /// When old events are removed: cron text in UTC [env: METERGATE_JOBS_CLEANUP_CRON] [default: 20 3 * * *]
     #[arg(long, value_name = "CRON")]
     cleanup_cron: Option<String>,
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks [env: METERGATE_TRUSTED_PROXIES] [default: none]
+    #[arg(long, value_name = "ADDRESSES")]
+    trusted_proxies: Option<String>,
     /// The store's page cache in MiB [env: METERGATE_STORAGE_CACHE_MIB] [default: 16]
     #[arg(long, value_name = "MIB")]
     cache_mib: Option<String>,
@@ -77,6 +84,7 @@ impl ServeArgs {
             ("retention.audit_years", &self.audit_years),
             ("jobs.aggregate_cron", &self.aggregate_cron),
             ("jobs.cleanup_cron", &self.cleanup_cron),
+            ("trusted_proxies", &self.trusted_proxies),
             ("storage.cache_mib", &self.cache_mib),
             ("plans_file", &plans_file),
             ("log.level", &self.log_level),
@@ -98,10 +106,18 @@ pub fn settings(global: &Global, mut flags: Vec<(&'static str, String)>) -> Resu
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted.
 pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
-    let settings = settings(global, args.flags())?;
+    let mut settings = settings(global, args.flags())?;
+    let folder = if args.dev {
+        development::refuse_others(settings.listen())?;
+        let folder = DevelopmentFolder::make(global.data_dir.as_deref())?;
+        let own = Global { data_dir: Some(folder.path().to_owned()), config: global.config.clone() };
+        settings = self::settings(&own, args.flags())?;
+        Some(folder)
+    } else {
+        None
+    };
     start_logging(&settings);
-    let folder = settings.data_dir();
-    prepare_folder(&folder)?;
+    prepare_folder(&settings.data_dir())?;
     let key = match settings.value("admin_key") {
         Some(key) => {
             admin_key::check(key).map_err(|reason| Failure::usage(format!("METERGATE_ADMIN_KEY: {reason}")))?;
@@ -110,16 +126,19 @@ pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
             }
             AdminKey { key: key.to_owned(), made: None }
         }
-        None => admin_key::read_or_make(&folder)?,
+        None => admin_key::read_or_make(&settings.data_dir())?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::caused(Exit::Failed, "the server's threads cannot be started", &error))?;
-    runtime.block_on(listen(&settings, key))
+    let served = runtime.block_on(listen(&settings, key, args.dev));
+    // Only now is nothing in it open any more.
+    drop(folder);
+    served
 }
 
-async fn listen(settings: &Settings, key: AdminKey) -> Result<Exit, Failure> {
+async fn listen(settings: &Settings, key: AdminKey, development: bool) -> Result<Exit, Failure> {
     let stop = stop_signal().map_err(|error| Failure::caused(Exit::Failed, "signals cannot be watched", &error))?;
     let app = AppSettings {
         listen: settings.listen(),
@@ -128,10 +147,19 @@ async fn listen(settings: &Settings, key: AdminKey) -> Result<Exit, Failure> {
         aggregate_schedule: settings.schedule(JobName::AggregateUsageMetrics.setting()),
         cleanup_schedule: settings.schedule(JobName::CleanupOldRealtimeEvents.setting()),
         metrics_open: settings.value("metrics.open") == Some("true"),
+        trusted_proxies: settings.trusted_proxies(),
         engine: settings.engine(),
+        development,
         limits: ServerLimits::default(),
     };
-    match app::run(app, stop, move |address| announce(address, &key)).await {
+    let folder = development.then(|| settings.data_dir());
+    let on_listening = move |address| {
+        announce(address, &key);
+        if let Some(folder) = folder {
+            development::announce(&folder);
+        }
+    };
+    match app::run(app, stop, on_listening).await {
         Ok(()) => Ok(Exit::Ok),
         Err(AppError::Open(error)) => Err(open_failure(error)),
         Err(error) => Err(Failure::new(Exit::Failed, chain(&error))),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::rules::sampling::SamplingRules;
+use crate::domain::sampling::SamplingRules;
 
 /// What the engine needs to open a store.
 #[derive(Clone, Debug)]

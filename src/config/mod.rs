@@ -2,6 +2,7 @@
 
 mod engine_settings;
 mod file;
+mod networks;
 mod settings;
 mod table;
 mod upstreams;
@@ -9,6 +10,7 @@ mod upstreams;
 use std::path::PathBuf;
 
 pub use engine_settings::{EngineSettings, UnknownTenants};
+pub use networks::{Networks, NetworksError};
 pub use settings::{Origin, Setting, Settings, Sources};
 pub use table::{Kind, SettingInfo, settings_table};
 pub use upstreams::{UPSTREAM_FIELDS, UpstreamSettings};
@@ -57,4 +59,9 @@ pub enum ConfigError {
 /// One variable of this process's environment; unset, empty and not Unicode are all `None`.
 pub fn environment_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where this machine keeps what is thrown away.
+pub fn temporary_folder() -> PathBuf {
+    std::env::temp_dir()
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::table::{SettingInfo, settings_table};
-use super::{ConfigError, EngineSettings, UnknownTenants, UpstreamSettings, environment_variable, file};
+use super::{ConfigError, EngineSettings, Networks, UnknownTenants, UpstreamSettings, environment_variable, file};
 use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
@@ -156,6 +156,12 @@ impl Settings {
         // `check` parsed it already; the fallback is the documented default.
         let fallback = SocketAddr::from(([127, 0, 0, 1], 8080));
         self.value("listen").and_then(|text| text.parse().ok()).unwrap_or(fallback)
+    }
+
+    /// Whose word about a client's address is believed.
+    pub fn trusted_proxies(&self) -> Networks {
+        // `check` parsed it already; none is the documented default.
+        self.value("trusted_proxies").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     /// A schedule among the settings.

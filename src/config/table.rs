@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::Networks;
+use crate::domain::sampling::SamplingRules;
 use crate::domain::schedule::Schedule;
-use crate::rules::sampling::SamplingRules;
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Kind {
     Cron,
     /// Yes or no.
     Flag,
+    /// Addresses and networks, separated by commas.
+    Networks,
     /// Shares of audit event types, such as `chat_message_received=0.1`.
     Shares,
     /// Any text without control characters.
@@ -64,7 +67,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 26] = [
+const TABLE: [SettingInfo; 27] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -148,6 +151,13 @@ const TABLE: [SettingInfo; 26] = [
         "false",
         Kind::Flag,
         "Whether GET /metrics answers without a key.",
+    ),
+    SettingInfo::new(
+        "trusted_proxies",
+        "METERGATE_TRUSTED_PROXIES",
+        "",
+        Kind::Networks,
+        "Proxies whose X-Forwarded-For is believed (Forwarded is ignored); default: none.",
     ),
     SettingInfo::new(
         "storage.cache_mib",
@@ -269,6 +279,7 @@ impl Kind {
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Networks => "addresses or networks separated by commas, such as 127.0.0.1, 10.0.0.0/8".to_owned(),
             Self::Shares => {
                 "event types with shares from 0 to 1, such as chat_message_received=0.1, kb_crawled=0.5".to_owned()
             }
@@ -286,6 +297,7 @@ impl Kind {
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),
+                Self::Networks => value.parse::<Networks>().is_ok(),
                 Self::Shares => value.parse::<SamplingRules>().is_ok(),
                 Self::Flag => matches!(value, "true" | "false"),
                 Self::Path | Self::Text => true,

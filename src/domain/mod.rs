@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod money;
 pub mod price;
 pub mod quota;
+pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;

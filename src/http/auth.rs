@@ -29,6 +29,18 @@ pub enum Role {
     CronSecret,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Viewer => "viewer",
+            Self::Service => "service",
+            Self::Admin => "admin",
+            Self::CronSecret => "cron secret",
+        })
+    }
+}
+
 /// A secret that is never shown; an empty one matches nothing.
 #[derive(Clone)]
 pub struct Secret(Arc<[u8]>);

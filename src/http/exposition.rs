@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 
+use super::metrics_table::MetricInfo;
 use crate::writer::Histogram;
 
 /// The media type of the text.
@@ -13,23 +14,24 @@ pub struct Exposition(String);
 
 impl Exposition {
     /// Starts a family. Writing to a `String` cannot fail.
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub fn family(&mut self, MetricInfo { name, kind, help, .. }: &MetricInfo) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     /// One sample; `labels` are written as they are, such as `{job="x"}`.
-    pub fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{labels} {value}");
+    pub fn sample(&mut self, metric: &MetricInfo, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{}{labels} {value}", metric.name);
     }
 
     /// A family of one sample.
-    pub fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.sample(name, "", value);
+    pub fn one(&mut self, metric: &MetricInfo, value: impl Display) {
+        self.family(metric);
+        self.sample(metric, "", value);
     }
 
     /// The samples of a histogram of seconds; `labels` without braces, may be empty.
-    pub fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
+    pub fn histogram(&mut self, metric: &MetricInfo, labels: &str, histogram: &Histogram) {
+        let name = metric.name;
         let comma = if labels.is_empty() { "" } else { "," };
         let counts = histogram.cumulative();
         for (bound, count) in Histogram::BOUNDS.iter().zip(counts) {
@@ -58,7 +60,8 @@ mod tests {
         let histogram = Histogram::default();
         histogram.note(std::time::Duration::from_millis(3));
         let mut text = Exposition::default();
-        text.histogram("x_seconds", "route=\"/a\"", &histogram);
+        let metric = MetricInfo { name: "x_seconds", kind: "histogram", labels: &["route"], help: "" };
+        text.histogram(&metric, "route=\"/a\"", &histogram);
         let text = text.text();
         for line in [
             "x_seconds_bucket{route=\"/a\",le=\"0.0025\"} 0",

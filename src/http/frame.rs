@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -11,14 +12,33 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::client_address::{ClientAddress, PeerAddress, client_address};
 use super::error::ApiError;
 use super::meter::HttpMeter;
+use crate::config::Networks;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the frame works with.
+#[derive(Clone)]
+pub struct Frame {
+    meter: HttpMeter,
+    trusted_proxies: Arc<Networks>,
+}
+
+impl Frame {
+    /// Counts into `meter`, and believes what these proxies say about their clients.
+    pub fn new(meter: HttpMeter, trusted_proxies: Networks) -> Self {
+        Self { meter, trusted_proxies: trusted_proxies.into() }
+    }
+}
+
 /// Runs one request within the frame. Neither query, body nor headers reach the log.
-pub async fn frame(State(meter): State<HttpMeter>, mut request: Request, next: Next) -> Response {
+pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
+    let client = peer.map(|peer| client_address(peer, request.headers(), &frame.trusted_proxies));
+    request.extensions_mut().insert(ClientAddress(client));
     let request_id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let method = request.method().clone();
@@ -38,13 +58,14 @@ pub async fn frame(State(meter): State<HttpMeter>, mut request: Request, next: N
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let status = response.status().as_u16();
-    meter.note(method.as_str(), path.as_ref().map(MatchedPath::as_str), status, started.elapsed());
+    frame.meter.note(method.as_str(), path.as_ref().map(MatchedPath::as_str), status, started.elapsed());
     tracing::debug!(
         request_id = request_id.to_str().unwrap_or_default(),
         %method,
-        path = path.as_ref().map_or("unmatched", |path| path.as_str()),
+        route = path.as_ref().map_or("unmatched", |path| path.as_str()),
         status,
-        micros = started.elapsed().as_micros() as u64,
+        duration_micros = started.elapsed().as_micros() as u64,
+        client = client.map(tracing::field::display),
         "request"
     );
     response.headers_mut().insert(REQUEST_ID, request_id);
@@ -114,7 +135,7 @@ mod tests {
             .route("/fall", get(fall))
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
-            .layer(from_fn_with_state(HttpMeter::new(), frame));
+            .layer(from_fn_with_state(Frame::new(HttpMeter::new(), Networks::default()), frame));
         let mut request = Request::builder().method(method).uri(path);
         if let Some(id) = id {
             request = request.header(REQUEST_ID, id);

@@ -2,12 +2,16 @@
 
 mod auth;
 mod body;
+mod client_address;
 mod cursor;
 mod error;
+mod error_table;
 mod exposition;
 mod frame;
 mod meter;
+mod metrics_table;
 mod params;
+mod route_notes;
 mod routes;
 mod server;
 mod stream_body;
@@ -21,16 +25,22 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 pub use auth::Role;
+pub use client_address::{ClientAddress, client_address};
+pub use error_table::{ErrorInfo, error_table};
+pub use metrics_table::{MetricInfo, metrics_table};
+pub use route_notes::route_note;
 pub use routes::{RouteInfo, route_table};
 pub use server::{LocalAnswer, LocalRequest, ServerLimits, in_process, in_process_to, serve};
 
 use crate::audit::AuditLogger;
+use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
 use crate::jobs::Jobs;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use auth::{Keys, Secret};
+use frame::Frame;
 use meter::HttpMeter;
 
 /// The one route that a setting may open.
@@ -50,6 +60,7 @@ pub struct Parts {
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
+    trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
 }
@@ -80,6 +91,7 @@ impl HttpState {
             engine,
             jobs,
             meter: HttpMeter::new(),
+            trusted_proxies: Networks::default(),
             metrics_open,
             started: Instant::now(),
             keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
@@ -87,18 +99,30 @@ impl HttpState {
     }
 }
 
+impl HttpState {
+    /// Believes what these proxies say about where a request comes from. For a state that is not shared yet.
+    pub fn trusting(mut self, proxies: Networks) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => parts.trusted_proxies = proxies,
+            None => tracing::error!("the state is shared already: no proxy is trusted"),
+        }
+        self
+    }
+}
+
 /// Every route of [`route_table`], each behind its lock, all within one frame.
 pub fn router(state: HttpState) -> Router {
-    locked_routes(&state.keys, state.metrics_open)
+    let development = state.engine.writer().shared().clock.can_be_moved();
+    locked_routes(&state.keys, state.metrics_open, development)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
-        .layer(from_fn_with_state(state.meter.clone(), frame::frame))
+        .layer(from_fn_with_state(Frame::new(state.meter.clone(), state.trusted_proxies.clone()), frame::frame))
         .with_state(state)
 }
 
-fn locked_routes(keys: &Keys, metrics_open: bool) -> Router<HttpState> {
+fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<HttpState> {
     let mut router = Router::new();
-    for route in route_table() {
+    for route in route_table().iter().filter(|route| development || !route.is_for_development()) {
         let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
         let lock = from_fn_with_state((keys.clone(), role), auth::lock);
         router = router.route(route.path, route.endpoint().route_layer(lock));
@@ -113,7 +137,7 @@ mod tests {
     #[test]
     fn no_two_routes_are_in_each_others_way() {
         // axum panics when they are.
-        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None }, false);
+        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None }, false, true);
         assert!(router.has_routes());
     }
 }

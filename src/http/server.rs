@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+
+use super::client_address::PeerAddress;
 
 /// How much one server takes on.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +58,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connect(stream, router.clone(), limits);
+                Ok((stream, peer)) => {
+                    let connection = connect(stream, peer.ip(), router.clone(), limits);
                     connections.spawn(run(graceful.watch(connection)));
                 }
                 Err(error) => {
@@ -79,6 +82,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
 /// A connection that speaks HTTP/1.1 to the router.
 fn connect(
     stream: TcpStream,
+    peer: IpAddr,
     router: Router,
     limits: ServerLimits,
 ) -> http1::Connection<
@@ -96,7 +100,9 @@ fn connect(
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(PeerAddress(peer));
+        async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -54,7 +54,7 @@ impl Jobs {
 
     /// Jobs whose trigger is more than a minute late, while a schedule should trigger them.
     pub fn silent(&self) -> Vec<JobName> {
-        if !self.0.scheduled.load(Ordering::Acquire) {
+        if !self.0.awaited.load(Ordering::Acquire) {
             return Vec::new();
         }
         let late = self.now().plus_micros(-super::scheduler::LATE_MICROS);
@@ -84,7 +84,7 @@ mod tests {
     fn a_schedule_that_no_longer_triggers_is_noticed() {
         let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
         let policies = Policies {
-            audit_sampling: crate::rules::sampling::SamplingRules::default(),
+            audit_sampling: crate::domain::sampling::SamplingRules::default(),
             create_unknown_tenants: true,
             tenants_max: 1,
             default_plan: "trial".to_owned(),
@@ -99,7 +99,7 @@ mod tests {
         let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());
         clock.advance(2 * MICROS_PER_HOUR);
         assert_eq!(jobs.silent(), [], "without a schedule nothing is owed");
-        jobs.0.scheduled.store(true, Ordering::Release);
+        jobs.0.awaited.store(true, Ordering::Release);
         assert_eq!(jobs.silent(), [JobName::AggregateUsageMetrics]);
         assert!(jobs.alarms().iter().any(|alarm| alarm.code == "job_not_triggered"));
         jobs.run_due(JobName::AggregateUsageMetrics).unwrap();

@@ -28,6 +28,9 @@ use crate::writer::{Publication, WriteError, Writer};
 /// Runs that one trigger catches up at most: as many days as raw events may be kept.
 const MISSED_RUNS_MAX: usize = 60;
 
+/// The same where a clock was moved: as many days as it is moved at once, and more.
+const MOVED_RUNS_MAX: usize = 400;
+
 /// How long a run by hand waits for one in progress.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -81,6 +84,8 @@ struct Parts {
     slots: [Slot; JobName::ALL.len()],
     /// Whether a schedule triggers them in this process.
     scheduled: AtomicBool,
+    /// Whether that schedule is the scheduler's, whose triggers are awaited.
+    awaited: AtomicBool,
     /// How often the schedule was found dead and started again.
     restarts: AtomicU64,
     stopping: AtomicBool,
@@ -110,6 +115,7 @@ impl Jobs {
             writer,
             slots: JobName::ALL.map(slot),
             scheduled: AtomicBool::default(),
+            awaited: AtomicBool::default(),
             restarts: AtomicU64::default(),
             stopping: AtomicBool::default(),
         }))
@@ -140,9 +146,14 @@ impl Jobs {
             tracing::warn!(job = job.name(), "it is still running: this trigger is refused");
             return Err(JobError::Running(job));
         };
+        self.work_off(job, MISSED_RUNS_MAX)
+    }
+
+    /// Does what was missed, in so many runs at most; the caller holds the job's lock.
+    fn work_off(&self, job: JobName, runs_max: usize) -> Result<Done, JobError> {
+        let slot = self.slot(job);
         let last_success = self.record(job.name()).map_err(MaintainError::from)?.and_then(|record| record.last_success);
-        let missed =
-            last_success.map_or(1, |last| slot.schedule.times_between(last, self.now(), MISSED_RUNS_MAX).max(1));
+        let missed = last_success.map_or(1, |last| slot.schedule.times_between(last, self.now(), runs_max).max(1));
         self.remembered(job, || {
             let mut done = self.work(job, None)?;
             // Folding takes everything at once: there is nothing left for a second run.
@@ -252,13 +263,29 @@ impl Jobs {
         Ok(JobName::ALL.map(status).into())
     }
 
+    /// [`Jobs::catch_up`] for a clock that was moved: waits for what is running, so that afterwards nothing is due.
+    pub fn catch_up_waiting(&self) -> Result<Vec<JobName>, StoreError> {
+        let mut ran = Vec::new();
+        for job in JobName::ALL {
+            let _running = self.slot(job).running.lock();
+            if self.is_due(job, self.record(job.name())?.as_ref()) {
+                // Logged and remembered where it ran.
+                let _ = self.work_off(job, MOVED_RUNS_MAX);
+                ran.push(job);
+            }
+        }
+        Ok(ran)
+    }
+
+    /// Whether its time came since its last run, or it never ran.
+    fn is_due(&self, job: JobName, last: Option<&JobRecord>) -> bool {
+        let next = last.map(|last| self.slot(job).schedule.next_after(last.started));
+        next.is_none_or(|next| next.is_some_and(|next| next <= self.now()))
+    }
+
     /// The jobs whose time came since their last run, or that never ran.
     pub fn due(&self) -> Result<Vec<JobName>, StoreError> {
-        let now = self.now();
-        let is_due = |status: &JobStatus| {
-            let next = status.last.as_ref().map(|last| self.slot(status.job).schedule.next_after(last.started));
-            !status.running && next.is_none_or(|next| next.is_some_and(|next| next <= now))
-        };
+        let is_due = |status: &JobStatus| !status.running && self.is_due(status.job, status.last.as_ref());
         Ok(self.status()?.iter().filter(|status| is_due(status)).map(|status| status.job).collect())
     }
 

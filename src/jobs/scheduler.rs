@@ -15,6 +15,9 @@ pub(super) const LATE_MICROS: i64 = MICROS_PER_MINUTE;
 /// How often it is looked whether the schedule still triggers.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether a job is due, where the clock can be moved.
+const DUE_EVERY: Duration = Duration::from_millis(500);
+
 /// The schedule could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the schedule of the jobs cannot be started")]
@@ -33,10 +36,15 @@ impl Jobs {
         for job in JobName::ALL {
             self.slot(job).triggered.store(self.now().micros(), Ordering::Release);
         }
-        let scheduler = self.start_scheduler().await?;
-        self.0.scheduled.store(true, Ordering::Release);
         let (stop, stopped) = oneshot::channel();
-        let watch = tokio::spawn(watch(self.clone(), scheduler, stopped));
+        let watch = if self.0.writer.shared().clock.can_be_moved() {
+            tokio::spawn(follow(self.clone(), stopped))
+        } else {
+            let scheduler = self.start_scheduler().await?;
+            self.0.awaited.store(true, Ordering::Release);
+            tokio::spawn(watch(self.clone(), scheduler, stopped))
+        };
+        self.0.scheduled.store(true, Ordering::Release);
         Ok(Scheduled { jobs: self.clone(), stop, watch })
     }
 
@@ -64,6 +72,7 @@ impl Scheduled {
     pub async fn stop(self) {
         self.jobs.0.stopping.store(true, Ordering::Release);
         self.jobs.0.scheduled.store(false, Ordering::Release);
+        self.jobs.0.awaited.store(false, Ordering::Release);
         // The watch may be gone: that was logged.
         let _ = self.stop.send(());
         if let Err(error) = self.watch.await {
@@ -99,6 +108,14 @@ async fn watch(jobs: Jobs, mut scheduler: JobScheduler, mut stopped: oneshot::Re
     }
     if let Err(error) = scheduler.shutdown().await {
         tracing::warn!(%error, "the schedule did not end by itself");
+    }
+}
+
+/// Runs what is due by a clock that can be moved: the scheduler waits by the machine's.
+async fn follow(jobs: Jobs, mut stopped: oneshot::Receiver<()>) {
+    catch_up(&jobs).await;
+    while tokio::time::timeout(DUE_EVERY, &mut stopped).await.is_err() {
+        catch_up(&jobs).await;
     }
 }
 

@@ -9,5 +9,4 @@ pub mod plans;
 pub mod prices;
 pub mod retention;
 pub mod rollup;
-pub mod sampling;
 pub mod window;

@@ -25,6 +25,7 @@ impl UsageTracker {
             total_api_calls: sum.api_calls,
             total_tokens: sum.tokens,
             total_cost: (sum.unpriced_events == 0 || sum.cost > Money::ZERO).then_some(sum.cost),
+            unpriced_events: sum.unpriced_events,
             avg_latency_ms: if sum.latency_count == 0 {
                 0.0
             } else {

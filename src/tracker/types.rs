@@ -67,6 +67,8 @@ pub struct MultiTenantStats {
     pub total_tokens: u64,
     /// Sum of known costs; `None` when every event is unpriced.
     pub total_cost: Option<Money>,
+    /// Events without a known cost.
+    pub unpriced_events: u64,
     /// Weighted by events.
     pub avg_latency_ms: f64,
 }

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::domain::audit::{AuditAction, AuditEntry};
+use crate::domain::sampling::SamplingRules;
 use crate::domain::time::{MICROS_PER_MINUTE, Timestamp};
-use crate::rules::sampling::SamplingRules;
 
 /// The type of the record that says how many were left out.
 pub const EVENT_SAMPLED_OUT: &str = "audit_sampled_out";

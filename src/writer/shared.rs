@@ -15,11 +15,11 @@ use crate::clock::Clock;
 use crate::counters::{Counters, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, Plan};
+use crate::domain::sampling::SamplingRules;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
-use crate::rules::sampling::SamplingRules;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// What the engine does with tenants and old events.

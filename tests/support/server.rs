@@ -27,6 +27,8 @@ pub struct Server {
     pub url: String,
     folder: TempDir,
     cron_secret: Option<String>,
+    /// Further flags of `serve`, from the next start on.
+    pub flags: Vec<String>,
     pub(super) agent: ureq::Agent,
 }
 
@@ -44,6 +46,14 @@ impl Server {
         server
     }
 
+    /// A server on a new folder with further flags, such as `--dev`.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        server.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        server.start_again();
+        server
+    }
+
     /// A folder whose server was not started yet.
     pub fn stopped() -> Self {
         Self {
@@ -51,6 +61,7 @@ impl Server {
             url: String::new(),
             folder: TempDir::new().expect("a temporary folder"),
             cron_secret: Some(CRON_SECRET.to_owned()),
+            flags: Vec::new(),
             agent: agent(),
         }
     }
@@ -69,6 +80,7 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
+        command.args(&self.flags);
         command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
         if let Some(secret) = &self.cron_secret {
             command.env("CRON_SECRET", secret);

@@ -8,6 +8,11 @@ use super::super::HttpState;
 use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
+use super::super::metrics_table::{
+    ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
+    FINGERPRINTS, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, QUEUE_COMMANDS,
+    QUEUE_EVENTS, RECORDING_ERRORS, SCHEDULE_RESTARTS, STORE_FILE_BYTES, TENANTS, UNFILED_GENERATIONS, WRITER_READY,
+};
 use super::blocking;
 
 /// The text of now.
@@ -27,79 +32,73 @@ fn render(state: &HttpState) -> String {
 fn engine(state: &HttpState, text: &mut Exposition) {
     let writer = state.engine.writer();
     let (shared, meter) = (writer.shared(), &writer.shared().meter);
-    let name = "metergate_events_total";
-    text.family(name, "counter", "Events handed in since the start, by what became of them.");
+    text.family(&EVENTS);
     let outcomes = [&meter.recorded, &meter.duplicates, &meter.conflicts, &meter.rejected];
     for (outcome, count) in ["recorded", "duplicate", "conflict", "rejected"].into_iter().zip(outcomes) {
-        text.sample(name, &format!("{{outcome=\"{outcome}\"}}"), count.get());
+        text.sample(&EVENTS, &format!("{{outcome=\"{outcome}\"}}"), count.get());
     }
-    let name = "metergate_decisions_total";
-    text.family(name, "counter", "Reserve and enforce decisions since the start.");
-    text.sample(name, "{decision=\"granted\"}", meter.granted.get());
-    text.sample(name, "{decision=\"denied\"}", meter.denied.get());
-    let name = "metergate_commit_duration_seconds";
-    text.family(name, "histogram", "Write transactions, each with its sync.");
-    text.histogram(name, "", &meter.commits);
+    text.family(&DECISIONS);
+    text.sample(&DECISIONS, "{decision=\"granted\"}", meter.granted.get());
+    text.sample(&DECISIONS, "{decision=\"denied\"}", meter.denied.get());
+    text.family(&COMMIT_DURATION);
+    text.histogram(&COMMIT_DURATION, "", &meter.commits);
     let (events, commands) = writer.queued();
-    text.one("metergate_queue_events", "gauge", "Events that wait for the writer.", events);
-    text.one("metergate_queue_commands", "gauge", "Commands that wait for the writer.", commands);
+    text.one(&QUEUE_EVENTS, events);
+    text.one(&QUEUE_COMMANDS, commands);
     let unfiled = shared.live.read().closed_generations();
-    text.one("metergate_unfiled_generations", "gauge", "Closed generations that wait to be filed.", unfiled);
-    text.one("metergate_tenants", "gauge", "Tenants registered, tombstones included.", shared.counters.len());
+    text.one(&UNFILED_GENERATIONS, unfiled);
+    text.one(&TENANTS, shared.counters.len());
     let (prints, bytes) = (shared.fingerprints.len(), shared.fingerprints.bytes());
-    text.one("metergate_fingerprints", "gauge", "Event ids remembered to know repeats.", prints);
-    text.one("metergate_fingerprint_bytes", "gauge", "Memory they take.", bytes);
-    text.one("metergate_store_file_bytes", "gauge", "Size of the store's file.", shared.store.file_bytes());
+    text.one(&FINGERPRINTS, prints);
+    text.one(&FINGERPRINT_BYTES, bytes);
+    text.one(&STORE_FILE_BYTES, shared.store.file_bytes());
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
-    text.one("metergate_recording_errors_total", "counter", "Calls whose tracker could not record them.", errors);
-    let help = "Audit events that the sampling of their type left out.";
-    text.one("metergate_audit_sampled_out_total", "counter", help, meter.sampled_out.get());
+    text.one(&RECORDING_ERRORS, errors);
+    text.one(&AUDIT_SAMPLED_OUT, meter.sampled_out.get());
     let alarm = u8::from(shared.clock.alarm().is_some());
-    text.one("metergate_clock_alarm", "gauge", "1 while the wall clock is not believed.", alarm);
+    text.one(&CLOCK_ALARM, alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));
-    text.one("metergate_clock_unconfirmed", "gauge", "1 while retention waits for confirm-clock.", waiting);
+    text.one(&CLOCK_UNCONFIRMED, waiting);
     let ready = u8::from(writer.failure().is_none());
-    text.one("metergate_writer_ready", "gauge", "1 while writes are possible.", ready);
+    text.one(&WRITER_READY, ready);
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {
     // A store that cannot be read shows as not ready; then the samples are missing, not wrong.
     let jobs = state.jobs.status().unwrap_or_default();
     let label = |job: crate::jobs::JobName| format!("{{job=\"{job}\"}}");
-    let name = "metergate_job_last_success_timestamp_seconds";
-    text.family(name, "gauge", "When the last run that succeeded started; 0 for never.");
+    text.family(&JOB_LAST_SUCCESS);
     for status in &jobs {
         let last = status.last.as_ref().and_then(|last| last.last_success).map_or(0, |time| time.seconds());
-        text.sample(name, &label(status.job), last);
+        text.sample(&JOB_LAST_SUCCESS, &label(status.job), last);
     }
-    let name = "metergate_job_failures_total";
-    text.family(name, "counter", "Runs that failed, ever.");
+    text.family(&JOB_FAILURES);
     for status in &jobs {
-        text.sample(name, &label(status.job), status.last.as_ref().map_or(0, |last| last.failures));
+        text.sample(&JOB_FAILURES, &label(status.job), status.last.as_ref().map_or(0, |last| last.failures));
     }
-    let name = "metergate_job_overlaps_refused_total";
-    text.family(name, "counter", "Triggers that found the job still running.");
+    text.family(&JOB_OVERLAPS);
     for status in &jobs {
-        text.sample(name, &label(status.job), status.overlaps_refused);
+        text.sample(&JOB_OVERLAPS, &label(status.job), status.overlaps_refused);
     }
-    let help = "How often the schedule had stopped triggering and was started again.";
-    text.one("metergate_schedule_restarts_total", "counter", help, state.jobs.restarts());
-    text.one("metergate_alarms", "gauge", "Alarms that metergate status shows.", state.jobs.alarms().len());
+    text.one(&SCHEDULE_RESTARTS, state.jobs.restarts());
+    text.one(&ALARMS, state.jobs.alarms().len());
 }
 
 fn requests(state: &HttpState, text: &mut Exposition) {
     let asked = || state.meter.routes().iter().filter(|route| route.classes.iter().any(|class| class.get() > 0));
-    let name = "metergate_http_requests_total";
-    text.family(name, "counter", "Answers by route pattern and class of status.");
+    text.family(&HTTP_REQUESTS);
     for route in asked() {
         for (class, count) in CLASSES.into_iter().zip(&route.classes).filter(|(_, count)| count.get() > 0) {
             let labels = format!("{{method=\"{}\",route=\"{}\",status=\"{class}\"}}", route.method, route.route);
-            text.sample(name, &labels, count.get());
+            text.sample(&HTTP_REQUESTS, &labels, count.get());
         }
     }
-    let name = "metergate_http_request_duration_seconds";
-    text.family(name, "histogram", "From the request's head to the head of its answer.");
+    text.family(&HTTP_DURATION);
     for route in asked() {
-        text.histogram(name, &format!("method=\"{}\",route=\"{}\"", route.method, route.route), &route.latency);
+        text.histogram(
+            &HTTP_DURATION,
+            &format!("method=\"{}\",route=\"{}\"", route.method, route.route),
+            &route.latency,
+        );
     }
 }

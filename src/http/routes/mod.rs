@@ -4,6 +4,7 @@ mod admin_plans;
 mod admin_tenants;
 mod admin_usage;
 mod audit;
+mod dev_clock;
 mod events;
 mod export;
 mod health;
@@ -41,6 +42,11 @@ pub struct RouteInfo {
 }
 
 impl RouteInfo {
+    /// Whether it exists only where the clock can be moved: under `serve --dev`.
+    pub fn is_for_development(&self) -> bool {
+        self.path.starts_with("/api/dev/")
+    }
+
     /// What answers it, without its lock.
     pub(super) fn endpoint(&self) -> MethodRouter<HttpState> {
         (self.endpoint)()
@@ -101,6 +107,9 @@ static TABLE: &[RouteInfo] = routes! {
     "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);
     "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
+
+    "GET" "/api/dev/clock" Admin get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
+    "POST" "/api/dev/clock" Admin move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
 
     "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);

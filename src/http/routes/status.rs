@@ -28,6 +28,8 @@ pub async fn show(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
             "ready": writer.failure().is_none(),
             "tenants": shared.counters.len(),
             "events_today": stats.total_api_calls,
+            "unpriced_events_today": stats.unpriced_events,
+            "format_version": crate::store::FORMAT_VERSION,
             "unfiled_generations": shared.live.read().closed_generations(),
             "store_file_bytes": shared.store.file_bytes(),
             "alarms": alarms_json(&state),

@@ -1,0 +1,53 @@
+//! The one table of metrics: `/metrics` can write nothing else, and the reference is made from it.
+
+/// One family of samples.
+#[derive(Debug)]
+pub struct MetricInfo {
+    /// With its unit, such as `metergate_commit_duration_seconds`.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// The labels of each sample, apart from a histogram's `le`. Their values are bounded: none names a tenant.
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident $name:literal $kind:literal $labels:tt $help:literal;)*) => {
+        $(#[doc = $help] pub static $id: MetricInfo =
+            MetricInfo { name: $name, kind: $kind, labels: &$labels, help: $help };)*
+        static TABLE: &[&MetricInfo] = &[$(&$id),*];
+    };
+}
+
+#[rustfmt::skip]
+metrics! {
+    EVENTS "metergate_events_total" "counter" ["outcome"] "Events handed in since the start, by what became of them.";
+    DECISIONS "metergate_decisions_total" "counter" ["decision"] "Reserve and enforce decisions since the start.";
+    COMMIT_DURATION "metergate_commit_duration_seconds" "histogram" [] "Write transactions, each with its sync.";
+    QUEUE_EVENTS "metergate_queue_events" "gauge" [] "Events that wait for the writer.";
+    QUEUE_COMMANDS "metergate_queue_commands" "gauge" [] "Commands that wait for the writer.";
+    UNFILED_GENERATIONS "metergate_unfiled_generations" "gauge" [] "Closed generations that wait to be filed; above 40 new events wait.";
+    TENANTS "metergate_tenants" "gauge" [] "Tenants registered, tombstones included.";
+    FINGERPRINTS "metergate_fingerprints" "gauge" [] "Event ids remembered to know repeats.";
+    FINGERPRINT_BYTES "metergate_fingerprint_bytes" "gauge" [] "Memory they take.";
+    STORE_FILE_BYTES "metergate_store_file_bytes" "gauge" [] "Size of the store's file.";
+    RECORDING_ERRORS "metergate_recording_errors_total" "counter" [] "Calls whose tracker could not record them.";
+    AUDIT_SAMPLED_OUT "metergate_audit_sampled_out_total" "counter" [] "Audit events that the sampling of their type left out.";
+    CLOCK_ALARM "metergate_clock_alarm" "gauge" [] "1 while the wall clock is not believed.";
+    CLOCK_UNCONFIRMED "metergate_clock_unconfirmed" "gauge" [] "1 while retention waits for confirm-clock.";
+    WRITER_READY "metergate_writer_ready" "gauge" [] "1 while writes are possible.";
+    JOB_LAST_SUCCESS "metergate_job_last_success_timestamp_seconds" "gauge" ["job"] "When the last run that succeeded started; 0 for never.";
+    JOB_FAILURES "metergate_job_failures_total" "counter" ["job"] "Runs that failed, ever.";
+    JOB_OVERLAPS "metergate_job_overlaps_refused_total" "counter" ["job"] "Triggers that found the job still running.";
+    SCHEDULE_RESTARTS "metergate_schedule_restarts_total" "counter" [] "How often the schedule had stopped triggering and was started again.";
+    ALARMS "metergate_alarms" "gauge" [] "Alarms that metergate status shows.";
+    HTTP_REQUESTS "metergate_http_requests_total" "counter" ["method", "route", "status"] "Answers by route pattern and class of status.";
+    HTTP_DURATION "metergate_http_request_duration_seconds" "histogram" ["method", "route"] "From the request's head to the head of its answer.";
+}
+
+/// Every metric there is, in the order of the text.
+pub fn metrics_table() -> &'static [&'static MetricInfo] {
+    TABLE
+}

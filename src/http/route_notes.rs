@@ -1,0 +1,43 @@
+//! What the reference says about a route beyond its summary: what to send, and what comes back.
+
+/// The note of an operation, if it has one.
+pub fn route_note(operation_id: &str) -> Option<&'static str> {
+    NOTES.iter().find(|(operation, _)| *operation == operation_id).map(|(_, note)| *note)
+}
+
+#[rustfmt::skip]
+static NOTES: &[(&str, &str)] = &[
+    ("record_usage_events", "An event, an array (at most 10,000 and 8 MiB: one commit), NDJSON (`application/x-ndjson`, any length, in chunks) or CloudEvents. Answers `{accepted, duplicates, rejected: [{index, code, error}]}`. `?ack=queued` answers 202 before the disk does. `Idempotency-Key` gives ids to events that have none."),
+    ("get_tenant_usage", "`?period=hourly\\|daily\\|monthly&startDate=&endDate=&limit=`."),
+    ("get_tenant_events", "`?startDate=&endDate=&event_type=&limit=&cursor=`."),
+    ("check_quota", "`{tenant_id, quota_type, amount}` or `{tenant_id, items: [{quota_type, amount}]}`."),
+    ("enforce_quota", "As check."),
+    ("reserve_quota", "`{tenant_id, items, ttl_seconds?, reservation_id?}`: 200 with `expires_at`, or 429 with `denied_by`."),
+    ("settle_reservation", "`{events: [...], tenant_id?}`; answers as events do, and `overage`."),
+    ("release_reservation", "`?tenant_id=` where several tenants have a reservation of this id."),
+    ("explain_denial", "`?decision_id=`, `?request_id=` or `?at=` (within 5 minutes); else the latest."),
+    ("record_audit_events", "`{event_type, entity_type, action, tenant_id?, ...}` or an array of at most 1,000."),
+    ("get_audit_events", "Any field (`tenant_id`, `event_type`, `result`, ...), `startDate`, `endDate`, `limit`, `cursor`."),
+    ("generate_audit_report", "`?tenant_id=&startDate=&endDate=`: totals, by type, by action, successes, failures, events."),
+    ("resolve_audit_event", "`{resolution_action}`; answers `{resolved}`, false when it was before."),
+    ("admin_usage", "`?tenantId=&period=&startDate=&endDate=&metric=all\\|tokens\\|cost\\|api_calls&limit=`."),
+    ("run_aggregation", "The header `x-cron-secret` instead of a key; an unset secret closes the door."),
+    ("put_tenant", "`{name?, labels?, plan?, plan_expires_at?, zone?, status?, mode?}`; revives a tombstone."),
+    ("set_custom_quota", "`{limit, reason?, until?}`; null is unlimited."),
+    ("put_plan", "`{limits: [{quota_type, window, limit, mode?}]}`."),
+    ("get_dev_clock", "Elsewhere 404."),
+    ("move_dev_clock", "`{advance_seconds}` or `{set}` (RFC 3339), at most 366 days at once; 400 for a step back. Runs the jobs that became due, then answers `{now, jobs_run}`. Elsewhere 404."),
+    ("run_job", "`{job, from?, to?}`: a job of the list, or `confirm_clock`."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_note_belongs_to_a_route() {
+        for (operation, _) in NOTES {
+            assert!(super::super::route_table().iter().any(|route| route.operation_id == *operation), "{operation}");
+        }
+    }
+}
