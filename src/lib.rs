@@ -274,6 +274,7 @@ pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod gateway;
 pub mod http;
 pub mod ids;
 pub mod jobs;

@@ -47,7 +47,8 @@ impl QuotaEnforcer {
         released(self.writer.release(slot, reservation_id.to_owned())?.wait()?, reservation_id)
     }
 
-    fn begin_settling(
+    /// Queues a settlement at once and gives its receipt; for callers that cannot wait, such as a connection that ends.
+    pub(crate) fn begin_settling(
         &self,
         tenant_id: Option<&TenantId>,
         reservation_id: &str,
