@@ -203,7 +203,8 @@ impl Parts {
             exchange.end(Ending::Answered(502));
             return Err(fails(failure, decision));
         }
-        let time_left = upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
+        let time_left =
+            upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
         let headers = headers_for_caller(&head.headers);
         let is_stream =
             head.headers.get(CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));

@@ -98,6 +98,13 @@ impl Gateway {
         })))
     }
 
+    /// A door that leads nowhere: no model is known.
+    pub fn closed(enforcer: QuotaEnforcer, tracker: UsageTracker, writer: Arc<Writer>) -> Self {
+        let GatewaySettings { default_output_tokens, cap_output, .. } = GatewaySettings::default();
+        let (upstreams, meter) = (Vec::new(), GatewayMeter::default());
+        Self(Arc::new(Parts { enforcer, tracker, writer, upstreams, default_output_tokens, cap_output, meter }))
+    }
+
     /// The configured models by name, each with its provider; patterns name none.
     pub fn models(&self) -> Vec<(String, String)> {
         let named = |upstream: &Arc<Upstream>| {

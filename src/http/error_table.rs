@@ -42,6 +42,7 @@ static TABLE: &[ErrorInfo] = &[
     row(400, "unknown_plan", "No plan has this name.", "Use one that the sentence lists, or make it with `metergate plans set`."),
     row(400, "unknown_job", "No job has this name.", "Use one that the sentence lists."),
     row(400, "unknown_quota_type", "No quota type has this name.", "Use one that the sentence lists."),
+    row(400, "tenant_required", "The key has several tenants, and the call to `/v1/` names none.", "Send `x-metergate-tenant`."),
     row(401, "ADMIN_AUTH_REQUIRED", "No key was sent, or one that is not known.", "Send `Authorization: Bearer KEY`."),
     row(403, "plan_expired", "The tenant's plan is past its end: nothing is granted, usage is still recorded.", "Move `plan_expires_at` or the plan with `metergate tenants set`."),
     row(403, "tenant_suspended", "The tenant is suspended: nothing is granted, usage is still recorded.", "Set its status with `metergate tenants set`."),
@@ -49,6 +50,7 @@ static TABLE: &[ErrorInfo] = &[
     row(403, "tenant_blocked", "The tenant may reserve nothing at the moment.", "Look at it with `metergate tenants show`."),
     row(403, "too_many_tenants", "`tenants_max` tenants are registered.", "Raise the setting `tenants_max` and restart."),
     row(404, "not_found", "There is no such route.", "See the routes of the reference."),
+    row(404, "model_not_found", "No upstream has this model.", "Add it to an `[[upstream]]` of metergate.toml and restart."),
     row(404, "tenant_unknown", "The tenant was never seen, or is deleted.", "Record for it, or register it with `metergate tenants set`."),
     row(404, "reservation_unknown", "The reservation was never made, or lapsed more than 24 hours ago.", "Record the usage as events instead."),
     row(404, "denial_unknown", "No denial was kept that fits the question.", "Ask by time; denials are kept 30 days, 60 a minute and tenant."),
@@ -69,10 +71,14 @@ static TABLE: &[ErrorInfo] = &[
     row(429, "quota_exceeded", "Denied: it does not fit. `denied_by` names limit, window, used, held and reset.", "Wait `Retry-After` seconds, or raise the limit."),
     row(500, "internal_error", "Something failed inside; the cause is in the log.", "Look the request id up in the log and report it."),
     row(500, "maintenance_failed", "The cron job's run failed; the sentence says at what.", "See `metergate jobs` and the log."),
+    row(502, "upstream_unreachable", "The model's upstream cannot be reached, or hung up without an answer.", "Look at its `base_url` and at the log."),
+    row(502, "upstream_key_refused", "The upstream refused the key it is configured with.", "Correct the variable that `api_key_env` names and restart."),
+    row(502, "upstream_answer_unusable", "The upstream's answer broke off, was above 64 MiB, or was a redirect.", "Try again; see the log."),
     row(503, "queue_full", "More waits for the disk than is taken on; nothing was recorded.", "Try again after `Retry-After`."),
     row(503, "commit_outcome_unknown", "The commit failed: it may be on disk or not.", "Repeat it with the same ids, after the restart."),
     row(503, "storage_unavailable", "The disk failed, or the server is stopping; nothing was recorded.", "Try again after `Retry-After`; see `metergate status`."),
     row(503, "not_ready", "Writes are not possible.", "See `metergate status` and the log."),
+    row(504, "upstream_timeout", "The upstream took longer than its `timeout_seconds`.", "Try again, or raise it."),
 ];
 
 #[cfg(test)]

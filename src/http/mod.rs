@@ -10,6 +10,7 @@ mod exposition;
 mod frame;
 mod meter;
 mod metrics_table;
+mod openai_shape;
 mod params;
 mod route_notes;
 mod routes;
@@ -36,6 +37,7 @@ use crate::audit::AuditLogger;
 use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
+use crate::gateway::Gateway;
 use crate::jobs::Jobs;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
@@ -60,6 +62,7 @@ pub struct Parts {
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
+    gateway: Gateway,
     trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
@@ -88,6 +91,7 @@ impl HttpState {
             enforcer: engine.quota_enforcer(),
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
+            gateway: Gateway::closed(engine.quota_enforcer(), engine.usage_tracker(), engine.writer()),
             engine,
             jobs,
             meter: HttpMeter::new(),
@@ -100,6 +104,15 @@ impl HttpState {
 }
 
 impl HttpState {
+    /// Opens the door to upstreams. For a state that is not shared yet.
+    pub fn with_gateway(mut self, gateway: Gateway) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => parts.gateway = gateway,
+            None => tracing::error!("the state is shared already: the door stays closed"),
+        }
+        self
+    }
+
     /// Believes what these proxies say about where a request comes from. For a state that is not shared yet.
     pub fn trusting(mut self, proxies: Networks) -> Self {
         match Arc::get_mut(&mut self.0) {

@@ -12,6 +12,7 @@ mod jobs;
 mod lines;
 mod metrics;
 mod metrics_aggregate;
+mod openai;
 mod quota;
 mod reservations;
 mod status;
@@ -110,6 +111,11 @@ static TABLE: &[RouteInfo] = routes! {
 
     "GET" "/api/dev/clock" Admin get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
     "POST" "/api/dev/clock" Admin move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
+
+    "POST" "/v1/chat/completions" Service chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => post(openai::chat_completions);
+    "POST" "/v1/responses" Service responses "Forwards a call of the responses API, metered; streams as it comes" => post(openai::responses);
+    "POST" "/v1/embeddings" Service embeddings "Forwards embeddings, metered" => post(openai::embeddings);
+    "GET" "/v1/models" Viewer list_models "The configured models, as OpenAI lists them" => get(openai::models);
 
     "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
