@@ -109,6 +109,7 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            ceilings: settings.ceilings.clone(),
         };
         let started =
             start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
@@ -127,6 +128,8 @@ impl Metergate {
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
         let engine = Self { writer, enforcer, housekeeping: Mutex::default() };
+        // What ran out while nobody served.
+        engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
         engine.start_housekeeping()?;
         Ok(engine)
     }
@@ -186,12 +189,13 @@ impl Metergate {
         self.writer.shared().store.close();
     }
 
-    /// Folds ended hours, and more when memory fills up; forgets lapsed holds. Correctness does not depend on it.
+    /// Folds ended hours, and more when memory fills up; forgets lapsed holds; stores plans that ran out as expired. Correctness does not depend on it.
     fn start_housekeeping(&self) -> Result<(), OpenError> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let writer = Arc::clone(&self.writer);
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
+            let tenants = Tenants::new(Arc::clone(&writer));
             let mut rounds = 0u64;
             while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
@@ -199,6 +203,11 @@ impl Metergate {
                 rounds += 1;
                 if rounds.is_multiple_of(60) {
                     shared.counters.tidy(now);
+                }
+                if writer.failure().is_none()
+                    && let Err(error) = tenants.expire_due()
+                {
+                    tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
                 }
                 let due = {
                     let live = shared.live.read();

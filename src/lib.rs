@@ -134,6 +134,16 @@
 //!     `a_second_server_on_the_same_folder_is_refused_and_told_what_to_do`.
 //! 15. *The house stands on its floors*, and nobody reads clock, randomness or environment elsewhere. `tests/floors.rs`:
 //!     `the_house_stands_on_its_floors`.
+//! 16. *A crossed threshold is recorded once* for its limit, percentage and window, over crashes, replays and restarts. Its
+//!     record's id is derived from those (`rules::alerts::crossing_name`, keyed by the store's secret), and the audit log
+//!     takes an id once. `tests/library/thresholds.rs`:
+//!     `a_crossing_is_recorded_once_over_crashes_filings_and_restarts`.
+//! 17. *No grant passes a ceiling of the platform*: used + held + granted <= ceiling over all tenants.
+//!     [`counters::TenantState::take_under`], with the platform's lock taken after the tenant's. `src/counters`:
+//!     `it_is_the_sum_of_its_tenants_and_no_grant_passes_a_ceiling`; `tests/library/platform.rs`:
+//!     `sixty_four_threads_over_many_tenants_never_pass_the_ceiling`, `a_crash_and_a_restart_keep_what_was_used_and_held`.
+//! 18. *An expiry is recorded once*, before any change that ends it. `rules::administration::apply_change`.
+//!     `tests/library/expiry.rs`: `an_expiry_is_recorded_once_and_an_extension_revives`.
 //!
 //! # Walkthroughs
 //!
@@ -154,6 +164,27 @@
 //!
 //! **Check.** [`enforcer::QuotaEnforcer::check`] looks under the tenant's lock: no write, no disk, no await. An unknown
 //! tenant is looked at as a new one and not registered.
+//!
+//! **Warn.** A charge compares what is used with the next threshold of each day's and month's limit
+//! (`counters::thresholds`); a minute's limit comes back too soon to be worth a record. What it reaches, each percentage on
+//! its own, `writer::apply` collects, and `AlertBook` lets it ride on the next commit (within 200 ms) as an audit record
+//! `quota_threshold_crossed`. Whoever is to be told of it, such as a webhook, is told from `AlertBook::recorded`, which is
+//! called once for each record after its commit. At a start, restored counters offer again what they had reached, and so
+//! does the replay: repeats are dropped by their id. The limit's amount is part of the id, so a tenant that gets a higher
+//! limit is warned at its percentages too. `AuditLogger::get_alerts` lists only records whose id it can derive: what a
+//! caller writes under the same type is no alert.
+//!
+//! **Expire.** A tenant past its `plan_expires_at` is refused at once (`Tenant::status_at`). [`tenants::Tenants::expire_due`],
+//! called at the start and by the housekeeping, finds it in `writer::Expiries`, a set ordered by time, and stores the status
+//! with its audit record `trial_expired`; a change that comes first does so before its own record.
+//!
+//! **Ceilings.** With `platform.*` settings, [`counters::Platform`] counts and holds what all tenants do, in the windows of
+//! `default_zone`, told by whoever changes a tenant's state, in the same step. The shadow's own is kept always, so that a
+//! ceiling set later in a day knows what was used before; it is saved among the tenants' counters, and its holds are those of
+//! the tenants. (A store from before has none: then it starts as the tenants' counters added up, which is exact for tenants
+//! in `default_zone`.) A denial tells the tenant the type, the window and when to try again, never what all use or hold;
+//! figures are in `metergate status` and `/metrics`. What cannot be hidden: whether an amount fits, which who may ask often
+//! enough can use to find what is left, and with a minute's ceiling the second in which others' use leaves it.
 //!
 //! **Aggregate.** `UsageTracker::aggregate_usage_metrics` files everything (`Writer::file_everything`), takes the
 //! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`prepare_fold`) and publishes them,
@@ -212,9 +243,9 @@
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
 //! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
-//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, own limits, history of token limits |
-//! | `plans` | name | record: limits |
-//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours |
+//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits |
+//! | `plans` | name | record: limits, thresholds |
+//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |

@@ -1,5 +1,6 @@
 //! The audit log: writes records, finds them again, resolves and reports them, and lets retention take the old.
 
+mod alerts;
 mod builders;
 mod cleanup_old_audit_events;
 mod generate_audit_report;
@@ -9,6 +10,7 @@ mod resolve_audit_event;
 
 use std::sync::Arc;
 
+pub use alerts::{AlertPage, AlertQuery};
 pub use builders::{ChatAudit, ConfigAudit, ErrorAudit, KbAudit, TrialAudit};
 pub use cleanup_old_audit_events::AuditCleanup;
 pub use generate_audit_report::{AuditReport, REPORT_EVENTS_MAX};

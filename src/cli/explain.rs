@@ -60,7 +60,8 @@ fn told(json: &Value) -> String {
         text.push_str(&format!("\n  {}", ids.join(", ")));
     }
     let mut table = show::table(&["limit", "window", "amount", "used", "held", "left", "asked for", "resets at"]);
-    let mut cells = vec![unit.clone(), show::field(by, "window"), show::limit(by, "limit")];
+    let limit = if by["scope"] == "platform" { "the platform's".to_owned() } else { show::limit(by, "limit") };
+    let mut cells = vec![unit.clone(), show::field(by, "window"), limit];
     cells.extend(["used", "held", "remaining", "asked", "resets_at"].map(|name| show::field(by, name)));
     show::row(&mut table, cells);
     text.push_str(&format!("\n\n{}", show::draw(table)));
@@ -68,7 +69,8 @@ fn told(json: &Value) -> String {
         text.push_str(&format!("\n\nThe record stands for {} denials.", show::field(denial, "denials")));
     }
     text.push_str(&format!(
-        "\n\nWhat had used it since {}: {} {unit} by {} events{}",
+        "\n\n{} since {}: {} {unit} by {} events{}",
+        if by["scope"] == "platform" { "What the tenant itself had used" } else { "What had used it" },
         show::field(usage, "from"),
         show::field(usage, "amount"),
         show::field(usage, "events"),

@@ -107,6 +107,7 @@ pub fn status(args: &StatusArgs, backend: &Backend) -> Result<Exit, Failure> {
             show::row(&mut table, vec![name.to_owned(), value]);
         }
         show::print(show::draw(table));
+        ceilings(status);
         show::print("");
         jobs(status);
         alarms(status);
@@ -116,6 +117,20 @@ pub fn status(args: &StatusArgs, backend: &Backend) -> Result<Exit, Failure> {
 
 fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The ceilings over all tenants, if there are any.
+fn ceilings(answer: &Value) {
+    let ceilings = list(answer, "platform");
+    if ceilings.is_empty() {
+        return;
+    }
+    let mut table = show::table(&["ceiling", "window", "limit", "used", "held", "remaining", "resets at"]);
+    for ceiling in ceilings {
+        let cells = ["quota_type", "window", "limit", "used", "held", "remaining", "resets_at"];
+        show::row(&mut table, cells.map(|name| show::field(ceiling, name)).to_vec());
+    }
+    show::print(format!("\n{}", show::draw(table)));
 }
 
 fn jobs(answer: &Value) {

@@ -1,6 +1,7 @@
 //! The command line: words typed by a person become requests, answers become tables or JSON.
 
 mod admin_key;
+mod alerts;
 mod audit;
 mod backend;
 mod completions;
@@ -22,6 +23,7 @@ mod serve;
 mod show;
 mod target;
 mod tenants;
+mod thresholds;
 mod usage;
 
 use std::ffi::OsString;
@@ -99,6 +101,9 @@ enum Command {
     /// List, resolve and report audit events
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// List the thresholds of limits that were crossed, newest first
+    #[command(after_help = "Examples:\n  metergate alerts --since 2026-11-24\n  metergate alerts --tenant acme --json")]
+    Alerts(alerts::AlertsArgs),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -195,6 +200,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
+        Command::Alerts(args) => ask(global, &args.target, Purpose::Read, |backend| alerts::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),

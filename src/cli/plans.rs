@@ -9,6 +9,7 @@ use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
+use super::thresholds;
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType, Window};
 use crate::rules::plan_changes::{differences, file_differences};
 use crate::rules::plans::parse_plans;
@@ -23,7 +24,8 @@ pub enum PlansCommand {
     #[command(
         after_help = "Examples:\n  metergate plans set pro tokens_per_day=600000             what it would mean\n  \
         metergate plans set pro tokens_per_day=600000 --yes       and do it\n  \
-        metergate plans set pro cost_per_month=12.50 embeddings_per_day=unlimited --yes\n\nLimits that are not named stay."
+        metergate plans set pro cost_per_month=12.50 embeddings_per_day=unlimited --yes\n  \
+        metergate plans set pro --thresholds 50,90,100 --yes      when its tenants are warned\n\nLimits that are not named stay."
     )]
     Set(SetArgs),
     /// Show how a plans file differs from the plans in force
@@ -52,11 +54,14 @@ pub struct SetArgs {
     /// The plan
     plan: String,
     /// A limit, such as tokens_per_day=600000; `unlimited` takes it away
-    #[arg(required = true, value_name = "TYPE_per_WINDOW=LIMIT")]
+    #[arg(required_unless_present = "thresholds", value_name = "TYPE_per_WINDOW=LIMIT")]
     limits: Vec<String>,
     /// The mode of the limits that are named: enforce, or observe to grant and list
     #[arg(long, default_value = "enforce")]
     mode: Mode,
+    /// Percentages of its limits that are told when use reaches them, such as 80,95,100; or none
+    #[arg(long, value_name = "PERCENTS|none")]
+    thresholds: Option<String>,
     /// Do it
     #[arg(long)]
     yes: bool,
@@ -154,20 +159,26 @@ fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
         show::print(&answer.text);
         return Ok(Exit::Ok);
     }
-    let mut table = show::table(&["plan", "type", "window", "limit", "mode"]);
+    let mut table = show::table(&["plan", "type", "window", "limit", "mode", "told at"]);
     for plan in answer.json["plans"].as_array().into_iter().flatten() {
         let limits = plan["limits"].as_array().map_or(&[][..], Vec::as_slice);
         for limit in limits {
             let mut cells = vec![show::field(plan, "name")];
             cells.extend(["quota_type", "window"].map(|name| show::field(limit, name)));
             cells.extend([show::limit(limit, "limit"), show::field(limit, "mode")]);
+            // Minutes are never told.
+            cells.push(if limit["window"] == "minute" {
+                "-".to_owned()
+            } else {
+                thresholds::shown(&plan["thresholds"])
+            });
             show::row(&mut table, cells);
         }
         if limits.is_empty() {
             let nothing = || "-".to_owned();
             show::row(
                 &mut table,
-                vec![show::field(plan, "name"), nothing(), nothing(), "unlimited".to_owned(), nothing()],
+                vec![show::field(plan, "name"), nothing(), nothing(), "unlimited".to_owned(), nothing(), nothing()],
             );
         }
     }
@@ -215,7 +226,7 @@ fn told(plan: &Plan, before: Option<&Plan>, effect: &Value) -> String {
             show::field(effect, "exceeded_after"),
         ),
     }];
-    let changes = differences(before.map_or(&[][..], |plan| &plan.limits), &plan.limits);
+    let changes = differences(before, plan);
     lines.extend(changes.into_iter().map(|line| format!("  {line}")));
     lines.join("\n")
 }
@@ -231,7 +242,7 @@ fn body(plan: &Plan) -> Value {
         let mode = if limit.observe { Mode::Observe } else { Mode::Enforce };
         json!({"quota_type": limit.quota_type.name(), "window": limit.window.name(), "limit": amount, "mode": mode.name()})
     };
-    json!({ "limits": plan.limits.iter().map(limit).collect::<Vec<_>>() })
+    json!({ "limits": plan.limits.iter().map(limit).collect::<Vec<_>>(), "thresholds": plan.thresholds })
 }
 
 fn read(file: &std::path::Path) -> Result<Vec<Plan>, Failure> {
@@ -258,7 +269,11 @@ fn changed(args: &SetArgs, before: Option<&Plan>) -> Result<Plan, Failure> {
         }
     }
     limits.sort_by_key(|limit| (limit.quota_type, limit.window));
-    Ok(Plan { name: args.plan.clone(), limits })
+    let mut plan = Plan { limits, ..before.cloned().unwrap_or_else(|| Plan::new(&args.plan, Vec::new())) };
+    if let Some(told) = &args.thresholds {
+        plan.thresholds = thresholds::read(told)?;
+    }
+    Ok(plan)
 }
 
 #[derive(Deserialize)]
@@ -272,6 +287,7 @@ struct ListedPlan<'a> {
     name: String,
     #[serde(borrow)]
     limits: Vec<ListedLimit<'a>>,
+    thresholds: Vec<u16>,
 }
 
 #[derive(Deserialize)]
@@ -300,7 +316,7 @@ fn in_force(backend: &Backend) -> Result<Vec<Plan>, Failure> {
     };
     let read_plan = |plan: ListedPlan<'_>| -> Result<Plan, Failure> {
         let limits = plan.limits.into_iter().map(read_limit).collect::<Result<Vec<_>, _>>()?;
-        Ok(Plan { name: plan.name, limits })
+        Ok(Plan { name: plan.name, limits, thresholds: plan.thresholds })
     };
     listed.plans.into_iter().map(read_plan).collect()
 }

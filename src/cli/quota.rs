@@ -134,7 +134,8 @@ fn status(args: &StatusArgs, backend: &Backend) -> Result<Exit, Failure> {
         show::field(&answer.json, "status"),
         if answer.json["anyExceeded"] == true { ", a limit is used up" } else { "" }
     ));
-    let mut table = show::table(&["type", "window", "limit", "used", "held", "remaining", "used %", "resets at"]);
+    let mut table =
+        show::table(&["type", "window", "limit", "used", "held", "remaining", "used %", "crossed", "resets at"]);
     let limits: Vec<(String, &Value)> = match (&answer.json["limits"], &answer.json["quotas"]) {
         (Value::Array(limits), _) => limits.iter().map(|limit| (show::field(limit, "quota_type"), limit)).collect(),
         (_, Value::Object(quotas)) => quotas.iter().map(|(name, state)| (name.clone(), state)).collect(),
@@ -150,6 +151,7 @@ fn status(args: &StatusArgs, backend: &Backend) -> Result<Exit, Failure> {
             show::field(state, "held"),
             show::limit(state, "remaining"),
             percentage,
+            super::thresholds::shown(&state["thresholds_crossed"]),
             show::field(state, "resets_at"),
         ];
         show::row(&mut table, cells);

@@ -114,6 +114,9 @@ pub struct SetArgs {
     /// A label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Percentages of its limits that are told when use reaches them, such as 80,95,100; none, or plan for the plan's
+    #[arg(long, value_name = "PERCENTS|none|plan")]
+    thresholds: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -264,6 +267,10 @@ fn change(args: &SetArgs) -> Result<Value, Failure> {
             }
         };
         body.insert("plan_expires_at".to_owned(), end);
+    }
+    if let Some(told) = args.thresholds.as_deref() {
+        let percents = if told == "plan" { Value::Null } else { Value::from(super::thresholds::read(told)?) };
+        body.insert("thresholds".to_owned(), percents);
     }
     if !args.labels.is_empty() {
         let mut labels = Map::new();

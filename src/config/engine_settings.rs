@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::domain::quota::Limit;
 use crate::domain::sampling::SamplingRules;
 
 /// What the engine needs to open a store.
@@ -21,6 +22,8 @@ pub struct EngineSettings {
     pub realtime_days: u32,
     /// Years that audit records are kept, 1 to 100.
     pub audit_years: u32,
+    /// Ceilings over all tenants together, each type and window at most once; `observe` is not looked at.
+    pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
     /// redb's page cache, in bytes.
@@ -49,6 +52,7 @@ impl EngineSettings {
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
             audit_years: 2,
+            ceilings: Vec::new(),
             audit_sampling: SamplingRules::default(),
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,

@@ -69,7 +69,7 @@ fn flatten(
         }
         let text = match (value, info.kind) {
             (toml::Value::Boolean(flag), Kind::Flag) => flag.to_string(),
-            (toml::Value::Integer(number), Kind::Count { .. }) => number.to_string(),
+            (toml::Value::Integer(number), Kind::Count { .. } | Kind::Amount(_)) => number.to_string(),
             (toml::Value::String(_), Kind::Count { .. }) => {
                 return Err(wrong(format!("`{key}` is a text: it must be {}, without quotes", info.kind.allowed())));
             }

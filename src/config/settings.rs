@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::table::{SettingInfo, settings_table};
+use super::table::{Kind, SettingInfo, settings_table};
 use super::{ConfigError, EngineSettings, Networks, UnknownTenants, UpstreamSettings, environment_variable, file};
+use crate::domain::quota::Limit;
 use crate::domain::schedule::Schedule;
 
 /// Where settings come from, besides defaults.
@@ -170,6 +171,20 @@ impl Settings {
         self.value(key).and_then(|text| text.parse().ok()).unwrap_or_else(Schedule::hourly)
     }
 
+    /// The ceilings over all tenants that are set.
+    fn ceilings(&self) -> Vec<Limit> {
+        let mut ceilings = Vec::new();
+        for Setting { info, value, .. } in &self.all {
+            let (Kind::Amount(quota_type), Some(text)) = (info.kind, value) else { continue };
+            // The key ends with a window's name, and `check` read the amount already.
+            let window = info.key.rsplit('_').next().and_then(|window| window.parse().ok());
+            if let (Some(window), Ok(limit)) = (window, quota_type.read(text)) {
+                ceilings.push(Limit { quota_type, window, limit, observe: false });
+            }
+        }
+        ceilings
+    }
+
     /// What the engine needs.
     pub fn engine(&self) -> EngineSettings {
         let mut engine = EngineSettings::new(self.data_dir());
@@ -185,6 +200,7 @@ impl Settings {
         engine.realtime_days = count("retention.realtime_days").map_or(engine.realtime_days, |days| days as u32);
         engine.audit_years = count("retention.audit_years").map_or(engine.audit_years, |years| years as u32);
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
+        engine.ceilings = self.ceilings();
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
@@ -256,6 +272,9 @@ mod tests {
             ("retention = 3", vec!["[retention]"]),
             ("default_zone = \"Mars/Olympus\"", vec!["default_zone", "IANA", "Mars/Olympus"]),
             ("[jobs]\ncleanup_cron = \"daily\"", vec!["jobs.cleanup_cron", "cron schedule", "`daily`"]),
+            ("[platform]\ntokens_per_day = -1", vec!["platform.tokens_per_day", "a whole number from 0", "`-1`"]),
+            ("[platform]\ncost_usd_per_day = 1.5", vec!["platform.cost_usd_per_day", "float", "in quotes"]),
+            ("[platform]\nwords_per_day = 1", vec!["there is no setting `platform.words_per_day`"]),
             ("[metrics]\nopen = \"yes\"", vec!["metrics.open", "true or false"]),
             ("listen = ", vec!["not valid TOML"]),
         ] {
@@ -264,6 +283,21 @@ mod tests {
                 assert!(error.contains(part), "`{part}` is missing in: {error}");
             }
         }
+    }
+
+    #[test]
+    fn ceilings_are_those_that_are_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[platform]\ntokens_per_day = 5\ncost_usd_per_month = \"2.50\"\n";
+        let variables = [("METERGATE_PLATFORM_API_CALLS_PER_MINUTE", "7")];
+        let engine = load(&[], &variables, Some((folder.path(), text))).unwrap().engine();
+        let shown: Vec<String> = engine
+            .ceilings
+            .iter()
+            .map(|Limit { quota_type, window, limit, .. }| format!("{quota_type}/{window} {}", quota_type.show(*limit)))
+            .collect();
+        assert_eq!(shown, ["tokens/day 5", "api_calls/minute 7", "cost/month 2.5"]);
+        assert_eq!(load(&[], &[], None).unwrap().engine().ceilings, []);
     }
 
     #[test]

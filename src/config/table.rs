@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Networks;
+use crate::domain::quota::QuotaType;
 use crate::domain::sampling::SamplingRules;
 use crate::domain::schedule::Schedule;
 
@@ -20,6 +21,8 @@ pub enum Kind {
         /// The most.
         max: u64,
     },
+    /// An amount of a quota type: a whole number, or a decimal of dollars for cost.
+    Amount(QuotaType),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// An IANA time zone.
@@ -67,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 27] = [
+const TABLE: [SettingInfo; 36] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -216,6 +219,69 @@ const TABLE: [SettingInfo; 27] = [
         "What the chat widget's model is told before each message; default: nothing.",
     ),
     SettingInfo::new(
+        "platform.tokens_per_minute",
+        "METERGATE_PLATFORM_TOKENS_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.tokens_per_day",
+        "METERGATE_PLATFORM_TOKENS_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.tokens_per_month",
+        "METERGATE_PLATFORM_TOKENS_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::Tokens),
+        "Tokens that all tenants together may take a month of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_minute",
+        "METERGATE_PLATFORM_API_CALLS_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_day",
+        "METERGATE_PLATFORM_API_CALLS_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.api_calls_per_month",
+        "METERGATE_PLATFORM_API_CALLS_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::ApiCalls),
+        "Calls that all tenants together may take a month of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_minute",
+        "METERGATE_PLATFORM_COST_USD_PER_MINUTE",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take in any 60 seconds; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_day",
+        "METERGATE_PLATFORM_COST_USD_PER_DAY",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take a day of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
+        "platform.cost_usd_per_month",
+        "METERGATE_PLATFORM_COST_USD_PER_MONTH",
+        "",
+        Kind::Amount(QuotaType::Cost),
+        "Dollars that all tenants together may take a month of default_zone; default: no ceiling.",
+    ),
+    SettingInfo::new(
         "log.level",
         "METERGATE_LOG_LEVEL",
         "info",
@@ -275,6 +341,13 @@ impl Kind {
             Self::Address => "an address and a port, such as 127.0.0.1:8080 or [::1]:0".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Amount(kind @ QuotaType::Cost) => {
+                format!(
+                    "dollars from 0 to {} with at most 15 decimals, in quotes, such as \"250.00\"",
+                    kind.show(kind.max())
+                )
+            }
+            Self::Amount(kind) => format!("a whole number from 0 to {}", kind.show(kind.max())),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Zone => "an IANA time zone, such as UTC or America/Santiago".to_owned(),
             Self::Cron => "a cron schedule in UTC, such as 5 * * * * (minute, hour, day, month, weekday)".to_owned(),
@@ -294,6 +367,7 @@ impl Kind {
             && match self {
                 Self::Address => value.parse::<SocketAddr>().is_ok(),
                 Self::Count { min, max } => value.parse::<u64>().is_ok_and(|count| (min..=max).contains(&count)),
+                Self::Amount(kind) => kind.read(value).is_ok_and(|amount| amount <= kind.max()),
                 Self::Choice(words) => words.contains(&value),
                 Self::Zone => value.parse::<chrono_tz::Tz>().is_ok(),
                 Self::Cron => value.parse::<Schedule>().is_ok(),

@@ -16,22 +16,34 @@ pub(super) struct Calendar {
     pub(super) held: Charges,
     /// Events may be up to five minutes ahead; rarely any is.
     next_used: Option<Box<Charges>>,
+    /// The use of each type at which a threshold is reached next; `None` when no limit of this window is watched. A new
+    /// window begins with those of the last one, until its owner sets them anew.
+    pub(super) watched: Option<Box<Charges>>,
 }
 
 impl Calendar {
     /// One without a window yet; the first [`Calendar::roll`] gives it one.
     pub(super) fn new(window: CalendarWindow) -> Self {
         let nothing = Charges::default();
-        Self { window, span: WindowSpan::default(), used: nothing, held: nothing, next_used: None }
+        Self { window, span: WindowSpan::default(), used: nothing, held: nothing, next_used: None, watched: None }
     }
 
-    /// Moves to the window of `now` when the current one is over. The zone is looked at only here, which is why a
-    /// change of zone takes effect when the current window ends.
+    /// Moves to the window of `now` when the current one is over; tells whether it was. The zone is looked at only here,
+    /// which is why a change of zone takes effect when the current window ends.
     #[inline]
-    pub(super) fn roll(&mut self, zone: Tz, now: Timestamp) {
-        if now >= self.span.end {
+    pub(super) fn roll(&mut self, zone: Tz, now: Timestamp) -> bool {
+        let over = now >= self.span.end;
+        if over {
             self.roll_to(zone, now);
         }
+        over
+    }
+
+    /// Whether use has reached a watched threshold.
+    #[inline]
+    pub(super) fn has_reached(&self) -> bool {
+        let reached = |watched: &Charges| self.used.iter().zip(watched).any(|(used, watched)| used >= watched);
+        self.watched.as_deref().is_some_and(reached)
     }
 
     #[cold]
@@ -43,6 +55,10 @@ impl Calendar {
         self.used = carried.map_or_else(Charges::default, |used| *used);
         self.held = Charges::default();
         self.span = span;
+    }
+
+    pub(super) fn contains(&self, time: Timestamp) -> bool {
+        self.span.contains(time)
     }
 
     pub(super) fn start(&self) -> Timestamp {
@@ -96,6 +112,6 @@ impl Calendar {
     pub(super) fn restore(window: CalendarWindow, saved: &WindowSnapshot) -> Self {
         let next_used = (saved.next_used != Charges::default()).then(|| Box::new(saved.next_used));
         let span = WindowSpan { start: saved.start, end: saved.end };
-        Self { window, span, used: saved.used, held: saved.held, next_used }
+        Self { window, span, used: saved.used, held: saved.held, next_used, watched: None }
     }
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::amounts::Amounts;
+use super::platform::CeilingDenial;
 use super::tenant_state::TenantState;
-use crate::domain::quota::{Decision, DeniedBy, Limit, LimitState, QuotaCheckResult, QuotaStatus, QuotaType, Window};
+use crate::domain::quota::{
+    Decision, DeniedBy, Limit, LimitState, QuotaCheckResult, QuotaStatus, QuotaType, Scope, Window,
+};
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
 
 /// The limits that do not fit, before anything is taken. Both lists are empty in the usual case, and cost nothing then.
@@ -12,6 +15,14 @@ use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
 pub(super) struct Verdict {
     pub(super) denied: Vec<DeniedBy>,
     pub(super) observed: Vec<DeniedBy>,
+    /// The platform's ceilings that do not fit.
+    pub(super) ceilings: Vec<CeilingDenial>,
+}
+
+impl Verdict {
+    pub(super) const fn grants(&self) -> bool {
+        self.denied.is_empty() && self.ceilings.is_empty()
+    }
 }
 
 impl TenantState {
@@ -44,7 +55,7 @@ impl TenantState {
         let mut verdict = Verdict::default();
         for limit in self.limits.iter().filter(|limit| !self.fits_limit(amounts, limit)) {
             let state = self.look_at(limit.quota_type, limit.window, Some(limit.limit));
-            let denial = DeniedBy { state, asked: amounts.amount(limit.quota_type) };
+            let denial = DeniedBy { state, asked: amounts.amount(limit.quota_type), scope: Scope::Tenant };
             if limit.observe { verdict.observed.push(denial) } else { verdict.denied.push(denial) }
         }
         verdict
@@ -70,7 +81,9 @@ impl TenantState {
             // What only observes never denies, so it is not what the caller has left.
             let binding = asked().zip(&limits).filter(|(limit, _)| !limit.observe && limit.quota_type == quota_type);
             let tightest = binding.map(|(_, state)| state).min_by_key(|state| state.remaining());
-            let denial = verdict.denied.iter().find(|denial| denial.state.quota_type == quota_type);
+            let ceilings = verdict.ceilings.iter().map(|ceiling| &ceiling.denied);
+            let mut denials = verdict.denied.iter().chain(ceilings);
+            let denial = denials.find(|denial| denial.state.quota_type == quota_type);
             let result = QuotaCheckResult {
                 allowed: denial.is_none(),
                 tokens_remaining: tightest.and_then(LimitState::remaining),
@@ -79,16 +92,24 @@ impl TenantState {
             };
             results.insert(quota_type, result);
         }
-        let allowed = verdict.denied.is_empty();
-        let retry_after_seconds = if allowed { None } else { self.retry_after(now, &verdict.denied) };
-        let Verdict { denied: denied_by, observed: would_deny } = verdict;
+        let allowed = verdict.grants();
+        let retry_after_seconds = if allowed { None } else { self.retry_after(now, &verdict) };
+        let Verdict { denied: mut denied_by, observed: would_deny, ceilings } = verdict;
+        denied_by.extend(ceilings.into_iter().map(|ceiling| ceiling.denied));
         Decision { allowed, results, limits, denied_by, would_deny, retry_after_seconds, decided_at: now }
     }
 
     /// Seconds until every denying limit has room, if nothing else is taken; `None` when an amount is above its limit.
-    fn retry_after(&self, now: Timestamp, denied: &[DeniedBy]) -> Option<u64> {
+    fn retry_after(&self, now: Timestamp, verdict: &Verdict) -> Option<u64> {
         let mut longest = 1;
-        for DeniedBy { state, asked } in denied {
+        let seconds_until = |time: Timestamp| {
+            let micros = time.micros_since(now).max(0) as u64;
+            micros.div_ceil(MICROS_PER_SECOND as u64)
+        };
+        for ceiling in &verdict.ceilings {
+            longest = longest.max(seconds_until(ceiling.fits_at?));
+        }
+        for DeniedBy { state, asked, .. } in &verdict.denied {
             let limit = state.limit?;
             if *asked > limit {
                 return None;
@@ -98,8 +119,7 @@ impl TenantState {
                 Window::Minute => self.minute.frees_at(state.quota_type, excess, now),
                 Window::Day | Window::Month => state.resets_at,
             };
-            let micros = fits_at.micros_since(now).max(0) as u64;
-            longest = longest.max(micros.div_ceil(MICROS_PER_SECOND as u64));
+            longest = longest.max(seconds_until(fits_at));
         }
         Some(longest)
     }
@@ -123,13 +143,21 @@ impl TenantState {
             }
         }
         limits.sort_by_key(|state| (state.quota_type, state.window));
-        QuotaStatus { plan: self.tenant().plan.clone(), status: self.tenant().status_at(now), limits }
+        QuotaStatus {
+            plan: self.tenant().plan.clone(),
+            status: self.tenant().status_at(now),
+            limits,
+            thresholds: self.threshold_states(),
+        }
     }
 }
 
 fn explain(denial: &DeniedBy) -> String {
-    let DeniedBy { state, asked } = denial;
+    let DeniedBy { state, asked, scope } = denial;
     let kind = state.quota_type;
+    if *scope == Scope::Platform {
+        return format!("Quota exceeded: the platform's ceiling of {kind} per {} is reached", state.window);
+    }
     let (left, limit) = (state.remaining().unwrap_or(0), state.limit.unwrap_or(0));
     format!(
         "Quota exceeded: {} of {} {kind} per {} left, {} asked for",

@@ -280,3 +280,31 @@ fn sixty_four_threads_never_pass_the_limit_of_one_tenant() {
     assert!((LIMIT - 5..=LIMIT).contains(&given), "{given} of {LIMIT}");
     assert_eq!(counters.get(&"t".parse().unwrap()).unwrap().lock().status(now).limits[0].held, given);
 }
+
+#[test]
+fn a_threshold_is_noticed_once_by_the_charge_that_reaches_it() {
+    let day = |limit| [Limit { quota_type: QuotaType::Tokens, window: Window::Day, limit, observe: false }];
+    let mut state = TenantState::new(Arc::new(tenant()), day(100).into()).with_thresholds([80, 95, 100].into());
+    let now = at(NOW);
+    let charge = |state: &mut TenantState, time: Timestamp, tokens: u128| -> Vec<(u16, u128)> {
+        state.charge(time, time, &[tokens, 1, 0, 0, 0], false);
+        state.take_crossings().into_iter().map(|crossing| (crossing.percent, crossing.used)).collect()
+    };
+    assert_eq!(charge(&mut state, now, 79), []);
+    assert_eq!(charge(&mut state, now, 1), [(80, 80)]);
+    assert_eq!(charge(&mut state, now, 14), []);
+    assert_eq!(charge(&mut state, now, 30), [(95, 124), (100, 124)], "each of those that one charge passes");
+    assert_eq!(charge(&mut state, now, 1_000), []);
+
+    let plan: Arc<[Limit]> = day(10_000).into();
+    state.set_tenant(Arc::new(tenant()), plan, now);
+    assert_eq!(charge(&mut state, now, 0), [], "a higher limit");
+    state.set_tenant(Arc::new(tenant()), day(1_200).into(), now);
+    assert_eq!(charge(&mut state, now, 0), [(80, 1_124)], "a lower one is crossed by the next charge");
+    let told = Tenant { thresholds: Some(vec![]), ..tenant() };
+    state.set_tenant(Arc::new(told), day(1).into(), now);
+    assert_eq!(charge(&mut state, now, 5), [], "none");
+    state.set_tenant(Arc::new(tenant()), day(100).into(), now);
+    let tomorrow = now.plus_micros(24 * crate::domain::time::MICROS_PER_HOUR);
+    assert_eq!(charge(&mut state, tomorrow, 96), [(80, 96), (95, 96)], "a new window begins anew");
+}

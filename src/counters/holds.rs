@@ -38,7 +38,7 @@ impl OpenHold {
 }
 
 /// A hold's name, small: named ones by their hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     Named(u128),
     Anonymous(u64),
@@ -183,10 +183,10 @@ impl Holds {
         Some(hold)
     }
 
-    /// Takes out the anonymous hold that was granted first.
-    pub(super) fn remove_oldest_anonymous(&mut self) -> Option<OpenHold> {
+    /// Takes out the anonymous hold that was granted first; gives its number, too.
+    pub(super) fn remove_oldest_anonymous(&mut self) -> Option<(u64, OpenHold)> {
         let number = self.anonymous.front()?.number;
-        self.remove(Key::Anonymous(number))
+        self.remove(Key::Anonymous(number)).map(|hold| (number, hold))
     }
 
     /// Takes out one hold whose time is over, remembering a named one as lapsed; `None` when there is none.

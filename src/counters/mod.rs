@@ -8,18 +8,23 @@ mod calendar;
 mod decide;
 mod holds;
 mod minute;
+mod platform;
 mod registry;
 mod saved;
 mod settle;
 mod tenant_state;
+mod thresholds;
 
 #[cfg(test)]
 mod facts_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod platform_tests;
 
 pub use amounts::Amounts;
 pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
+pub use platform::Platform;
 pub use registry::{Counters, TenantSlot};
 pub use settle::{Found, Released, Settled};
 pub use tenant_state::{HoldRequest, Taken, TenantState};

@@ -100,6 +100,14 @@ impl TenantState {
         Some((found, finished.expires_at))
     }
 
+    /// When a reservation that is open or remembered was granted.
+    pub fn granted_at(&mut self, now: Timestamp, reservation_id: &str) -> Option<Timestamp> {
+        let now = self.advance(now);
+        let hash = hash_of(reservation_id);
+        let open = self.holds.open(Key::Named(hash)).map(|hold| hold.granted_at);
+        open.or_else(|| self.holds.finished(hash, now).map(|finished| finished.granted_at))
+    }
+
     fn charge_windows(
         &mut self,
         now: Timestamp,
@@ -111,6 +119,7 @@ impl TenantState {
         self.minute.charge(granted_at, now, charges);
         self.day.charge_window(day_start, charges);
         self.month.charge_window(month_start, charges);
+        self.notice(now);
     }
 }
 

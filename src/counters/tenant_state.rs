@@ -6,8 +6,10 @@ use super::amounts::Amounts;
 use super::calendar::Calendar;
 use super::holds::{Holds, Key, OpenHold};
 use super::minute::Minute;
+use super::platform::Platform;
 use crate::domain::quota::{Blocked, Charges, Decision, Hold, HoldId, HoldState, Item, Limit};
 use crate::domain::tenant::{Tenant, TenantStatus};
+use crate::domain::threshold::Crossing;
 use crate::domain::time::Timestamp;
 use crate::rules::window::CalendarWindow;
 
@@ -59,6 +61,9 @@ pub enum Taken {
 pub struct TenantState {
     pub(super) tenant: Arc<Tenant>,
     pub(super) plan_limits: Arc<[Limit]>,
+    pub(super) plan_thresholds: Arc<[u16]>,
+    /// Noticed, and not taken yet.
+    pub(super) crossings: Vec<Crossing>,
     /// The limits in force, in order of type and window, until an override ends.
     pub(super) limits: Arc<[Limit]>,
     /// When an override ends next.
@@ -79,6 +84,8 @@ impl TenantState {
             limits_until: Timestamp::default(),
             tenant,
             plan_limits,
+            plan_thresholds: Arc::default(),
+            crossings: Vec::new(),
             as_of: Timestamp::default(),
             minute: Minute::default(),
             day: Calendar::new(CalendarWindow::Day),
@@ -112,8 +119,10 @@ impl TenantState {
         let now = now.max(self.as_of);
         self.as_of = now;
         self.minute.slide(now);
-        self.day.roll(self.tenant.zone, now);
-        self.month.roll(self.tenant.zone, now);
+        let rolled = self.day.roll(self.tenant.zone, now) | self.month.roll(self.tenant.zone, now);
+        if rolled {
+            self.watch();
+        }
         while let Some(hold) = self.holds.lapse_one(now) {
             self.give_back(&hold);
         }
@@ -124,7 +133,7 @@ impl TenantState {
     }
 
     #[cold]
-    fn refresh_limits(&mut self, now: Timestamp) {
+    pub(super) fn refresh_limits(&mut self, now: Timestamp) {
         self.limits = self.tenant.limits_at(&self.plan_limits, now).into();
         if *self.limits == *self.plan_limits {
             // One list for all tenants of a plan.
@@ -132,32 +141,67 @@ impl TenantState {
         }
         let ends = self.tenant.overrides.values().filter_map(|own| own.until).filter(|until| *until > now);
         self.limits_until = ends.min().unwrap_or(Timestamp::MAX);
+        self.watch();
     }
 
     /// Whether `items` would fit now. Changes nothing; the limits are shown as they are.
     pub fn check(&mut self, now: Timestamp, items: &[Item]) -> Result<Decision, Blocked> {
+        self.check_under(now, items, None)
+    }
+
+    /// [`TenantState::check`] under the ceilings of the platform as well.
+    pub fn check_under(
+        &mut self,
+        now: Timestamp,
+        items: &[Item],
+        platform: Option<&mut Platform>,
+    ) -> Result<Decision, Blocked> {
         let now = self.advance(now);
         self.unblocked(now)?;
         let amounts = Amounts::sum(items);
-        let verdict = self.judge(&amounts);
+        let mut verdict = self.judge(&amounts);
+        if let Some(platform) = platform {
+            verdict.ceilings = platform.judge(now, &amounts);
+        }
         Ok(self.describe(now, &amounts, verdict))
     }
 
     /// Decides over all items and takes them in one step, all or nothing; a denial burns nothing.
     pub fn take(&mut self, now: Timestamp, items: &[Item], request: HoldRequest) -> Result<Taken, Blocked> {
-        let now = self.advance(now);
+        self.take_under(now, items, request, None)
+    }
+
+    /// [`TenantState::take`] under the ceilings of the platform as well, in the same step; the number is the tenant's.
+    pub fn take_under(
+        &mut self,
+        now: Timestamp,
+        items: &[Item],
+        request: HoldRequest,
+        mut platform: Option<(&mut Platform, u32)>,
+    ) -> Result<Taken, Blocked> {
+        let mut now = self.advance(now);
+        if let Some((platform, _)) = &mut platform {
+            // One time for both: what is granted belongs to the windows that it was judged in.
+            now = self.advance(platform.advance(now));
+        }
         let amounts = Amounts::sum(items);
         if let Some(taken) = self.known(now, &amounts, &request.id) {
             return Ok(taken);
         }
         self.unblocked(now)?;
-        let verdict = self.judge(&amounts);
-        if !verdict.denied.is_empty() {
+        let mut verdict = self.judge(&amounts);
+        if let Some((platform, _)) = &mut platform {
+            verdict.ceilings = platform.judge(now, &amounts);
+        }
+        if !verdict.grants() {
             return Ok(Taken::Denied(self.describe(now, &amounts, verdict)));
         }
-        let hold = self.hold(now, &amounts, &request);
+        let hold = self.hold(now, &amounts, &request).to_hold(request.id);
+        if let Some((platform, tenant_no)) = platform {
+            platform.hold(tenant_no, &hold);
+        }
         let decision = self.describe(now, &amounts, verdict);
-        Ok(Taken::Granted { decision, hold: hold.to_hold(request.id) })
+        Ok(Taken::Granted { decision, hold })
     }
 
     /// [`TenantState::take`] without the answer's details, for who only asks whether: an id that is known is refused.
@@ -218,16 +262,31 @@ impl TenantState {
     }
 
     /// Counts a recorded event that has no handle: the minute by `accepted_at`, day and month by `event_time`. Unless it
-    /// is a 429 it closes the oldest anonymous hold in the same step.
+    /// is a 429 it closes the oldest anonymous hold in the same step, and gives its number.
     #[inline]
-    pub fn charge(&mut self, accepted_at: Timestamp, event_time: Timestamp, charges: &Charges, rate_limited: bool) {
+    pub fn charge(
+        &mut self,
+        accepted_at: Timestamp,
+        event_time: Timestamp,
+        charges: &Charges,
+        rate_limited: bool,
+    ) -> Option<u64> {
         let now = self.advance(accepted_at);
-        if !rate_limited && let Some(hold) = self.holds.remove_oldest_anonymous() {
+        let mut closed = None;
+        if !rate_limited && let Some((number, hold)) = self.holds.remove_oldest_anonymous() {
             self.give_back(&hold);
+            closed = Some(number);
         }
         self.minute.charge(accepted_at, now, charges);
         self.day.charge(event_time, charges);
         self.month.charge(event_time, charges);
+        self.notice(now);
+        closed
+    }
+
+    /// Whether this hold is open.
+    pub fn has_open(&self, id: &HoldId) -> bool {
+        self.holds.open(Holds::key(id)).is_some()
     }
 
     /// How many holds are open.

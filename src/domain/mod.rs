@@ -14,5 +14,6 @@ pub mod sampling;
 pub mod schedule;
 pub mod sketch;
 pub mod tenant;
+pub mod threshold;
 pub mod time;
 pub mod usage;

@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_price_of_the_day_may_run_over_midnight() {
-        let at = |seconds| Timestamp::from_seconds(20_000 * 86_400 + seconds);
+        let at = |seconds: i64| Timestamp::from_seconds(20_000 * 86_400 + seconds);
         let off_peak = Validity { from: None, daily: Some((16 * 3_600, 1_800)) };
         let answers = [0, 1_799, 1_800, 57_599, 57_600, 86_399].map(|second| off_peak.covers(at(second)));
         assert_eq!(answers, [true, true, false, false, true, true]);

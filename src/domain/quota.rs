@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::money::{MONEY_PLACES, Money};
 use super::tenant::{TenantId, TenantStatus};
+use super::threshold::{DEFAULT_THRESHOLDS, ThresholdState};
 use super::time::Timestamp;
 
 pub use super::hold::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
@@ -245,6 +246,15 @@ pub struct Plan {
     pub name: String,
     /// Its limits; what is not named is unlimited.
     pub limits: Vec<Limit>,
+    /// The percentages of a limit that are told when use reaches them, in order; empty: none.
+    pub thresholds: Vec<u16>,
+}
+
+impl Plan {
+    /// A plan with the thresholds of one that names none: 80, 95 and 100 %.
+    pub fn new(name: impl Into<String>, limits: Vec<Limit>) -> Self {
+        Self { name: name.into(), limits, thresholds: DEFAULT_THRESHOLDS.to_vec() }
+    }
 }
 
 /// An amount of one type that somebody asks for.
@@ -329,13 +339,36 @@ pub struct Decision {
     pub decided_at: Timestamp,
 }
 
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The tenant's, by its plan or its own.
+    #[default]
+    Tenant,
+    /// A ceiling over all tenants together.
+    Platform,
+}
+
+impl Scope {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Platform => "platform",
+        }
+    }
+}
+
 /// A limit that said no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeniedBy {
-    /// The limit and its state.
+    /// The limit and its state. Of the platform's ceilings there are no figures: the limit is `None`, used and held are 0,
+    /// and `resets_at` is when the amount can fit (the time of the decision when it never can).
     pub state: LimitState,
     /// What was asked of it.
     pub asked: u128,
+    /// Whose limit it is.
+    pub scope: Scope,
 }
 
 /// Why a tenant may reserve nothing at all, whatever its limits.
@@ -365,6 +398,8 @@ pub struct QuotaStatus {
     pub status: TenantStatus,
     /// Every limit in force, and each type's default window even when unlimited; by type, then window.
     pub limits: Vec<LimitState>,
+    /// The thresholds of each day and month limit in force; by type, then window. Minutes come back too often to be told.
+    pub thresholds: Vec<ThresholdState>,
 }
 
 impl QuotaStatus {

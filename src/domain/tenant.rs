@@ -121,6 +121,8 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// Whether its limits deny; `Observe` makes every one of them only tell.
     pub mode: Mode,
+    /// Its own percentages of a limit that are told when use reaches them, in order; `None`: its plan's.
+    pub thresholds: Option<Vec<u16>>,
     /// Its own limits.
     pub overrides: BTreeMap<(QuotaType, Window), Override>,
     /// Its tokens-per-day and tokens-per-month limits over time, oldest first, for rows of closed periods.
@@ -154,6 +156,7 @@ impl Tenant {
             zone,
             status: TenantStatus::Active,
             mode: Mode::Enforce,
+            thresholds: None,
             overrides: BTreeMap::new(),
             token_limits: Vec::new(),
             created_at: now,
@@ -167,6 +170,11 @@ impl Tenant {
             (TenantStatus::Active, Some(end)) if now >= end => TenantStatus::Expired,
             (status, _) => status,
         }
+    }
+
+    /// When it has to be stored as expired: the end of its plan, while it is stored as active.
+    pub fn expiry_due(&self) -> Option<Timestamp> {
+        self.plan_expires_at.filter(|_| self.status == TenantStatus::Active)
     }
 
     /// Its own limit for this type and window at `now`, if one is in force.
@@ -221,6 +229,8 @@ pub enum TenantChange {
     },
     /// Leaves a tombstone.
     Delete,
+    /// Stores that the plan has run out, with its audit record; does nothing when that is not true (any more).
+    Expire,
 }
 
 /// What a PUT of a tenant sets; `None` keeps what is there (for a new tenant: the default).
@@ -240,4 +250,6 @@ pub struct TenantPut {
     pub status: Option<TenantStatus>,
     /// Whether its limits deny.
     pub mode: Option<Mode>,
+    /// The percentages of a limit that are told; `Some(None)` for those of its plan.
+    pub thresholds: Option<Option<Vec<u16>>>,
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{EnforceError, QuotaEnforcer, check_items};
 use crate::counters::TenantState;
-use crate::domain::quota::{Decision, Item, LimitState, QuotaStatus, QuotaType, Window};
+use crate::domain::quota::{Decision, DeniedBy, Item, LimitState, QuotaStatus, QuotaType, Scope, Window};
 use crate::domain::tenant::{Tenant, TenantId};
 
 impl QuotaEnforcer {
-    /// Whether `tokens` more tokens fit in the tenant's quota of today. Changes nothing.
+    /// Whether `tokens` more tokens fit in the tenant's quota of today, and under the platform's ceiling of today, if there
+    /// is one. Changes nothing.
     ///
     /// Sees every event that was acknowledged before it. A tenant that may reserve nothing (suspended...) answers false.
     pub fn check_tenant_quota(&self, tenant_id: &TenantId, tokens: u64) -> Result<bool, EnforceError> {
@@ -16,11 +17,14 @@ impl QuotaEnforcer {
         match self.check(tenant_id, &[item]) {
             Ok(decision) => {
                 let today = |state: &&LimitState| state.window == Window::Day;
-                Ok(decision
-                    .limits
-                    .iter()
-                    .filter(today)
-                    .all(|state| state.remaining().is_none_or(|left| left >= item.amount)))
+                let ceiling = |denied: &DeniedBy| denied.scope == Scope::Platform && denied.state.window == Window::Day;
+                let under_ceiling = !decision.denied_by.iter().any(ceiling);
+                Ok(under_ceiling
+                    && decision
+                        .limits
+                        .iter()
+                        .filter(today)
+                        .all(|state| state.remaining().is_none_or(|left| left >= item.amount)))
             }
             Err(EnforceError::Blocked { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -31,9 +35,16 @@ impl QuotaEnforcer {
     pub fn check(&self, tenant_id: &TenantId, items: &[Item]) -> Result<Decision, EnforceError> {
         check_items(items)?;
         let now = self.now();
-        let decided = match self.known(tenant_id)? {
-            Some(slot) => slot.lock().check(now, items),
-            None => self.as_new(tenant_id)?.check(now, items),
+        let known = self.known(tenant_id)?;
+        let mut new = if known.is_none() { Some(self.as_new(tenant_id)?) } else { None };
+        let mut locked = known.as_ref().map(|slot| slot.lock());
+        let decided = match locked.as_deref_mut().or(new.as_mut()) {
+            Some(state) => {
+                let mut platform = self.writer.shared().platform.as_ref().map(parking_lot::Mutex::lock);
+                state.check_under(now, items, platform.as_deref_mut())
+            }
+            // It is one or the other.
+            None => return Err(EnforceError::UnknownTenant(tenant_id.clone())),
         };
         decided.map_err(|blocked| EnforceError::Blocked { tenant_id: tenant_id.clone(), status: blocked.status })
     }

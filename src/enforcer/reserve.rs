@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{EnforceError, QuotaEnforcer, ReserveOutcome, ReserveRequest, check_items};
 use crate::counters::{HoldRequest, Taken, TenantSlot};
 use crate::domain::quota::{DEFAULT_TTL_SECONDS, Decision, Hold, HoldId, MAX_TTL_SECONDS, Reservation};
@@ -89,7 +91,11 @@ impl QuotaEnforcer {
         let now = self.now();
         // Until the grant is queued nobody else sees it: a repeat of its id must not be granted over one that is undone.
         let mut state = slot.lock();
-        let taken = state.take(now, items, request);
+        let platform = self.writer.shared().platform.as_ref();
+        let taken = match platform.map(Mutex::lock) {
+            Some(mut platform) => state.take_under(now, items, request, Some((&mut platform, slot.no))),
+            None => state.take(now, items, request),
+        };
         let taken =
             taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
@@ -100,6 +106,9 @@ impl QuotaEnforcer {
                 let receipt = journaled.inspect_err(|_| {
                     // It never got to the queue: as though it had not been granted.
                     state.undo_hold(now, &hold.id);
+                    if let Some(platform) = platform {
+                        platform.lock().give_back(now, slot.no, &hold.id);
+                    }
                 })?;
                 drop(state);
                 outcome.decision_id = self.note_denial(slot, &outcome.decision, request_id);

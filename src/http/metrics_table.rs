@@ -25,6 +25,10 @@ macro_rules! metrics {
 metrics! {
     EVENTS "metergate_events_total" "counter" ["outcome"] "Events handed in since the start, by what became of them.";
     DECISIONS "metergate_decisions_total" "counter" ["decision"] "Reserve and enforce decisions since the start.";
+    THRESHOLDS_CROSSED "metergate_quota_thresholds_crossed_total" "counter" ["quota_type", "window"] "Thresholds of limits that were crossed and recorded since the start.";
+    PLATFORM_CEILING "metergate_platform_ceiling" "gauge" ["quota_type", "window"] "Ceilings over all tenants together, cost in dollars; no samples when none is set.";
+    PLATFORM_USED "metergate_platform_used" "gauge" ["quota_type", "window"] "Used by all tenants in the ceiling's window.";
+    PLATFORM_HELD "metergate_platform_held" "gauge" ["quota_type", "window"] "Held by all tenants in the ceiling's window.";
     COMMIT_DURATION "metergate_commit_duration_seconds" "histogram" [] "Write transactions, each with its sync.";
     QUEUE_EVENTS "metergate_queue_events" "gauge" [] "Events that wait for the writer.";
     QUEUE_COMMANDS "metergate_queue_commands" "gauge" [] "Commands that wait for the writer.";

@@ -91,6 +91,7 @@ mod tests {
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
             audit_years: 2,
+            ceilings: Vec::new(),
         };
         let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
         let started = start(store, policies, Vec::new(), |_| clock.clone()).unwrap();

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantChange, TenantId, TenantPut, TenantStatus, TokenLimits};
+use crate::domain::threshold::checked_thresholds;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 
 /// The most labels of one tenant.
@@ -46,6 +47,9 @@ pub enum ChangeRefused {
 
 /// The tenant after `change`, and the audit records of it. A change that changes nothing has no record and leaves
 /// `updated_at` alone. An override on an unknown tenant registers it; on a deleted one it is refused.
+///
+/// A plan that has run out is stored and recorded as expired by whichever change sees it first, before its own record:
+/// an extension that overtakes the housekeeping leaves no expiry out of the trail.
 pub fn apply_change(
     existing: Option<&Tenant>,
     tenant_id: &TenantId,
@@ -55,15 +59,21 @@ pub fn apply_change(
     actor: &str,
     now: Timestamp,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
+    let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
+    let mut expired = existing.cloned();
+    if let Some(tenant) = &mut expired {
+        trail.expire(tenant, now);
+    }
+    let existing = expired.as_ref();
     let living = existing.filter(|tenant| tenant.status != TenantStatus::Deleted);
     let known = || living.cloned().ok_or(ChangeRefused::UnknownTenant);
-    let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
     let mut tenant = match change {
         TenantChange::Put(put) => {
             check_put(put, &plan_exists)?;
             let mut tenant = existing.cloned().unwrap_or_else(|| new_tenant(tenant_id, defaults, now));
             put_into(&mut tenant, put, now);
             trail.put(existing, &tenant);
+            trail.expire(&mut tenant, now);
             tenant
         }
         TenantChange::SetOverride { quota_type, window, limit, reason, until } => {
@@ -98,6 +108,7 @@ pub fn apply_change(
             });
             tenant
         }
+        TenantChange::Expire => known()?,
     };
     if !plan_exists(&tenant.plan) && living.is_none_or(|before| before.plan != tenant.plan) {
         return Err(ChangeRefused::UnknownPlan(tenant.plan));
@@ -152,9 +163,14 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
     if let Some(mode) = put.mode {
         tenant.mode = mode;
     }
+    if let Some(own) = &put.thresholds {
+        // Checked before: they can be put in order.
+        tenant.thresholds = own.as_ref().map(|percents| checked_thresholds(percents).unwrap_or_default());
+    }
     if let Some(end) = put.plan_expires_at {
         tenant.plan_expires_at = end;
     }
+    let was_expired = tenant.status == TenantStatus::Expired;
     let extended = put.plan_expires_at.is_some_and(|end| end.is_none_or(|end| now < end));
     tenant.status = match (put.status, tenant.status) {
         (Some(status), _) => status,
@@ -162,6 +178,10 @@ fn put_into(tenant: &mut Tenant, put: &TenantPut, now: Timestamp) {
         (None, TenantStatus::Expired) if extended => TenantStatus::Active,
         (None, status) => status,
     };
+    // Called active again without a later end: it is as expired as before, and that is in the trail already.
+    if was_expired && put.plan_expires_at.is_none() && tenant.status_at(now) == TenantStatus::Expired {
+        tenant.status = TenantStatus::Expired;
+    }
 }
 
 fn check_put(put: &TenantPut, plan_exists: impl Fn(&str) -> bool) -> Result<(), ChangeRefused> {
@@ -170,6 +190,11 @@ fn check_put(put: &TenantPut, plan_exists: impl Fn(&str) -> bool) -> Result<(), 
     }
     if put.status == Some(TenantStatus::Deleted) {
         return invalid("status", "cannot be set to deleted: delete the tenant");
+    }
+    if let Some(Some(percents)) = &put.thresholds
+        && let Err(error) = checked_thresholds(percents)
+    {
+        return invalid("thresholds", error.to_string());
     }
     text_within("name", put.name.as_deref(), 200)?;
     let Some(labels) = &put.labels else { return Ok(()) };
@@ -240,6 +265,27 @@ impl Trail<'_> {
         self.entries.push(entry);
     }
 
+    /// Stores that the plan of an active tenant has run out: the system's own act, whoever made the change around it.
+    fn expire(&mut self, tenant: &mut Tenant, now: Timestamp) {
+        let Some(end) = tenant.expiry_due().filter(|end| *end <= now) else { return };
+        tenant.status = TenantStatus::Expired;
+        let id = Some(self.tenant_id.clone());
+        self.entries.push(AuditEntry {
+            entity_id: Some(tenant.tenant_id.to_string()),
+            old_values: Some(json!({ "status": TenantStatus::Active.name() }).to_string()),
+            new_values: Some(
+                json!({
+                    "status": TenantStatus::Expired.name(),
+                    "plan": tenant.plan,
+                    "plan_expires_at": end.to_string(),
+                })
+                .to_string(),
+            ),
+            changes_summary: Some(format!("Plan {} ran out at {end}", tenant.plan)),
+            ..AuditEntry::system(id, "trial_expired", "trial", AuditAction::Update)
+        });
+    }
+
     fn put(&mut self, before: Option<&Tenant>, after: &Tenant) {
         let id = after.tenant_id.as_str();
         let new = values_of(after);
@@ -306,6 +352,7 @@ fn values_of(tenant: &Tenant) -> Map<String, Value> {
         ("zone", json!(tenant.zone.name())),
         ("status", json!(tenant.status.name())),
         ("mode", json!(tenant.mode.name())),
+        ("thresholds", json!(tenant.thresholds)),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))

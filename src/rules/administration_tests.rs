@@ -108,6 +108,34 @@ fn an_extended_plan_is_active_again() {
 }
 
 #[test]
+fn a_plan_that_ran_out_is_stored_and_recorded_once_by_the_system() {
+    let ended = Tenant { plan_expires_at: Some(NOW), ..acme() };
+    let (expired, entries) = change_by(ACTOR_SYSTEM, Some(&ended), TenantChange::Expire).unwrap();
+    assert_eq!((expired.status, types(&entries)), (TenantStatus::Expired, vec!["trial_expired"]));
+    assert_eq!((entries[0].entity_type.as_str(), entries[0].entity_id.as_deref()), ("trial", Some("acme")));
+    let put = |put: TenantPut| TenantChange::Put(put);
+    for (existing, nothing) in [
+        (&expired, TenantChange::Expire),
+        (&acme(), TenantChange::Expire),
+        (&expired, put(TenantPut { status: Some(TenantStatus::Active), ..TenantPut::default() })),
+    ] {
+        assert_eq!(change(Some(existing), nothing).unwrap(), (existing.clone(), vec![]));
+    }
+    assert_eq!(change(None, TenantChange::Expire), Err(ChangeRefused::UnknownTenant));
+
+    let end = Some(Some(NOW.plus_micros(1)));
+    let extension = put(TenantPut { plan_expires_at: end, ..TenantPut::default() });
+    let (tenant, entries) = change(Some(&ended), extension).unwrap();
+    assert_eq!((tenant.status, types(&entries)), (TenantStatus::Active, vec!["trial_expired", "tenant_updated"]));
+    assert_eq!((entries[0].actor_type, entries[1].actor_type), (ActorType::System, ActorType::Admin));
+    let ending = put(TenantPut { plan_expires_at: Some(Some(NOW)), ..TenantPut::default() });
+    let (tenant, entries) = change(Some(&expired), ending.clone()).unwrap();
+    assert_eq!((tenant.status, entries), (TenantStatus::Expired, vec![]), "the same end again");
+    let (tenant, entries) = change(Some(&acme()), ending).unwrap();
+    assert_eq!((tenant.status, types(&entries)), (TenantStatus::Expired, vec!["tenant_updated", "trial_expired"]));
+}
+
+#[test]
 fn the_history_of_token_limits_follows_changes_and_is_bounded() {
     let plan = |limit| [Limit { quota_type: QuotaType::Tokens, window: Window::Day, limit, observe: false }];
     let day = |number: i64| NOW.plus_micros(number * MICROS_PER_DAY);

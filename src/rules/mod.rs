@@ -1,6 +1,7 @@
 //! Pure decisions: `now` is always an argument, and the same input gives the same answer.
 
 pub mod administration;
+pub mod alerts;
 pub mod charges;
 pub mod content;
 pub mod extract;

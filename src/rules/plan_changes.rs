@@ -6,6 +6,7 @@ use super::administration::ACTOR_SYSTEM;
 use super::plans::{MAX_PLANS, is_plan_name};
 use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType};
+use crate::domain::threshold::checked_thresholds;
 
 /// A change of the plans.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub fn checked(plan: &Plan) -> Result<Plan, PlanRefused> {
         return invalid("name", "must be 1 to 64 of the characters a-z 0-9 _ -".to_owned());
     }
     let mut plan = plan.clone();
+    plan.thresholds = match checked_thresholds(&plan.thresholds) {
+        Ok(thresholds) => thresholds,
+        Err(error) => return invalid("thresholds", error.to_string()),
+    };
     plan.limits.sort_by_key(|limit| (limit.quota_type, limit.window));
     for limit in &plan.limits {
         if limit.limit > limit.quota_type.max() {
@@ -79,8 +84,25 @@ pub fn one_more(plans: usize) -> Result<(), PlanRefused> {
     }
 }
 
-/// What is different, a line for each limit, such as `tokens per day: 10000 -> 20000`.
-pub fn differences(before: &[Limit], after: &[Limit]) -> Vec<String> {
+/// What is different, a line for each limit, such as `tokens per day: 10000 -> 20000`, and one for the thresholds. A plan
+/// that is new differs by all that it names.
+pub fn differences(before: Option<&Plan>, after: &Plan) -> Vec<String> {
+    let mut lines = limit_differences(before.map_or(&[][..], |plan| &plan.limits), &after.limits);
+    let unnamed = Plan::new("", Vec::new()).thresholds;
+    let told = before.map_or(&unnamed, |plan| &plan.thresholds);
+    if *told != after.thresholds {
+        lines.push(format!("thresholds: {} -> {}", show_thresholds(told), show_thresholds(&after.thresholds)));
+    }
+    lines
+}
+
+/// Percentages for people.
+pub fn show_thresholds(percents: &[u16]) -> String {
+    let shown: Vec<String> = percents.iter().map(|percent| format!("{percent} %")).collect();
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+}
+
+fn limit_differences(before: &[Limit], after: &[Limit]) -> Vec<String> {
     let mut keys: Vec<_> = before.iter().chain(after).map(|limit| (limit.quota_type, limit.window)).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -107,7 +129,7 @@ pub fn file_differences(file: &[Plan], in_force: &[Plan]) -> Vec<String> {
         match in_force.iter().find(|known| known.name == plan.name) {
             None => lines.push(format!("{}: only in the file", plan.name)),
             Some(known) => {
-                let changed = differences(&known.limits, &plan.limits);
+                let changed = differences(Some(known), plan);
                 lines.extend(changed.into_iter().map(|line| format!("{}: {line}", plan.name)));
             }
         }
@@ -125,7 +147,7 @@ pub fn audit_entry(name: &str, before: Option<&Plan>, after: Option<&Plan>, acto
         _ => ("plan_updated", AuditAction::Update),
     };
     let summary = match (before, after) {
-        (Some(before), Some(after)) => differences(&before.limits, &after.limits).join("; "),
+        (Some(before), Some(after)) => differences(Some(before), after).join("; "),
         (_, after) => format!("Plan {name} {}", if after.is_some() { "created" } else { "removed" }),
     };
     let mut entry = AuditEntry::system(None, event_type, "plan", action);
@@ -150,7 +172,7 @@ fn values(plan: &Plan) -> Value {
         };
         json!({"quota_type": limit.quota_type.name(), "window": limit.window.name(), "limit": amount, "mode": mode.name()})
     };
-    json!({ "limits": plan.limits.iter().map(limit).collect::<Vec<_>>() })
+    json!({ "limits": plan.limits.iter().map(limit).collect::<Vec<_>>(), "thresholds": plan.thresholds })
 }
 
 #[cfg(test)]
@@ -165,12 +187,11 @@ mod tests {
     #[test]
     fn differences_name_each_limit_that_is_not_the_same() {
         let (old, new) = (plan("tokens_per_day = 5\napi_calls_per_minute = 7"), plan("tokens_per_day = 9"));
-        assert_eq!(
-            differences(&old.limits, &new.limits),
-            ["tokens per day: 5 -> 9", "api_calls per minute: 7 -> unlimited"]
-        );
-        assert_eq!(differences(&old.limits, &old.limits), Vec::<String>::new());
-        let other = Plan { name: "b".to_owned(), limits: Vec::new() };
+        assert_eq!(differences(Some(&old), &new), ["tokens per day: 5 -> 9", "api_calls per minute: 7 -> unlimited"]);
+        assert_eq!(differences(Some(&old), &old), Vec::<String>::new());
+        let silent = Plan { thresholds: Vec::new(), ..old.clone() };
+        assert_eq!(differences(Some(&old), &silent), ["thresholds: 80 %, 95 %, 100 % -> none"]);
+        let other = Plan::new("b", Vec::new());
         let lines = file_differences(&[new, other.clone()], &[old, Plan { name: "c".to_owned(), ..other }]);
         assert_eq!(lines[0], "a: tokens per day: 5 -> 9");
         assert_eq!(lines[2..], ["b: only in the file", "c: not in the file"]);
@@ -182,7 +203,9 @@ mod tests {
         assert_eq!(checked(&good), Ok(good.clone()));
         let twice = Plan { limits: vec![good.limits[0], good.limits[0]], ..good.clone() };
         let high = Plan { limits: vec![Limit { limit: u128::MAX, ..good.limits[0] }], ..good.clone() };
+        let told_twice = Plan { thresholds: vec![80, 80], ..good.clone() };
         for (bad, told) in [
+            (told_twice, "thresholds name 80 twice"),
             (Plan { name: "A b".to_owned(), ..good }, "name must be"),
             (twice, "limits name tokens per day twice"),
             (high, "limit of tokens per day is above"),

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::domain::quota::{Limit, Plan, QuotaType, Window};
+use crate::domain::threshold::{DEFAULT_THRESHOLDS, checked_thresholds};
 
 /// The shipped plans, which fill an empty store.
 pub const SHIPPED_PLANS: &str = include_str!("../../data/plans.toml");
@@ -63,11 +64,22 @@ fn parse_plan(name: &str, value: &Value) -> Result<Plan, PlansError> {
         Some(mode) => observes(mode).map_err(|reason| wrong("mode", reason))?,
     };
     let mut limits = Vec::with_capacity(keys.len());
-    for (key, value) in keys.iter().filter(|(key, _)| *key != "mode") {
+    let thresholds = match keys.get("thresholds") {
+        None => DEFAULT_THRESHOLDS.to_vec(),
+        Some(value) => parse_thresholds(value).map_err(|reason| wrong("thresholds", reason))?,
+    };
+    for (key, value) in keys.iter().filter(|(key, _)| !["mode", "thresholds"].contains(&key.as_str())) {
         limits.push(parse_limit(key, value, plan_observes).map_err(|reason| wrong(key, reason))?);
     }
     limits.sort_by_key(|limit| (limit.quota_type, limit.window));
-    Ok(Plan { name: name.to_owned(), limits })
+    Ok(Plan { name: name.to_owned(), limits, thresholds })
+}
+
+fn parse_thresholds(value: &Value) -> Result<Vec<u16>, String> {
+    let percent = |value: &Value| value.as_integer().and_then(|percent| u16::try_from(percent).ok());
+    let percents: Option<Vec<u16>> = value.as_array().and_then(|values| values.iter().map(percent).collect());
+    let percents = percents.ok_or("write whole percentages, such as [80, 95, 100]; [] for none")?;
+    checked_thresholds(&percents).map_err(|error| error.to_string())
 }
 
 /// Whether a text can name a plan.
@@ -153,6 +165,9 @@ mod tests {
              tokens_per_minute = { limit = 7, mode = \"enforce\" }",
         )
         .unwrap();
+        assert_eq!(plans[0].thresholds, [80, 95, 100]);
+        let told = |text: &str| parse_plans(&format!("[plans.a]\nthresholds = {text}")).unwrap().remove(0).thresholds;
+        assert_eq!((told("[150, 50]"), told("[]")), (vec![50, 150], vec![]));
         let limits: Vec<_> = plans[0].limits.iter().map(|limit| (limit.limit, limit.observe)).collect();
         assert_eq!(limits, [(7, false), (500_000_000_000_000, true)]);
     }
@@ -168,6 +183,8 @@ mod tests {
             ("[plans.a]\ntokens_per_day = 1.5", "plan `a`, key `tokens_per_day`: a limit is a whole number"),
             ("[plans.a]\ncost_per_day = 1.5", "plan `a`, key `cost_per_day`: write dollars in quotes"),
             ("[plans.a]\nmode = \"maybe\"", "plan `a`, key `mode`: a mode is"),
+            ("[plans.a]\nthresholds = [0]", "plan `a`, key `thresholds`: are percentages from 1 to 1000"),
+            ("[plans.a]\nthresholds = \"80\"", "plan `a`, key `thresholds`: write whole percentages"),
             ("[plans.\"A b\"]", "plan `A b`: a name is"),
             ("[plan.a]", "`plan` is not known here"),
             ("", "there are no plans"),

@@ -1,5 +1,6 @@
 //! Tenants and plans, as administered: each change is one transaction with its audit record.
 
+mod expiry;
 mod list_tenants;
 mod plans;
 

@@ -2,19 +2,28 @@
 
 use std::sync::Arc;
 
-use crate::counters::{Counters, Released, Settled, TenantState};
-use crate::domain::quota::{Charges, Hold, HoldId, Limit};
-use crate::domain::tenant::Tenant;
+use parking_lot::Mutex;
+
+use super::expiries::Expiries;
+use super::shared::PlanTerms;
+use crate::counters::{Counters, Platform, Released, Settled, TenantState};
+use crate::domain::quota::{Charges, Hold, HoldId};
+use crate::domain::tenant::{Tenant, TenantId};
+use crate::domain::threshold::Crossing;
 use crate::rules::charges::charges_of;
 use crate::store::{Commit, Operation};
 
+/// The number under which the platform's use is saved among the tenants' states. No tenant has it: they are numbered from
+/// 0, and there are at most 100 million.
+pub(super) const PLATFORM_NO: u32 = u32::MAX;
+
 /// Where the states live that a commit is applied to.
 pub(super) trait States {
-    /// Calls `act` on a tenant's state, if it has one.
-    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R>;
+    /// Calls `act` on a tenant's state, if it has one, and on the platform's, if that is kept.
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R>;
     /// Holds what was granted, if it is not held yet.
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
-        self.with(tenant_no, |state| state.insert_hold(hold));
+        self.with(tenant_no, |state, platform| insert_hold(tenant_no, hold, state, platform));
     }
     /// A tenant as it is from now on; new if it has no state.
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit);
@@ -46,13 +55,25 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
                         }
                         sum
                     });
-                    let settled =
-                        states.with(*tenant_no, |state| state.settle(commit.committed_at, reservation_id, &sum));
+                    let now = commit.committed_at;
+                    let settled = states.with(*tenant_no, |state, platform| {
+                        if let Some(platform) = platform {
+                            let granted_at = state.granted_at(now, reservation_id).unwrap_or(now);
+                            platform.settle(*tenant_no, now, reservation_id, granted_at, &sum);
+                        }
+                        state.settle(now, reservation_id, &sum)
+                    });
                     ended.extend(settled.map(Ended::Settled));
                     place += settled_events.len();
                 }
                 Operation::Release { tenant_no, reservation_id } => {
-                    let released = states.with(*tenant_no, |state| state.release(commit.committed_at, reservation_id));
+                    let released = states.with(*tenant_no, |state, platform| {
+                        if let Some(platform) = platform {
+                            let id = HoldId::Named(reservation_id.clone());
+                            platform.give_back(commit.committed_at, *tenant_no, &id);
+                        }
+                        state.release(commit.committed_at, reservation_id)
+                    });
                     ended.extend(released.map(Ended::Released));
                 }
                 Operation::Tenant { tenant_no, tenant } => {
@@ -63,32 +84,68 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
         }
         let Some(stored) = commit.events.get(place) else { break };
         let charges = charges_of(&stored.event);
-        states.with(stored.tenant_no, |state| {
-            state.charge(commit.committed_at, stored.event_timestamp, &charges, stored.event.is_rate_limited());
+        let (now, event_time) = (commit.committed_at, stored.event_timestamp);
+        states.with(stored.tenant_no, |state, platform| {
+            let closed = state.charge(now, event_time, &charges, stored.event.is_rate_limited());
+            if let Some(platform) = platform {
+                platform.charge(stored.tenant_no, now, event_time, &charges, closed);
+            }
         });
         place += 1;
     }
     ended
 }
 
+/// Holds again what was granted; the platform holds what its tenant does.
+fn insert_hold(tenant_no: u32, hold: &Hold, state: &mut TenantState, platform: Option<&mut Platform>) {
+    state.insert_hold(hold);
+    if let Some(platform) = platform.filter(|_| state.has_open(&hold.id)) {
+        platform.hold(tenant_no, hold);
+    }
+}
+
 /// The live counters.
 pub(super) struct LiveStates<'a> {
-    pub(super) counters: &'a Counters,
+    counters: &'a Counters,
+    platform: Option<&'a Mutex<Platform>>,
+    expiries: &'a Expiries,
     /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
     /// running could bring back a hold that has been closed meanwhile.
-    pub(super) replaying: bool,
-    pub(super) plan_limits: &'a dyn Fn(&str) -> Arc<[Limit]>,
+    replaying: bool,
+    plan_terms: &'a dyn Fn(&str) -> PlanTerms,
+    /// Thresholds that were crossed.
+    pub(super) crossings: Vec<(TenantId, Crossing)>,
+}
+
+impl<'a> LiveStates<'a> {
+    pub(super) const fn new(
+        counters: &'a Counters,
+        platform: Option<&'a Mutex<Platform>>,
+        expiries: &'a Expiries,
+        replaying: bool,
+        plan_terms: &'a dyn Fn(&str) -> PlanTerms,
+    ) -> Self {
+        Self { counters, platform, expiries, replaying, plan_terms, crossings: Vec::new() }
+    }
 }
 
 impl States for LiveStates<'_> {
-    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R> {
-        self.counters.by_no(tenant_no).map(|slot| act(&mut slot.lock()))
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R> {
+        let slot = self.counters.by_no(tenant_no)?;
+        let mut state = slot.lock();
+        // Always after the tenant's.
+        let mut platform = self.platform.map(Mutex::lock);
+        let done = act(&mut state, platform.as_deref_mut());
+        for crossing in state.take_crossings() {
+            self.crossings.push((slot.id.clone(), crossing));
+        }
+        Some(done)
     }
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
         let Some(slot) = self.counters.by_no(tenant_no) else { return };
         if self.replaying {
-            slot.lock().insert_hold(hold);
+            self.with(tenant_no, |state, platform| insert_hold(tenant_no, hold, state, platform));
         }
         if let HoldId::Named(id) = &hold.id {
             self.counters.index_reservation(id, &slot);
@@ -96,25 +153,36 @@ impl States for LiveStates<'_> {
     }
 
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
-        let limits = (self.plan_limits)(&tenant.plan);
+        let PlanTerms { limits, thresholds } = (self.plan_terms)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
-            Some(slot) => slot.lock().set_tenant(tenant, limits, commit.committed_at),
+            Some(slot) => {
+                let mut state = slot.lock();
+                self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
+                state.set_tenant(tenant, limits, commit.committed_at);
+                state.set_thresholds(thresholds);
+            }
             None => {
-                self.counters.insert(tenant_no, TenantState::new(tenant, limits));
+                self.expiries.note(tenant_no, None, &tenant);
+                self.counters.insert(tenant_no, TenantState::new(tenant, limits).with_thresholds(thresholds));
             }
         }
     }
 }
 
 /// States that only the journal moves: what is saved at the checkpoint.
-#[derive(Default)]
 pub(super) struct Shadow {
+    /// Always kept, so that a ceiling that is set later knows what was used before.
+    platform: Platform,
     states: Vec<Option<TenantState>>,
     /// A bit for each tenant whose state moved since it was last saved.
     changed: Vec<bool>,
 }
 
 impl Shadow {
+    pub(super) const fn new(platform: Platform) -> Self {
+        Self { platform, states: Vec::new(), changed: Vec::new() }
+    }
+
     pub(super) fn insert(&mut self, tenant_no: u32, state: TenantState) {
         let place = tenant_no as usize;
         if self.states.len() <= place {
@@ -136,20 +204,26 @@ impl Shadow {
                 snapshots.push((place as u32, state.snapshot()));
             }
         }
+        if !snapshots.is_empty() {
+            snapshots.push((PLATFORM_NO, self.platform.snapshot()));
+        }
         snapshots
     }
 }
 
 impl States for Shadow {
-    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState) -> R) -> Option<R> {
+    fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R> {
         let state = self.states.get_mut(tenant_no as usize)?.as_mut()?;
         self.changed[tenant_no as usize] = true;
-        Some(act(state))
+        Some(act(state, Some(&mut self.platform)))
     }
 
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit) {
         // Limits decide grants, and the shadow grants nothing.
-        match self.with(tenant_no, |state| state.set_tenant(Arc::clone(&tenant), Arc::default(), commit.committed_at)) {
+        let set = |state: &mut TenantState| {
+            state.set_tenant(Arc::clone(&tenant), Arc::default(), commit.committed_at);
+        };
+        match self.with(tenant_no, |state, _| set(state)) {
             Some(()) => {}
             None => {
                 self.insert(tenant_no, TenantState::new(tenant, Arc::default()));

@@ -4,6 +4,8 @@ use super::command::{IncomingAudit, ResolveOutcome};
 use super::stage::Stage;
 use crate::domain::audit::{AuditEntry, AuditOutcome, AuditRecord, ENTITY_AUDIT_EVENT, MAX_RECORDS_OF_ONE_ID};
 use crate::domain::tenant::TenantId;
+use crate::domain::threshold::{Alert, Crossing};
+use crate::rules::alerts::crossing_entry;
 use crate::store::StoreError;
 
 impl Stage<'_> {
@@ -33,6 +35,20 @@ impl Stage<'_> {
                 AuditOutcome::Recorded(event_id)
             }
         })
+    }
+
+    /// Stages the records of crossed thresholds, but for those that are recorded already.
+    pub(super) fn crossings(&mut self, noticed: Vec<(TenantId, Crossing)>) -> Result<(), StoreError> {
+        for (tenant_id, crossing) in noticed {
+            let event_id = self.shared().alerts.event_id(&tenant_id, &crossing);
+            let entry = crossing_entry(&tenant_id, &crossing);
+            // What is used by now does not make it another crossing: the id is all its content.
+            let incoming = IncomingAudit { event_id: Some(event_id), content: 0, entry };
+            if let AuditOutcome::Recorded(event_id) = self.record_one_audit(incoming)? {
+                self.alerts.push(Alert { event_id, tenant_id, crossing });
+            }
+        }
+        Ok(())
     }
 
     /// Stages the resolution of a record as a record of its own, unless it is resolved.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::domain::audit::{AuditAction, AuditEntry, AuditResult};
-use crate::domain::quota::{Denial, QuotaType, Window};
+use crate::domain::quota::{Denial, DeniedBy, QuotaType, Scope, Window};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_MINUTE, Timestamp};
 
@@ -22,14 +22,17 @@ pub struct DenialBook {
     state: Mutex<Book>,
 }
 
+/// Tenant number, type, window, and whose limit it is.
+type LimitKey = (u32, QuotaType, Window, Scope);
+
 struct Book {
     pending: Vec<(u32, Denial)>,
     /// What was taken last: not on disk yet, or just now.
     taken: Vec<(u32, Denial)>,
     /// Where in `pending` a limit's denials without details are counted.
-    counted: HashMap<(u32, QuotaType, Window, bool), usize>,
+    counted: HashMap<(LimitKey, bool), usize>,
     detailed: HashMap<u32, (Timestamp, u32)>,
-    audited: HashMap<(u32, QuotaType, Window), Audited>,
+    audited: HashMap<LimitKey, Audited>,
     /// When the next audit record is due.
     next_audit: Timestamp,
 }
@@ -61,7 +64,8 @@ impl DenialBook {
         let mut guard = self.state.lock();
         let book = &mut *guard;
         for denial in denials {
-            let key = (tenant_no, denial.denied_by.state.quota_type, denial.denied_by.state.window);
+            let DeniedBy { state, scope, .. } = denial.denied_by;
+            let key = (tenant_no, state.quota_type, state.window, scope);
             if !denial.observed {
                 book.note_for_audit(key, tenant_id, &denial);
             }
@@ -74,7 +78,7 @@ impl DenialBook {
                 book.pending.push((tenant_no, denial));
                 continue;
             }
-            let key = (key.0, key.1, key.2, denial.observed);
+            let key = (key, denial.observed);
             match book.counted.get(&key) {
                 Some(&place) => book.pending[place].1.count += denial.count,
                 None => {
@@ -127,7 +131,7 @@ impl DenialBook {
 }
 
 impl Book {
-    fn note_for_audit(&mut self, key: (u32, QuotaType, Window), tenant_id: &TenantId, denial: &Denial) {
+    fn note_for_audit(&mut self, key: LimitKey, tenant_id: &TenantId, denial: &Denial) {
         // A new limit was last audited at the epoch, long ago: its record is due at once.
         let audited = self.audited.entry(key).or_insert_with(|| Audited {
             tenant_id: tenant_id.clone(),
@@ -149,36 +153,53 @@ impl Audited {
 
     fn entry(&self) -> AuditEntry {
         let denied = &self.last.denied_by;
-        let show = |amount: u128| denied.state.quota_type.show(amount);
-        let wanted = denied.state.used + denied.state.held + denied.asked;
-        let exceeded_by = wanted.saturating_sub(denied.state.limit.unwrap_or(wanted));
         let quota_type = denied.state.quota_type.name();
+        let (whose, error) = match denied.scope {
+            Scope::Tenant => ("", "Quota exceeded"),
+            Scope::Platform => ("platform-", "Platform ceiling reached"),
+        };
         AuditEntry {
-            entity_id: Some(format!("{quota_type}-{}", denied.state.window)),
+            entity_id: Some(format!("{whose}{quota_type}-{}", denied.state.window)),
             result: AuditResult::Failure,
-            new_values: Some(
-                json!({
-                    "quota_type": quota_type,
-                    "window": denied.state.window.name(),
-                    "limit": denied.state.limit.map(show),
-                    "used": show(denied.state.used),
-                    "held": show(denied.state.held),
-                    "asked": show(denied.asked),
-                    "exceeded_by": show(exceeded_by),
-                    "denials": self.waiting,
-                })
-                .to_string(),
-            ),
-            error_message: Some(format!("Quota exceeded: {quota_type} per {}", denied.state.window)),
+            new_values: Some(self.values().to_string()),
+            error_message: Some(format!("{error}: {quota_type} per {}", denied.state.window)),
             ..AuditEntry::system(Some(self.tenant_id.clone()), "quota_exceeded", "usage_quota", AuditAction::Error)
         }
+    }
+
+    fn values(&self) -> serde_json::Value {
+        let denied = &self.last.denied_by;
+        let show = |amount: u128| denied.state.quota_type.show(amount);
+        let (quota_type, window) = (denied.state.quota_type.name(), denied.state.window.name());
+        if denied.scope == Scope::Platform {
+            // It is the tenant's trail: what others use is not told in it.
+            return json!({
+                "scope": denied.scope.name(),
+                "quota_type": quota_type,
+                "window": window,
+                "asked": show(denied.asked),
+                "denials": self.waiting,
+            });
+        }
+        let wanted = denied.state.used + denied.state.held + denied.asked;
+        let exceeded_by = wanted.saturating_sub(denied.state.limit.unwrap_or(wanted));
+        json!({
+            "quota_type": quota_type,
+            "window": window,
+            "limit": denied.state.limit.map(show),
+            "used": show(denied.state.used),
+            "held": show(denied.state.held),
+            "asked": show(denied.asked),
+            "exceeded_by": show(exceeded_by),
+            "denials": self.waiting,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::quota::{DeniedBy, LimitState};
+    use crate::domain::quota::LimitState;
 
     #[test]
     fn denials_that_wait_for_their_minute_are_audited_though_no_other_follows() {
@@ -193,7 +214,7 @@ mod tests {
             resets_at: start.plus_micros(MICROS_PER_MINUTE),
         };
         let deny = |at: Timestamp| {
-            let denied_by = DeniedBy { state, asked: 1 };
+            let denied_by = DeniedBy { state, asked: 1, scope: Scope::Tenant };
             let denial = Denial { decision_id: None, at, request_id: None, denied_by, count: 1, observed: false };
             book.note(3, &"acme".parse().unwrap(), vec![denial]);
         };

@@ -5,10 +5,12 @@
 //! - `filer` moves closed generations from the journal into segments, in the background.
 //! - `start` rebuilds memory from the disk.
 
+mod alerts;
 mod apply;
 mod audit_stage;
 mod command;
 mod denials;
+mod expiries;
 mod filed_ids;
 mod filer;
 mod meter;
@@ -27,10 +29,12 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
+pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
     ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
 };
+pub use expiries::Expiries;
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;

@@ -6,15 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
+use parking_lot::Mutex;
 
+use super::alerts::AlertBook;
 use super::denials::DenialBook;
+use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
 use super::sampled::SampledBook;
 use crate::clock::Clock;
-use crate::counters::{Counters, TenantSlot};
+use crate::counters::{Counters, Platform, TenantSlot};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
-use crate::domain::quota::{Limit, Plan};
+use crate::domain::quota::{Limit, LimitState, Plan};
 use crate::domain::sampling::SamplingRules;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
@@ -37,6 +40,8 @@ pub struct Policies {
     pub realtime_days: u32,
     /// Years that audit records are kept.
     pub audit_years: u32,
+    /// Ceilings over all tenants together.
+    pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
 }
@@ -44,13 +49,24 @@ pub struct Policies {
 /// The plans in force.
 #[derive(Debug, Default)]
 pub struct PlanBook {
-    plans: BTreeMap<String, (Plan, Arc<[Limit]>)>,
+    plans: BTreeMap<String, (Plan, PlanTerms)>,
+}
+
+/// What the tenants on a plan take from it; one for all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlanTerms {
+    pub(crate) limits: Arc<[Limit]>,
+    pub(crate) thresholds: Arc<[u16]>,
 }
 
 impl PlanBook {
     /// Of these plans.
     pub fn new(plans: Vec<Plan>) -> Self {
-        let entry = |plan: Plan| (plan.name.clone(), (plan.clone(), Arc::from(plan.limits)));
+        let terms = |plan: &Plan| PlanTerms {
+            limits: plan.limits.as_slice().into(),
+            thresholds: plan.thresholds.as_slice().into(),
+        };
+        let entry = |plan: Plan| (plan.name.clone(), (plan.clone(), terms(&plan)));
         Self { plans: plans.into_iter().map(entry).collect() }
     }
 
@@ -84,7 +100,12 @@ impl PlanBook {
 
     /// The limits of a plan; `None` for an unknown one.
     pub fn limits(&self, name: &str) -> Option<Arc<[Limit]>> {
-        self.plans.get(name).map(|(_, limits)| Arc::clone(limits))
+        self.plans.get(name).map(|(_, terms)| Arc::clone(&terms.limits))
+    }
+
+    /// What tenants on a plan take from it; `None` for an unknown one.
+    pub(crate) fn terms(&self, name: &str) -> Option<PlanTerms> {
+        self.plans.get(name).map(|(_, terms)| terms.clone())
     }
 
     /// Every plan, by name.
@@ -99,6 +120,8 @@ pub struct Shared {
     pub store: Store,
     /// The quotas.
     pub counters: Counters,
+    /// What all tenants together use and hold; only when there are ceilings. Its lock is taken after a tenant's.
+    pub platform: Option<Mutex<Platform>>,
     /// The hours still moving.
     pub live: Live,
     /// The filed ids.
@@ -111,6 +134,10 @@ pub struct Shared {
     pub policies: Policies,
     /// Denials on their way to the disk.
     pub denials: DenialBook,
+    /// Crossed thresholds on their way to the disk.
+    pub alerts: AlertBook,
+    /// The ends of plans.
+    pub expiries: Expiries,
     /// Audit entries that sampling left out.
     pub sampled: SampledBook,
     /// Hashes ids.
@@ -136,6 +163,11 @@ impl Shared {
     /// The limits of a plan. Every tenant's plan exists: it is checked when it is set.
     pub fn plan_limits(&self, plan: &str) -> Arc<[Limit]> {
         self.plans.load().limits(plan).unwrap_or_default()
+    }
+
+    /// The ceilings and what all tenants together use and hold of them: for the operator, never for a tenant.
+    pub fn platform_status(&self) -> Vec<LimitState> {
+        self.platform.as_ref().map_or_else(Vec::new, |platform| platform.lock().status(self.clock.now()))
     }
 
     /// The earliest event time that is still accepted and shown. Never before the cut, also after the retention was

@@ -12,6 +12,7 @@ use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
 use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
+use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
 use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
@@ -45,6 +46,8 @@ pub(super) struct Stage<'a> {
     pub(super) audit_resolutions: Vec<(u64, u64)>,
     /// Audit records of this commit that have an id of their caller's: their place in `audit`.
     pub(super) staged_audit_ids: HashMap<(uuid::Uuid, Option<TenantId>), usize>,
+    /// Thresholds whose crossing this commit records.
+    pub(super) alerts: Vec<Alert>,
     numbers: Numbers,
     /// Opened for the first id that may have been filed.
     snapshot: Option<Snapshot>,
@@ -71,9 +74,14 @@ impl<'a> Stage<'a> {
             plan_changes: Vec::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
+            alerts: Vec::new(),
             numbers,
             snapshot: None,
         }
+    }
+
+    pub(super) const fn shared(&self) -> &'a Shared {
+        self.shared
     }
 
     /// Whether there is anything that has to reach the disk.
@@ -285,6 +293,10 @@ impl<'a> Stage<'a> {
             apply_change(before, tenant_id, change, |plan| plans.has(plan), defaults, actor, now)
                 .map_err(ChangeFailed::Refused)?;
         let tenant_no = match &existing {
+            // Extended meanwhile: nothing is to be written.
+            Some((tenant_no, _)) if *change == TenantChange::Expire && entries.is_empty() => {
+                return Ok((*tenant_no, tenant));
+            }
             Some((tenant_no, _)) => *tenant_no,
             None if u64::from(self.numbers.next_tenant_no) >= policies.tenants_max => {
                 return Err(ChangeFailed::TooManyTenants);

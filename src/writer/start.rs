@@ -6,18 +6,22 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 
-use super::apply::{LiveStates, Shadow, apply};
+use super::alerts::AlertBook;
+use super::apply::{LiveStates, PLATFORM_NO, Shadow, apply};
 use super::denials::DenialBook;
+use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::meter::Meter;
-use super::shared::{PlanBook, Policies, Shared};
+use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
 use crate::clock::Clock;
-use crate::counters::{Counters, TenantState};
+use crate::counters::{Counters, Platform, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
-use crate::domain::quota::Plan;
-use crate::domain::tenant::TenantStatus;
+use crate::domain::quota::{Limit, Plan};
+use crate::domain::tenant::{TenantId, TenantStatus};
+use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
 use crate::rules::content::content_digest;
@@ -57,13 +61,26 @@ pub(crate) fn start(
     let checkpoint = snapshot.checkpoint()?;
     let identity = Identity::new(keys.identity);
 
-    let (counters, mut shadow) = restore_counters(&snapshot, &plans)?;
+    let (counters, platform, mut shadow) = restore_counters(&snapshot, &plans, &policies)?;
     let fingerprints = load_fingerprints(&snapshot, &store, &identity)?;
     let mut live = LiveState::new(keys.session);
     load_dirty_hours(&snapshot, &mut live)?;
 
-    let tail = Tail { checkpoint: &checkpoint, identity, content_key: keys.content };
-    let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
+    let expiries = Expiries::default();
+    for slot in counters.all() {
+        expiries.note(slot.no, None, slot.lock().tenant());
+    }
+    // Before the replay: what it notices is what came later.
+    let mut noticed = restored_crossings(&counters);
+    let tail = Tail {
+        platform: platform.as_ref(),
+        expiries: &expiries,
+        checkpoint: &checkpoint,
+        identity,
+        content_key: keys.content,
+    };
+    let mut replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
+    noticed.append(&mut replayed.crossings);
     if counters.len() != store.names().read().len() {
         return Err(StoreError::Damaged("a tenant has neither saved counters nor a registration in the journal"));
     }
@@ -86,12 +103,15 @@ pub(crate) fn start(
     let shared = Shared {
         store,
         counters,
+        platform,
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
         clock,
         policies,
         denials: DenialBook::default(),
+        alerts: AlertBook::new(keys.alerts, noticed),
+        expiries,
         sampled: super::sampled::SampledBook::default(),
         identity,
         content_key: keys.content,
@@ -137,35 +157,64 @@ struct Keys {
     identity: [u8; 16],
     content: u64,
     session: u64,
+    alerts: u128,
 }
 
 impl Keys {
     fn of(secret: &[u8; 32]) -> Self {
         let derive = |purpose: u64| xxhash_rust::xxh3::xxh3_128_with_seed(secret, purpose);
-        Self { identity: derive(1).to_le_bytes(), content: derive(2) as u64, session: derive(3) as u64 }
+        Self {
+            identity: derive(1).to_le_bytes(),
+            content: derive(2) as u64,
+            session: derive(3) as u64,
+            alerts: derive(4),
+        }
     }
 }
 
 /// Counters as saved: the shadow. The live ones start as the same and are then moved by the journal's tail.
-fn restore_counters(snapshot: &Snapshot, plans: &PlanBook) -> Result<(Counters, Shadow), StoreError> {
-    let saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
+fn restore_counters(
+    snapshot: &Snapshot,
+    plans: &PlanBook,
+    policies: &Policies,
+) -> Result<(Counters, Option<Mutex<Platform>>, Shadow), StoreError> {
+    let mut saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
+    let together = saved.remove(&PLATFORM_NO);
+    let platform_with = |ceilings: Arc<[Limit]>| match &together {
+        Some(together) => Platform::restore(policies.default_zone, ceilings, together, &saved),
+        None => Platform::of_tenants(policies.default_zone, ceilings, &saved),
+    };
+    let limited = !policies.ceilings.is_empty();
+    let platform = limited.then(|| Mutex::new(platform_with(policies.ceilings.as_slice().into())));
     let counters = Counters::new();
-    let mut shadow = Shadow::default();
+    let mut shadow = Shadow::new(platform_with(Arc::default()));
     for (tenant_no, tenant) in snapshot.tenants()? {
-        let limits = match plans.limits(&tenant.plan) {
-            Some(limits) => limits,
+        let PlanTerms { limits, thresholds } = match plans.terms(&tenant.plan) {
+            Some(terms) => terms,
             // A plan may go when only tombstones are left on it; a PUT that revives one has to name another.
-            None if tenant.status == TenantStatus::Deleted => Arc::default(),
+            None if tenant.status == TenantStatus::Deleted => PlanTerms::default(),
             None => return Err(StoreError::Damaged("a tenant's plan does not exist")),
         };
         // Without a saved state its registration is still in the journal: it begins there, as it was then, since the zone
         // it has by now would give its first windows other borders.
         let Some(state) = saved.get(&tenant_no) else { continue };
         let tenant = Arc::new(tenant);
-        counters.insert(tenant_no, TenantState::restore(Arc::clone(&tenant), limits, state));
+        let live = TenantState::restore(Arc::clone(&tenant), limits, state);
+        counters.insert(tenant_no, live.with_thresholds(thresholds));
         shadow.insert(tenant_no, TenantState::restore(tenant, Arc::default(), state));
     }
-    Ok((counters, shadow))
+    Ok((counters, platform, shadow))
+}
+
+/// Thresholds that saved counters had reached: their records may not have made it to the disk.
+fn restored_crossings(counters: &Counters) -> Vec<(TenantId, Crossing)> {
+    let mut noticed = Vec::new();
+    for slot in counters.all() {
+        let mut state = slot.lock();
+        state.notice_restored();
+        noticed.extend(state.take_crossings().into_iter().map(|crossing| (slot.id.clone(), crossing)));
+    }
+    noticed
 }
 
 /// Ids are hashed on a few threads, a day at a time: at ten million it is most of the start.
@@ -231,6 +280,8 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
 /// The commits that are not filed, or not in the saved counters.
 struct Tail<'a> {
     checkpoint: &'a Checkpoint,
+    platform: Option<&'a Mutex<Platform>>,
+    expiries: &'a Expiries,
     identity: Identity,
     content_key: u64,
 }
@@ -240,6 +291,7 @@ struct Replayed {
     last_seq: u64,
     next_entry_id: u64,
     last_commit: Timestamp,
+    crossings: Vec<(TenantId, Crossing)>,
 }
 
 impl Tail<'_> {
@@ -251,11 +303,12 @@ impl Tail<'_> {
         shadow: &mut Shadow,
         live: &mut LiveState,
     ) -> Result<Replayed, StoreError> {
-        let plan_limits = |plan: &str| plans.limits(plan).unwrap_or_default();
+        let plan_terms = |plan: &str| plans.terms(plan).unwrap_or_default();
+        let mut states = LiveStates::new(counters, self.platform, self.expiries, true, &plan_terms);
         let mut replayed = Replayed::default();
         snapshot.commits_after(self.checkpoint.state_seq.min(self.checkpoint.filed_seq), |commit| {
             if commit.seq > self.checkpoint.state_seq {
-                apply(&commit, &mut LiveStates { counters, replaying: true, plan_limits: &plan_limits });
+                apply(&commit, &mut states);
                 // The filer goes on from the filed commits: the shadow has to be there by then.
                 if commit.seq <= self.checkpoint.filed_seq {
                     apply(&commit, shadow);
@@ -281,6 +334,7 @@ impl Tail<'_> {
             }
             ControlFlow::Continue(())
         })?;
+        replayed.crossings = states.crossings;
         Ok(replayed)
     }
 }

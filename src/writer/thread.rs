@@ -68,6 +68,10 @@ impl WriterThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if !self.commit_with(first) {
+                // What the last commit crossed has to ride on one of its own.
+                while self.shared.alerts.is_due() {
+                    self.commit_with(None);
+                }
                 return;
             }
         }
@@ -155,6 +159,12 @@ impl WriterThread {
             stage.denials(Vec::new(), told);
         }
 
+        if shared.alerts.is_due()
+            && let Err(error) = stage.crossings(shared.alerts.take())
+        {
+            failure.get_or_insert(error);
+        }
+
         match failure.map_or_else(|| self.write(&stage, &publications), Err) {
             Ok(ended) => self.answer(answers, ended),
             Err(error) => self.fail_all(answers, &error),
@@ -169,7 +179,8 @@ impl WriterThread {
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
     fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
-        self.shared.denials.is_due(now, closing) || self.shared.sampled.is_due(now, closing)
+        let Shared { denials, sampled, alerts, .. } = &*self.shared;
+        denials.is_due(now, closing) || sampled.is_due(now, closing) || alerts.is_due()
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.
@@ -230,16 +241,21 @@ impl WriterThread {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
         }
-        let plan_limits = |plan: &str| shared.plan_limits(plan);
-        let mut states = LiveStates { counters: &shared.counters, replaying: false, plan_limits: &plan_limits };
+        let plan_terms = |plan: &str| shared.plans.load().terms(plan).unwrap_or_default();
+        let mut states =
+            LiveStates::new(&shared.counters, shared.platform.as_ref(), &shared.expiries, false, &plan_terms);
         let ended = apply(&stage.commit, &mut states);
+        shared.alerts.note(states.crossings);
+        shared.alerts.recorded(&stage.alerts);
         for (name, _) in &stage.plan_changes {
             // Those whose record stays as it is, too: the next decision is made by the new limits.
             for slot in shared.counters.all() {
                 let mut state = slot.lock();
                 if state.tenant().plan == *name {
                     let tenant = Arc::clone(state.tenant());
-                    state.set_tenant(tenant, shared.plan_limits(name), stage.commit.committed_at);
+                    let terms = plan_terms(name);
+                    state.set_tenant(tenant, terms.limits, stage.commit.committed_at);
+                    state.set_thresholds(terms.thresholds);
                 }
             }
         }

@@ -3,12 +3,15 @@
 
 mod audit;
 mod exact_usage;
+mod expiry;
 mod explain;
 mod overrides_and_denials;
 mod plans;
+mod platform;
 mod quick_start;
 mod repaired;
 mod spec_section_2;
+mod thresholds;
 mod windows_and_holds;
 mod zones;
 

@@ -11,7 +11,7 @@ use crate::{NOON, at, audit_of, change, crash_copy, event, open, put_override, r
 
 fn plan(name: &str, tokens: u128) -> Plan {
     let limit = Limit { quota_type: QuotaType::Tokens, window: Window::Day, limit: tokens, observe: false };
-    Plan { name: name.to_owned(), limits: vec![limit] }
+    Plan::new(name, vec![limit])
 }
 
 fn change_plan(engine: &Metergate, change: PlanChange) -> Result<(), AdminError> {

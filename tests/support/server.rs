@@ -26,6 +26,7 @@ pub struct Server {
     /// `http://ADDRESS:PORT` of the running server.
     pub url: String,
     folder: TempDir,
+    data_dir: PathBuf,
     cron_secret: Option<String>,
     /// Further flags of `serve`, from the next start on.
     pub flags: Vec<String>,
@@ -56,10 +57,12 @@ impl Server {
 
     /// A folder whose server was not started yet.
     pub fn stopped() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
         Self {
             child: None,
             url: String::new(),
-            folder: TempDir::new().expect("a temporary folder"),
+            data_dir: folder.path().join("data"),
+            folder,
             cron_secret: Some(CRON_SECRET.to_owned()),
             flags: Vec::new(),
             agent: agent(),
@@ -68,7 +71,12 @@ impl Server {
 
     /// Its data folder, for `--data-dir`.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// From the next start on it uses this folder.
+    pub fn use_folder(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
     }
 
     /// A path beside the data folder, for what a test writes itself.

@@ -27,14 +27,14 @@ impl<S: Sync + Send> FromRequestParts<S> for PathPlan {
     }
 }
 
-/// `{plans: [{name, limits}]}`.
+/// `{plans: [{name, limits, thresholds}]}`.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
     let plans: Vec<PlanJson> = state.tenants.plans().iter().map(PlanJson::from).collect();
     Ok(Json(json!({ "plans": plans })))
 }
 
-/// `{limits: [{quota_type, window, limit, mode?}], mode?}`; with `?dry_run=true` nothing changes.
+/// `{limits: [{quota_type, window, limit, mode?}], mode?, thresholds?}`; with `?dry_run=true` nothing changes.
 pub async fn change(
     State(state): State<HttpState>,
     PathPlan(name): PathPlan,

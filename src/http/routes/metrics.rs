@@ -9,12 +9,14 @@ use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::super::metrics_table::{
+    GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED,
     ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
-    FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED, HTTP_DURATION,
-    HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS,
-    SCHEDULE_RESTARTS, STORE_FILE_BYTES, TENANTS, UNFILED_GENERATIONS, WRITER_READY,
+    FINGERPRINTS, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo,
+    PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, SCHEDULE_RESTARTS,
+    STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, WRITER_READY,
 };
 use super::blocking;
+use crate::domain::quota::LimitState;
 use crate::gateway::UPSTREAM_CLASSES;
 
 /// The text of now.
@@ -43,6 +45,11 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.family(&DECISIONS);
     text.sample(&DECISIONS, "{decision=\"granted\"}", meter.granted.get());
     text.sample(&DECISIONS, "{decision=\"denied\"}", meter.denied.get());
+    text.family(&THRESHOLDS_CROSSED);
+    for (quota_type, window, count) in shared.alerts.counts() {
+        text.sample(&THRESHOLDS_CROSSED, &format!("{{quota_type=\"{quota_type}\",window=\"{window}\"}}"), count);
+    }
+    platform(&shared.platform_status(), text);
     text.family(&COMMIT_DURATION);
     text.histogram(&COMMIT_DURATION, "", &meter.commits);
     let (events, commands) = writer.queued();
@@ -64,6 +71,20 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one(&CLOCK_UNCONFIRMED, waiting);
     let ready = u8::from(writer.failure().is_none());
     text.one(&WRITER_READY, ready);
+}
+
+/// What all tenants together use of each ceiling; no samples when there is none.
+fn platform(ceilings: &[LimitState], text: &mut Exposition) {
+    let mut family = |metric: &MetricInfo, figure: fn(&LimitState) -> u128| {
+        text.family(metric);
+        for state in ceilings {
+            let labels = format!("{{quota_type=\"{}\",window=\"{}\"}}", state.quota_type, state.window);
+            text.sample(metric, &labels, state.quota_type.show(figure(state)));
+        }
+    };
+    family(&PLATFORM_CEILING, |state| state.limit.unwrap_or(0));
+    family(&PLATFORM_USED, |state| state.used);
+    family(&PLATFORM_HELD, |state| state.held);
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {

@@ -3,6 +3,7 @@
 mod admin_plans;
 mod admin_tenants;
 mod admin_usage;
+mod alerts;
 mod audit;
 mod dev_clock;
 mod events;
@@ -104,6 +105,7 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
+    "GET" "/api/admin/alerts" Admin list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);

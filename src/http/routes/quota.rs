@@ -141,7 +141,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::quota::{DeniedBy, LimitState, QuotaCheckResult};
+    use crate::domain::quota::{DeniedBy, LimitState, QuotaCheckResult, Scope};
     use crate::domain::time::Timestamp;
 
     fn denied() -> Decision {
@@ -166,7 +166,7 @@ mod tests {
                 state(QuotaType::Embeddings, Window::Day, None, 7, 3_600),
                 state(QuotaType::Cost, Window::Month, Some(12_500_000_000_000_000), 2_000_000_000_000, 86_400),
             ],
-            denied_by: vec![DeniedBy { state: day, asked: 200 }],
+            denied_by: vec![DeniedBy { state: day, asked: 200, scope: Scope::Tenant }],
             would_deny: Vec::new(),
             retry_after_seconds: Some(3_600),
             decided_at,
@@ -201,7 +201,7 @@ mod tests {
                 "error": "Quota exceeded: the limit is 10000 tokens per day, 50 of it left, 200 asked for; \
                           it resets at 2026-11-24T23:59:59.999999Z",
                 "code": "quota_exceeded",
-                "denied_by": [{
+                "denied_by": [{"scope": "tenant",
                     "quota_type": "tokens", "window": "day", "limit": 10_000, "used": 9_950, "held": 0,
                     "remaining": 50, "resets_at": "2026-11-24T23:59:59.999999Z", "asked": 200,
                 }],

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::HttpState;
 use super::super::error::ApiError;
 use super::super::params::Params;
+use super::super::wire::quota::LimitJson;
 use super::blocking;
 use super::jobs::{alarms_json, status_json};
 use crate::domain::time::PeriodType;
@@ -32,6 +33,7 @@ pub async fn show(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
             "format_version": crate::store::FORMAT_VERSION,
             "unfiled_generations": shared.live.read().closed_generations(),
             "store_file_bytes": shared.store.file_bytes(),
+            "platform": shared.platform_status().iter().map(LimitJson::from).collect::<Vec<_>>(),
             "alarms": alarms_json(&state),
             "jobs": status_json(&state)?,
         })))

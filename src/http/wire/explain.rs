@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::quota::{DeniedByJson, denial_sentence};
 use super::scalar::{Number, amount, text, text_or_null};
-use crate::domain::quota::{Denial, Hold, HoldId, QuotaType};
+use crate::domain::quota::{Denial, Hold, HoldId, QuotaType, Scope};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::enforcer::{Explanation, UsageShare};
@@ -138,6 +138,9 @@ fn percentage(part: u128, whole: u128) -> f64 {
 
 fn sentence(denial: &Denial) -> String {
     let said = denial_sentence(&denial.denied_by);
+    if denial.denied_by.scope == Scope::Platform {
+        return format!("{said}, whatever is left to the tenant, at {}", denial.at);
+    }
     let (state, kind) = (&denial.denied_by.state, denial.denied_by.state.quota_type);
     let taken = format!("{} used and {} held", kind.show(state.used), kind.show(state.held));
     match denial.observed {

@@ -1,5 +1,6 @@
 //! What travels: JSON shapes apart from the domain's types, with the conversions between them. Nothing here knows axum.
 
+pub mod alert;
 pub mod audit;
 pub mod cloudevent;
 pub mod event;

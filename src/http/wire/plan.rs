@@ -1,12 +1,14 @@
 //! Plans on the wire.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Fault;
 use super::object::{INVALID_REQUEST, Object, read_array};
 use super::quota::read_amount;
 use super::scalar::{Number, amount, text};
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType, Window};
+use crate::domain::threshold::checked_thresholds;
 use crate::tenants::PlanEffect;
 
 /// The most limits of a plan: one of each type and window.
@@ -19,6 +21,8 @@ pub struct PlanJson {
     pub name: String,
     /// Its limits; what is not named is unlimited.
     pub limits: Vec<PlanLimitJson>,
+    /// The percentages of a limit that are told when use reaches them.
+    pub thresholds: Vec<u16>,
 }
 
 /// A limit of a plan.
@@ -44,7 +48,7 @@ impl From<&Plan> for PlanJson {
             limit: amount(limit.quota_type, limit.limit),
             mode: if limit.observe { "observe" } else { "enforce" }.to_owned(),
         });
-        Self { name: plan.name.clone(), limits: limits.collect() }
+        Self { name: plan.name.clone(), limits: limits.collect(), thresholds: plan.thresholds.clone() }
     }
 }
 
@@ -78,12 +82,22 @@ impl PlanChangedJson {
     }
 }
 
-/// Reads what a PUT of a plan sets; `mode` is that of the limits that name none.
+/// Reads percentages, and puts them in order.
+pub fn read_thresholds(raw: &RawValue) -> Result<Vec<u16>, Fault> {
+    let wrong = |reason: &dyn std::fmt::Display| Fault::field(INVALID_REQUEST, "thresholds", reason);
+    let percents: Vec<u16> = serde_json::from_str(raw.get())
+        .map_err(|_| wrong(&"must be an array of whole percentages, such as [80, 95, 100]"))?;
+    checked_thresholds(&percents).map_err(|error| wrong(&error))
+}
+
+/// Reads what a PUT of a plan sets; `mode` is that of the limits that name none. It replaces the plan: without
+/// `thresholds` they are the usual ones again.
 pub fn read_plan(name: String, json: &[u8]) -> Result<Plan, Fault> {
     let mut object = Object::read(json)?;
     let mode: Mode = object.parsed("mode")?.unwrap_or_default();
     let raw = object.take("limits").ok_or_else(|| object.missing("limits"))?;
-    object.finish("limits and mode")?;
+    let thresholds = object.take("thresholds").map(read_thresholds).transpose()?;
+    object.finish("limits, mode and thresholds")?;
     let elements = read_array(raw.get().as_bytes(), MAX_LIMITS).map_err(|_| {
         Fault::field(INVALID_REQUEST, "limits", format_args!("must be an array of at most {MAX_LIMITS} limits"))
     })?;
@@ -101,5 +115,9 @@ pub fn read_plan(name: String, json: &[u8]) -> Result<Plan, Fault> {
         limits.push(Limit { quota_type, window, limit, observe });
     }
     limits.sort_by_key(|limit| (limit.quota_type, limit.window));
-    Ok(Plan { name, limits })
+    let plan = Plan::new(name, limits);
+    Ok(match thresholds {
+        Some(thresholds) => Plan { thresholds, ..plan },
+        None => plan,
+    })
 }

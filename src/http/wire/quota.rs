@@ -10,9 +10,11 @@ use super::Fault;
 use super::object::{INVALID_REQUEST, Object, read_array};
 use super::scalar::{Number, amount, remaining, text, text_or_null};
 use crate::domain::quota::{
-    Decision, DeniedBy, Hold, HoldId, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Window,
+    Decision, DeniedBy, Hold, HoldId, Item, LimitState, MAX_ITEMS, QuotaCheckResult, QuotaStatus, QuotaType, Scope,
+    Window,
 };
 use crate::domain::tenant::TenantId;
+use crate::domain::threshold::ThresholdState;
 use crate::domain::time::Timestamp;
 
 /// A request to check, enforce or reserve.
@@ -160,18 +162,25 @@ impl QuotaCheckJson {
     }
 }
 
-/// A limit that said no.
+/// A limit that said no. Of a ceiling of the platform there are no figures: those are other tenants' business.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names of LimitState and DeniedBy")]
 pub struct DeniedByJson {
+    /// `tenant` or `platform`.
+    pub scope: String,
     #[serde(with = "text")]
     pub quota_type: QuotaType,
     #[serde(with = "text")]
     pub window: Window,
-    pub limit: Option<Number>,
-    pub used: Number,
-    pub held: Number,
-    pub remaining: Number,
+    /// The inner `None` is null, unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Option<Number>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Number>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<Number>,
     #[serde(with = "text")]
     pub resets_at: Timestamp,
     pub asked: Number,
@@ -180,13 +189,16 @@ pub struct DeniedByJson {
 impl From<&DeniedBy> for DeniedByJson {
     fn from(denied: &DeniedBy) -> Self {
         let state = &denied.state;
+        let show = |figure: u128| Some(amount(state.quota_type, figure)).filter(|_| denied.scope == Scope::Tenant);
+        let of_tenant = denied.scope == Scope::Tenant;
         Self {
+            scope: denied.scope.name().to_owned(),
             quota_type: state.quota_type,
             window: state.window,
-            limit: state.limit.map(|limit| amount(state.quota_type, limit)),
-            used: amount(state.quota_type, state.used),
-            held: amount(state.quota_type, state.held),
-            remaining: remaining(state.quota_type, state.remaining()),
+            limit: of_tenant.then(|| state.limit.map(|limit| amount(state.quota_type, limit))),
+            used: show(state.used),
+            held: show(state.held),
+            remaining: of_tenant.then(|| remaining(state.quota_type, state.remaining())),
             resets_at: state.resets_at,
             asked: amount(state.quota_type, denied.asked),
         }
@@ -198,6 +210,13 @@ pub fn denial_sentence(denied: &DeniedBy) -> String {
     let state = &denied.state;
     let kind = state.quota_type;
     let unit = if kind == QuotaType::Cost { "US dollars of cost" } else { kind.name() };
+    if denied.scope == Scope::Platform {
+        return format!(
+            "Quota exceeded: the platform's ceiling of {unit} per {} has no room for the {} asked for",
+            state.window,
+            kind.show(denied.asked),
+        );
+    }
     format!(
         "Quota exceeded: the limit is {} {unit} per {}, {} of it left, {} asked for; it resets at {}",
         state.limit.map_or_else(|| "unlimited".to_owned(), |limit| kind.show(limit)),
@@ -297,6 +316,12 @@ pub struct LimitJson {
     pub percentage: f64,
     #[serde(with = "text")]
     pub resets_at: Timestamp,
+    /// The percentages of a day or month limit that are told; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u16>>,
+    /// Those that use has reached in the current window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds_crossed: Option<Vec<u16>>,
 }
 
 impl From<&LimitState> for LimitJson {
@@ -310,6 +335,21 @@ impl From<&LimitState> for LimitJson {
             remaining: remaining(state.quota_type, state.remaining()),
             percentage: state.percentage(),
             resets_at: state.resets_at,
+            thresholds: None,
+            thresholds_crossed: None,
+        }
+    }
+}
+
+impl LimitJson {
+    /// With its thresholds, if it has any.
+    fn of(state: &LimitState, status: &QuotaStatus) -> Self {
+        let same = |told: &&ThresholdState| (told.quota_type, told.window) == (state.quota_type, state.window);
+        let told = status.thresholds.iter().find(same);
+        Self {
+            thresholds: told.map(|told| told.percents.clone()),
+            thresholds_crossed: told.map(|told| told.crossed.clone()),
+            ..state.into()
         }
     }
 }
@@ -332,13 +372,13 @@ pub struct QuotaStatusJson {
 
 impl From<&QuotaStatus> for QuotaStatusJson {
     fn from(status: &QuotaStatus) -> Self {
-        let primary =
-            |kind: QuotaType| status.primary(kind).map(|state| (kind.name().to_owned(), LimitJson::from(state)));
+        let look = |state: &LimitState| LimitJson::of(state, status);
+        let primary = |kind: QuotaType| status.primary(kind).map(|state| (kind.name().to_owned(), look(state)));
         Self {
             plan: status.plan.clone(),
             status: status.status.name().to_owned(),
             quotas: QuotaType::ALL.into_iter().filter_map(primary).collect(),
-            limits: status.limits.iter().filter(|state| state.limit.is_some()).map(LimitJson::from).collect(),
+            limits: status.limits.iter().filter(|state| state.limit.is_some()).map(look).collect(),
             any_exceeded: status.any_exceeded(),
         }
     }
@@ -409,6 +449,7 @@ mod tests {
             plan: "trial".to_owned(),
             status: crate::domain::tenant::TenantStatus::Active,
             limits: vec![state(Window::Day, Some(100)), state(Window::Month, None)],
+            thresholds: Vec::new(),
         };
         let shown = serde_json::to_value(QuotaStatusJson::from(&status)).unwrap();
         let day = serde_json::json!({

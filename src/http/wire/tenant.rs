@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fault;
 use super::object::{INVALID_REQUEST, Object};
+use super::plan::read_thresholds;
 use super::quota::read_amount;
 use super::scalar::{Number, amount, text, text_or_null};
 use crate::domain::quota::{QuotaType, Window};
@@ -29,6 +30,8 @@ pub struct TenantJson {
     pub status: String,
     /// `enforce`, or `observe`: everything is granted, and what would have been denied is listed.
     pub mode: String,
+    /// The tenant's own percentages of a limit that are told; null: its plan's.
+    pub thresholds: Option<Vec<u16>>,
     pub overrides: Vec<OverrideJson>,
     #[serde(with = "text")]
     pub created_at: Timestamp,
@@ -73,6 +76,7 @@ impl TenantJson {
             zone: tenant.zone.name().to_owned(),
             status: tenant.status_at(now).name().to_owned(),
             mode: tenant.mode.name().to_owned(),
+            thresholds: tenant.thresholds.clone(),
             overrides: own.collect(),
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
@@ -91,13 +95,18 @@ pub struct TenantsJson {
     pub total: u64,
 }
 
-/// Reads what a PUT of a tenant sets; `plan_expires_at: null` is never.
+/// Reads what a PUT of a tenant sets; `plan_expires_at: null` is never, `thresholds: null` those of the plan.
 pub fn read_put(json: &[u8]) -> Result<TenantPut, Fault> {
     let mut object = Object::read(json)?;
     let plan_expires_at = match object.take("plan_expires_at") {
         None => None,
         Some(raw) if raw.get() == "null" => Some(None),
         Some(raw) => Some(Some(read_time(raw.get(), "plan_expires_at")?)),
+    };
+    let thresholds = match object.take("thresholds") {
+        None => None,
+        Some(raw) if raw.get() == "null" => Some(None),
+        Some(raw) => Some(Some(read_thresholds(raw)?)),
     };
     let status = object.parsed("status")?;
     if status == Some(TenantStatus::Deleted) {
@@ -111,8 +120,9 @@ pub fn read_put(json: &[u8]) -> Result<TenantPut, Fault> {
         zone: object.parsed("zone")?,
         status,
         mode: object.parsed("mode")?,
+        thresholds,
     };
-    object.finish("name, labels, plan, plan_expires_at, zone, status and mode")?;
+    object.finish("name, labels, plan, plan_expires_at, zone, status, mode and thresholds")?;
     Ok(put)
 }
 
@@ -158,6 +168,11 @@ mod tests {
         assert_eq!((put.plan.as_deref(), put.zone, put.name), (Some("pro"), Some(chrono_tz::Asia::Kathmandu), None));
         assert_eq!((put.plan_expires_at, put.status), (Some(None), Some(TenantStatus::Suspended)));
         assert_eq!(read_put(b"{}").unwrap(), TenantPut::default());
+        let told = |json: &str| read_put(json.as_bytes()).unwrap().thresholds;
+        assert_eq!(
+            (told(r#"{"thresholds":null}"#), told(r#"{"thresholds":[9,7]}"#)),
+            (Some(None), Some(Some(vec![7, 9])))
+        );
         for (json, field) in [
             (r#"{"zone":"Mars/Olympus"}"#, "zone"),
             (r#"{"status":"deleted"}"#, "status"),
@@ -165,6 +180,8 @@ mod tests {
             (r#"{"plan":7}"#, "plan"),
             (r#"{"plan_expires_at":"soon"}"#, "plan_expires_at"),
             (r#"{"labels":["a"]}"#, "labels"),
+            (r#"{"thresholds":[0]}"#, "thresholds"),
+            (r#"{"thresholds":[80.5]}"#, "thresholds"),
             (r#"{"plam":"pro"}"#, "plam"),
         ] {
             assert_eq!(read_put(json.as_bytes()).unwrap_err().field.as_deref(), Some(field), "{json}");

@@ -72,7 +72,7 @@ pub enum ExtractError {
     #[error("usage that contradicts itself: {0}")]
     Inconsistent(#[from] PartsExceedWhole),
     /// More than a usage object can need.
-    #[error("a usage object of more than 64 KiB or 64 fields")]
+    #[error("a usage object of more than 32 KiB or 64 fields")]
     TooLarge,
 }
 

@@ -4,7 +4,7 @@
 //! nothing or something that does not parse, and it never keeps more than [`MAX_VALUE`] bytes and a few short keys.
 
 /// Largest value that is kept.
-pub(super) const MAX_VALUE: usize = 64 << 10;
+pub(super) const MAX_VALUE: usize = 32 << 10;
 /// How deep JSON may be nested before a frame is given up.
 const MAX_DEPTH: usize = 128;
 /// How many keys of a path are remembered, and how long they may be.
@@ -98,6 +98,11 @@ impl Scanner {
         self.capture = None;
     }
 
+    /// Whether it is inside a text that is neither kept nor a key, and no escape is open.
+    pub(super) fn is_inside_dull_text(&self) -> bool {
+        self.in_string && !self.escaped && !self.string_is_key && self.capture.is_none() && !self.given_up
+    }
+
     /// Takes one byte; answers with a value that it completed.
     pub(super) fn take(&mut self, byte: u8) -> Option<FoundValue> {
         if self.given_up {
@@ -177,12 +182,11 @@ impl Scanner {
             self.place = Place::After;
             return self.end_value();
         }
-        if self.string_is_key {
-            if let Some(key) = self.stack.len().checked_sub(1).and_then(|at| self.keys.get_mut(at)) {
-                if key.len() <= MAX_KEY {
-                    key.push(byte);
-                }
-            }
+        if self.string_is_key
+            && let Some(key) = self.stack.len().checked_sub(1).and_then(|at| self.keys.get_mut(at))
+            && key.len() <= MAX_KEY
+        {
+            key.push(byte);
         }
         None
     }

@@ -10,7 +10,8 @@ const MAX_FIELDS: usize = 64;
 /// Longest name of a model.
 const MAX_MODEL: usize = 256;
 
-/// Fed with the bytes of an answer, cut anywhere; keeps only the usage. At most about 200 KiB, however long the answer.
+/// Fed with the bytes of an answer, cut anywhere; keeps only the usage: a few KiB, however long the answer, and never more
+/// than 64 fields that came in objects of 32 KiB.
 ///
 /// Providers report usage as it stands so far, some in several events (Anthropic: the input at the start, the output at
 /// the end), so a later field replaces an earlier one, and a null replaces nothing.
@@ -61,9 +62,25 @@ impl UsageStream {
 
     /// Takes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let mut rest = bytes;
+        while let Some((byte, behind)) = rest.split_first() {
             self.take(*byte);
+            rest = &behind[self.dull(behind)..];
         }
+    }
+
+    /// How many of the next bytes are the inside of a text that nobody wants: most of an answer is.
+    fn dull(&self, bytes: &[u8]) -> usize {
+        let in_payload = match &self.framing {
+            Framing::Unknown => false,
+            Framing::Json => true,
+            Framing::Events(line) => line.data && line.seen > DATA.len(),
+        };
+        if !in_payload || !self.scanner.is_inside_dull_text() {
+            return 0;
+        }
+        let matters = |byte: &u8| matches!(byte, b'"' | b'\\' | b'\n' | b'\r');
+        bytes.iter().position(matters).unwrap_or(bytes.len())
     }
 
     /// The model that answers, as soon as it is known.

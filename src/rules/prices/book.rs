@@ -5,11 +5,13 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::cost::{Cost, CostError, price};
 use super::file::PriceFileError;
 use super::matching::MatchRule;
 use super::names::candidates;
 use crate::domain::price::{PriceRow, Validity};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::UsageCounts;
 
 /// Most providers of one book.
 pub(super) const MAX_PROVIDERS: usize = 1_000;
@@ -44,7 +46,8 @@ pub struct ProviderPrices {
     pub falls_back_to: Vec<String>,
     models: Vec<ModelPrices>,
     exact: HashMap<String, usize>,
-    patterns: Vec<usize>,
+    /// Rules beyond whole names, in the order in which they are tried, and whose they are.
+    patterns: Vec<(MatchRule, usize)>,
 }
 
 /// One model's prices over time.
@@ -65,6 +68,16 @@ pub struct Found<'a> {
     pub row: &'a PriceRow,
     /// The name by which it was found: the one asked for, or a simpler one.
     pub alias: String,
+    /// Whether the row is of another provider, to which the one asked for falls back. Its prices of tokens hold then, but
+    /// not what it charges by request and by search: those the platform sets itself.
+    pub borrowed: bool,
+}
+
+impl Found<'_> {
+    /// What a call costs by it; see [`cost`](super::cost).
+    pub fn cost(&self, counts: &UsageCounts) -> Result<Cost, CostError> {
+        price(self.row, counts, !self.borrowed)
+    }
 }
 
 impl PriceBook {
@@ -87,23 +100,23 @@ impl PriceBook {
         })
     }
 
-    fn find_at(&self, provider: &ProviderPrices, model: &str, at: Timestamp) -> Option<Found<'_>> {
-        let index = self.providers.iter().position(|known| known.id == provider.id)?;
+    fn find_at<'a>(&'a self, provider: &'a ProviderPrices, model: &str, at: Timestamp) -> Option<Found<'a>> {
         let others = provider.falls_back_to.iter().filter_map(|other| self.provider(other));
-        let lists: Vec<&ProviderPrices> = std::iter::once(&self.providers[index]).chain(others).collect();
+        let lists: Vec<&ProviderPrices> = std::iter::once(provider).chain(others).collect();
         for alias in candidates(model) {
-            if let Some(model) = lists.iter().find_map(|list| list.model(&alias)) {
-                return model.at(at).map(|row| Found { row, alias });
+            let found = lists.iter().find_map(|list| Some((list.model(&alias)?, list.id != provider.id)));
+            if let Some((model, borrowed)) = found {
+                return model.at(at).map(|row| Found { row, alias, borrowed });
             }
         }
         None
     }
 
-    fn whose<'m>(&self, model: &'m str) -> Option<(&ProviderPrices, &'m str)> {
-        if let Some((prefix, rest)) = model.split_once('/') {
-            if let Some(provider) = self.provider(prefix) {
-                return Some((provider, rest));
-            }
+    fn whose<'a, 'm>(&'a self, model: &'m str) -> Option<(&'a ProviderPrices, &'m str)> {
+        if let Some((prefix, rest)) = model.split_once('/')
+            && let Some(provider) = self.provider(prefix)
+        {
+            return Some((provider, rest));
         }
         let speaks = |list: &&ProviderPrices| list.speaks_for.as_ref().is_some_and(|rule| rule.matches(model));
         self.providers.iter().find(speaks).map(|provider| (provider, model))
@@ -114,6 +127,12 @@ impl PriceBook {
         let name = name.trim().to_lowercase();
         let known = |list: &&ProviderPrices| list.known_as.as_ref().is_some_and(|rule| rule.matches(&name));
         self.providers.iter().find(|list| list.id == name).or_else(|| self.providers.iter().find(known))
+    }
+
+    /// The row of an id that a priced event keeps; `None` once the book has another price in its place.
+    pub fn row(&self, id: &str) -> Option<&PriceRow> {
+        let rows = self.providers.iter().flat_map(|list| &list.models).flat_map(|model| &model.rows);
+        rows.into_iter().find(|row| row.id == id)
     }
 
     /// Every provider, in the order of the file.
@@ -162,7 +181,7 @@ impl ProviderPrices {
     /// A model by a name in lower case. A name that is listed word for word beats a pattern; of patterns the first wins.
     fn model(&self, lower: &str) -> Option<&ModelPrices> {
         let exact = self.exact.get(lower).copied();
-        let by_pattern = || self.patterns.iter().copied().find(|index| self.models[*index].rule.matches(lower));
+        let by_pattern = || self.patterns.iter().find(|(rule, _)| rule.matches(lower)).map(|(_, index)| *index);
         exact.or_else(by_pattern).map(|index| &self.models[index])
     }
 
@@ -174,11 +193,14 @@ impl ProviderPrices {
         for name in model.rule.exact_names() {
             self.exact.entry(name.to_owned()).or_insert(index);
         }
-        if model.rule.has_patterns() {
-            self.patterns.push(index);
-        }
+        self.patterns.extend(model.rule.patterns().into_iter().map(|rule| (rule.clone(), index)));
         self.models.push(model);
         Ok(())
+    }
+
+    /// Tries longer patterns first, for files in which models have no order.
+    pub(super) fn prefer_longer_patterns(&mut self) {
+        self.patterns.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.fixed_length()));
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Cost {
     pub total: Money,
     /// How it adds up; classes of which there was nothing are left out.
     pub lines: Vec<CostLine>,
-    /// Searches that the row has no price for, which are therefore not in the total.
+    /// Searches that there is no price for, which are therefore not in the total.
     pub unpriced_searches: u64,
 }
 
@@ -58,6 +58,11 @@ pub enum CostError {
 /// as the next wider one (cached sound as cached input, reasoning as output). Tiers of [`PriceRow::tier_rule`] look at all
 /// input tokens. A request counts as one where the counts do not say.
 pub fn cost(row: &PriceRow, counts: &UsageCounts) -> Result<Cost, CostError> {
+    price(row, counts, true)
+}
+
+/// `with_extras`: whether the row's prices of requests and searches hold.
+pub(super) fn price(row: &PriceRow, counts: &UsageCounts, with_extras: bool) -> Result<Cost, CostError> {
     counts.check()?;
     let mut bill = Bill {
         row,
@@ -77,11 +82,11 @@ pub fn cost(row: &PriceRow, counts: &UsageCounts) -> Result<Cost, CostError> {
     for (class, count) in output_cells(row, counts)? {
         bill.charge(class, count)?;
     }
-    if bill.priced(PriceClass::Request) {
+    if with_extras && bill.priced(PriceClass::Request) {
         bill.charge(PriceClass::Request, counts.requests.unwrap_or(1))?;
     }
     let searches = counts.web_searches.unwrap_or(0);
-    if bill.priced(PriceClass::WebSearch) {
+    if with_extras && bill.priced(PriceClass::WebSearch) {
         bill.charge(PriceClass::WebSearch, searches)?;
     } else {
         bill.cost.unpriced_searches = searches;

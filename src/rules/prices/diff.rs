@@ -77,7 +77,7 @@ fn by_name(book: &PriceBook) -> BTreeMap<Key<'_>, (String, Rows)> {
         for model in provider.models() {
             let rows =
                 model.rows.iter().map(|row| (when(row), (row.tier_rule == TierRule::Graduated, row.rates.clone())));
-            models.insert((provider.id.as_str(), model.id.as_str()), (format!("{:?}", model.rule), rows.collect()));
+            models.insert((provider.id.as_str(), model.id.as_str()), (model.rule.to_string(), rows.collect()));
         }
     }
     models

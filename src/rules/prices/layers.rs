@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::book::PriceBook;
-use super::cost::{Cost, CostError, cost};
+use super::cost::{Cost, CostError};
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
@@ -93,7 +93,7 @@ impl Pricing<'_> {
         let own = self.own.and_then(|own| own.find(provider, model, at));
         let is_own = own.is_some();
         let found = own.or_else(|| self.list.find(provider, model, at))?;
-        Some(cost(found.row, counts).map(|cost| {
+        Some(found.cost(counts).map(|cost| {
             let marked = |markup: Markup| markup.on(cost.total);
             let charged = self.markup.filter(|_| !is_own).map_or(cost.total, marked);
             Priced { cost, alias: found.alias, own: is_own, charged }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::book::{MAX_MODELS, ModelPrices, ProviderPrices, with_id};
 use super::file::{Imported, PriceFileError};
-use super::matching::MatchRule;
+use super::matching::{MatchRule, MatchRuleError};
 use crate::domain::price::{MAX_TIERS, PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
 
 /// The classes by the names of that file. Where two names mean one class, the first that is given counts.
@@ -60,8 +60,6 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
     }
     let mut imported = Imported::default();
     let mut lists: BTreeMap<String, ProviderPrices> = BTreeMap::new();
-    // Short names come second, so that a model listed by that very name keeps it.
-    let mut short_names: Vec<(String, String, Vec<PriceRow>)> = Vec::new();
     for (model, value) in file.iter().filter(|(model, _)| *model != "sample_spec") {
         let entry: Entry<'_> =
             serde_json::from_str(value.get()).map_err(|error| PriceFileError::entry("", model, "", error))?;
@@ -72,17 +70,16 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
         let provider = ours(&theirs);
         let Some(row) = read_row(&mut imported, &provider, model, &entry)? else { continue };
         let list = lists.entry(provider.clone()).or_insert_with(|| new_list(&provider, &theirs));
-        push(list, model, model, vec![row.clone()])?;
+        let mut names = vec![MatchRule::Equals(model.to_lowercase())];
         if let Some((prefix, short)) = model.split_once('/') {
-            if ours(prefix) == provider || prefix == theirs {
-                short_names.push((provider, short.to_owned(), vec![row]));
+            // A model that is listed by that very name keeps it.
+            if !file.contains_key(short) && (ours(prefix) == provider || prefix == theirs) {
+                names.push(MatchRule::Equals(short.to_lowercase()));
             }
         }
-    }
-    for (provider, short, rows) in short_names {
-        if let Some(list) = lists.get_mut(&provider) {
-            push(list, &rows[0].model.clone(), &short, rows)?;
-        }
+        let wrong = |error: MatchRuleError| PriceFileError::entry(&provider, model, "", error);
+        let rule = MatchRule::any_of(names).map_err(wrong)?;
+        list.push(ModelPrices { id: model.clone(), rule, rows: vec![row] })?;
     }
     for list in lists.into_values() {
         imported.book.push(list)?;
@@ -120,11 +117,6 @@ fn ours(theirs: &str) -> String {
         return "google".to_owned();
     }
     PROVIDERS.iter().find(|(name, _)| *name == lower).map_or(lower, |(_, ours)| (*ours).to_owned())
-}
-
-fn push(list: &mut ProviderPrices, id: &str, name: &str, rows: Vec<PriceRow>) -> Result<(), PriceFileError> {
-    let name = name.to_lowercase();
-    list.push(ModelPrices { id: id.to_owned(), rule: MatchRule::Equals(name), rows })
 }
 
 fn text_of(entry: &Entry<'_>, field: &str) -> Option<String> {

@@ -141,21 +141,44 @@ impl MatchRule {
         }
     }
 
-    /// Whether it means more than the names of [`MatchRule::exact_names`].
-    pub(super) fn has_patterns(&self) -> bool {
+    /// The rules of which it is made, without those of [`MatchRule::exact_names`].
+    pub(super) fn patterns(&self) -> Vec<&Self> {
         match self {
-            Self::Equals(_) => false,
-            Self::AnyOf(rules) => rules.iter().any(Self::has_patterns),
-            _ => true,
+            Self::Equals(_) => Vec::new(),
+            Self::AnyOf(rules) => rules.iter().flat_map(Self::patterns).collect(),
+            _ => vec![self],
         }
     }
 
-    /// The length of its longest fixed text, by which patterns that overlap are ordered.
-    pub(super) fn longest_pattern(&self) -> usize {
+    /// The length of its fixed text, by which patterns that overlap are ordered.
+    pub(super) fn fixed_length(&self) -> usize {
         match self {
-            Self::Equals(_) | Self::Regex(_) => 0,
-            Self::StartsWith(text) | Self::EndsWith(text) | Self::Contains(text) => text.len(),
-            Self::AnyOf(rules) | Self::AllOf(rules) => rules.iter().map(Self::longest_pattern).max().unwrap_or(0),
+            Self::Equals(text) | Self::StartsWith(text) | Self::EndsWith(text) | Self::Contains(text) => text.len(),
+            Self::Regex(_) => 0,
+            Self::AnyOf(rules) | Self::AllOf(rules) => rules.iter().map(Self::fixed_length).max().unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for MatchRule {
+    /// As patterns, the alternatives with a comma between them: `gpt-4o, gpt-4o-*`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, rules: &[Self], between: &str| {
+            rules.iter().enumerate().try_for_each(|(index, rule)| {
+                if index > 0 {
+                    f.write_str(between)?;
+                }
+                rule.fmt(f)
+            })
+        };
+        match self {
+            Self::Equals(text) => f.write_str(text),
+            Self::StartsWith(text) => write!(f, "{text}*"),
+            Self::EndsWith(text) => write!(f, "*{text}"),
+            Self::Contains(text) => write!(f, "*{text}*"),
+            Self::Regex(expression) => write!(f, "/{}/", expression.0.as_str()),
+            Self::AnyOf(rules) => joined(f, rules, ", "),
+            Self::AllOf(rules) => joined(f, rules, " and "),
         }
     }
 }
@@ -177,7 +200,8 @@ mod tests {
             ("*-latest", "mistral-large-latest", true),
             ("*claude*", "us.anthropic.claude-v2", true),
         ] {
-            assert_eq!(MatchRule::from_pattern(pattern).map(|rule| rule.matches(name)), Ok(expected), "{pattern}");
+            let rule = MatchRule::from_pattern(pattern).unwrap();
+            assert_eq!((rule.matches(name), rule.to_string()), (expected, pattern.to_lowercase()));
         }
         for pattern in ["", "*", "**", "a*b"] {
             assert!(MatchRule::from_pattern(pattern).is_err(), "{pattern}");

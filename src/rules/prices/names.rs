@@ -35,10 +35,11 @@ fn without_region(name: &str) -> Option<&str> {
 
 fn without_version(name: &str) -> Option<&str> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some((rest, minor)) = name.rsplit_once(':') {
-        if digits(minor) && !rest.is_empty() {
-            return Some(rest);
-        }
+    if let Some((rest, minor)) = name.rsplit_once(':')
+        && digits(minor)
+        && !rest.is_empty()
+    {
+        return Some(rest);
     }
     let (rest, major) = name.rsplit_once("-v")?;
     (digits(major) && rest.contains('.')).then_some(rest)

@@ -40,13 +40,11 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
             None => Table::new(),
             Some(_) => return Err(PriceFileError::entry(id, "", "", "the prices of a provider are a table by model")),
         };
-        let mut read =
-            models.iter().map(|(model, value)| read_model(id, model, value)).collect::<Result<Vec<_>, _>>()?;
-        // Tables have no order: of the patterns that overlap, the one with the longer text is meant.
-        read.sort_by_key(|model| std::cmp::Reverse(model.rule.longest_pattern()));
-        for model in read {
-            list.push(model)?;
+        for (model, value) in &models {
+            list.push(read_model(id, model, value)?)?;
         }
+        // Tables have no order: of the patterns that overlap, the one with the longer text is meant.
+        list.prefer_longer_patterns();
         imported.book.push(list)?;
     }
     for list in imported.book.providers() {
@@ -86,7 +84,7 @@ fn read_provider(id: &str, about: &Value) -> Result<ProviderPrices, PriceFileErr
 }
 
 fn texts(value: &Value) -> Result<Vec<String>, String> {
-    let list = || Some(value.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?);
+    let list = || value.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
     let list = list().ok_or("a list of texts in quotes")?;
     Ok(list.into_iter().map(str::to_owned).collect())
 }
@@ -223,6 +221,7 @@ mod tests {
         };
         let ((before, old_id), (after, new_id)) = (base("2025-06-09"), base("2025-06-10"));
         assert_eq!((before, after), (10_000_000_000, 2_000_000_000));
+        assert_eq!(book.row(&new_id).map(|row| row.model.as_str()), Some("m"));
         assert!(old_id.starts_with("p/m@start~") && new_id.starts_with("p/m@2025-06-10~"), "{old_id} {new_id}");
     }
 

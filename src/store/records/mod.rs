@@ -28,6 +28,8 @@ pub(super) use tenant::{decode_plan, decode_tenant, encode_plan, encode_tenant};
 const VERSION: u8 = 1;
 /// Of records that have changed once: tenants, operations and filed denials.
 const SECOND_VERSION: u8 = 2;
+/// Of records that have changed twice: tenants, operations and filed denials, since there are thresholds and ceilings.
+const THIRD_VERSION: u8 = 3;
 
 /// Bounds what a damaged record may make us allocate.
 const MAX_RECORD: usize = 256 << 20;

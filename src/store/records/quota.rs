@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tenant::{TenantV1, TenantV2, from_record, to_record};
-use super::{SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
-use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Window};
+use super::tenant::{TenantV1, TenantV2, TenantV3, from_record, to_record};
+use super::{THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Scope, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
 use crate::store::journal::{Operation, PlacedOperation};
@@ -121,6 +121,7 @@ impl DenialV1 {
                     resets_at: instant(self.resets_at),
                 },
                 asked: self.asked,
+                scope: Scope::Tenant,
             },
             count: self.count,
             observed,
@@ -128,7 +129,28 @@ impl DenialV1 {
     }
 }
 
-/// The second version has the variants after `Tenant`, and reads the first as it is: a variant's number is its place.
+/// A denial's kind on disk: 0 by a limit of the tenant, 1 by one that only observes, 2 by a ceiling of the platform.
+fn kind_of(denial: &Denial) -> u8 {
+    match (denial.denied_by.scope, denial.observed) {
+        (Scope::Platform, _) => 2,
+        (Scope::Tenant, observed) => u8::from(observed),
+    }
+}
+
+impl DenialV1 {
+    fn read_kind(self, kind: u8) -> Result<Denial, StoreError> {
+        let mut denial = self.read(kind == 1)?;
+        match kind {
+            0 | 1 => {}
+            2 => denial.denied_by.scope = Scope::Platform,
+            _ => return Err(StoreError::Damaged("a denial is of an unknown kind")),
+        }
+        Ok(denial)
+    }
+}
+
+/// The second version has the variants after `Tenant`, the third those after `Observed`; each reads those before it as they
+/// are: a variant's number is its place.
 #[derive(Serialize, Deserialize)]
 enum OperationRecord {
     Hold(u32, HoldV1),
@@ -138,6 +160,9 @@ enum OperationRecord {
     Tenant(u32, Box<TenantV1>),
     TenantV2(u32, Box<TenantV2>),
     Observed(u32, u64, DenialV1),
+    TenantV3(u32, Box<TenantV3>),
+    /// By a ceiling of the platform.
+    Ceiling(u32, u64, DenialV1),
 }
 
 pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Result<Vec<u8>, StoreError> {
@@ -153,21 +178,28 @@ pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Res
                     OperationRecord::Release(*tenant_no, reservation_id.clone())
                 }
                 Operation::Denied { tenant_no, entry_id, denial } => {
-                    let record = if denial.observed { OperationRecord::Observed } else { OperationRecord::Denied };
+                    let record = match kind_of(denial) {
+                        0 => OperationRecord::Denied,
+                        1 => OperationRecord::Observed,
+                        _ => OperationRecord::Ceiling,
+                    };
                     record(*tenant_no, *entry_id, denial.into())
                 }
                 Operation::Tenant { tenant_no, tenant } => {
-                    OperationRecord::TenantV2(*tenant_no, Box::new(to_record(tenant)))
+                    OperationRecord::TenantV3(*tenant_no, Box::new(to_record(tenant)))
                 }
             };
             (placed.before_event, record)
         })
         .collect();
-    encode_as(SECOND_VERSION, &records)
+    encode_as(THIRD_VERSION, &records)
 }
 
 pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOperation>, StoreError> {
-    let records: Vec<(u32, OperationRecord)> = decode_either(bytes, decode_body, decode_body)?;
+    let records: Vec<(u32, OperationRecord)> = match bytes.split_first() {
+        Some((&THIRD_VERSION, body)) => decode_body(body)?,
+        _ => decode_either(bytes, decode_body, decode_body)?,
+    };
     let mut operations = Vec::with_capacity(records.len());
     for (before_event, record) in records {
         let operation = match record {
@@ -179,13 +211,20 @@ pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOper
             OperationRecord::Denied(tenant_no, entry_id, denial) => {
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(false)? }
             }
+            OperationRecord::Ceiling(tenant_no, entry_id, denial) => {
+                Operation::Denied { tenant_no, entry_id, denial: denial.read_kind(2)? }
+            }
             OperationRecord::Observed(tenant_no, entry_id, denial) => {
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(true)? }
             }
             OperationRecord::Tenant(tenant_no, tenant) => {
-                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV2::of_the_first(*tenant))?) }
+                let record = TenantV3::of_the_second(TenantV2::of_the_first(*tenant));
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(record)?) }
             }
             OperationRecord::TenantV2(tenant_no, tenant) => {
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV3::of_the_second(*tenant))?) }
+            }
+            OperationRecord::TenantV3(tenant_no, tenant) => {
                 Operation::Tenant { tenant_no, tenant: Box::new(from_record(*tenant)?) }
             }
         };
@@ -207,24 +246,27 @@ pub struct FiledDenial {
 
 pub(in crate::store) fn encode_denials(denials: &[FiledDenial]) -> Result<Vec<u8>, StoreError> {
     let record = |filed: &FiledDenial| {
-        DenialRecord(filed.tenant_no, filed.entry_id, (&filed.denial).into(), filed.denial.observed)
+        DenialRecord(filed.tenant_no, filed.entry_id, (&filed.denial).into(), kind_of(&filed.denial))
     };
-    encode_as(SECOND_VERSION, &denials.iter().map(record).collect::<Vec<_>>())
+    encode_as(THIRD_VERSION, &denials.iter().map(record).collect::<Vec<_>>())
 }
 
-/// Tenant number, entry id, denial, whether only observed.
+/// Tenant number, entry id, denial, kind. The second version had whether it was only observed, which is the kinds 0 and 1.
 #[derive(Serialize, Deserialize)]
-struct DenialRecord(u32, u64, DenialV1, bool);
+struct DenialRecord(u32, u64, DenialV1, u8);
 
 pub(in crate::store) fn decode_denials(bytes: &[u8]) -> Result<Vec<FiledDenial>, StoreError> {
     let first = |body: &[u8]| {
         let records: Vec<(u32, u64, DenialV1)> = decode_body(body)?;
         let filed = records.into_iter();
-        Ok(filed.map(|(tenant_no, entry_id, denial)| DenialRecord(tenant_no, entry_id, denial, false)).collect())
+        Ok(filed.map(|(tenant_no, entry_id, denial)| DenialRecord(tenant_no, entry_id, denial, 0)).collect())
     };
-    let records: Vec<DenialRecord> = decode_either(bytes, first, decode_body)?;
-    let filed = |DenialRecord(tenant_no, entry_id, denial, observed)| {
-        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read(observed)? })
+    let records: Vec<DenialRecord> = match bytes.split_first() {
+        Some((&THIRD_VERSION, body)) => decode_body(body)?,
+        _ => decode_either(bytes, first, decode_body)?,
+    };
+    let filed = |DenialRecord(tenant_no, entry_id, denial, kind)| {
+        Ok(FiledDenial { tenant_no, entry_id, denial: denial.read_kind(kind)? })
     };
     records.into_iter().map(filed).collect()
 }

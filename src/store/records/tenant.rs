@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use super::{Labels, SECOND_VERSION, THIRD_VERSION, decode_body, decode_either, encode_as, instant, micros};
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantStatus, TokenLimits};
+use crate::domain::threshold::DEFAULT_THRESHOLDS;
 use crate::store::StoreError;
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +34,17 @@ impl TenantV2 {
     }
 }
 
+/// The second version and the tenant's thresholds.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TenantV3(TenantV2, Option<Vec<u16>>);
+
+impl TenantV3 {
+    /// When there were no thresholds, nothing was told; by now those of the plan are.
+    pub(super) const fn of_the_second(record: TenantV2) -> Self {
+        Self(record, None)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct OverrideV1 {
     quota_type: String,
@@ -52,10 +64,10 @@ struct LimitV1 {
 }
 
 pub(in crate::store) fn encode_tenant(tenant: &Tenant) -> Result<Vec<u8>, StoreError> {
-    encode_as(SECOND_VERSION, &to_record(tenant))
+    encode_as(THIRD_VERSION, &to_record(tenant))
 }
 
-pub(super) fn to_record(tenant: &Tenant) -> TenantV2 {
+pub(super) fn to_record(tenant: &Tenant) -> TenantV3 {
     let record = TenantV1 {
         tenant_id: tenant.tenant_id.to_string(),
         name: tenant.name.clone(),
@@ -80,15 +92,18 @@ pub(super) fn to_record(tenant: &Tenant) -> TenantV2 {
         created_at: micros(tenant.created_at),
         updated_at: micros(tenant.updated_at),
     };
-    TenantV2(record, tenant.mode.name().to_owned())
+    TenantV3(TenantV2(record, tenant.mode.name().to_owned()), tenant.thresholds.clone())
 }
 
 pub(in crate::store) fn decode_tenant(bytes: &[u8]) -> Result<Tenant, StoreError> {
+    if let Some((&THIRD_VERSION, body)) = bytes.split_first() {
+        return from_record(decode_body(body)?);
+    }
     let first = |body: &[u8]| decode_body(body).map(TenantV2::of_the_first);
-    from_record(decode_either(bytes, first, decode_body)?)
+    from_record(TenantV3::of_the_second(decode_either(bytes, first, decode_body)?))
 }
 
-pub(super) fn from_record(TenantV2(record, mode): TenantV2) -> Result<Tenant, StoreError> {
+pub(super) fn from_record(TenantV3(TenantV2(record, mode), thresholds): TenantV3) -> Result<Tenant, StoreError> {
     let unknown = |_| StoreError::Damaged("a tenant holds a word that is not known");
     let mut overrides = std::collections::BTreeMap::new();
     for own in record.overrides {
@@ -110,6 +125,7 @@ pub(super) fn from_record(TenantV2(record, mode): TenantV2) -> Result<Tenant, St
         zone: record.zone.parse().map_err(|_| StoreError::Damaged("a tenant has an unknown zone"))?,
         status: record.status.parse::<TenantStatus>().map_err(unknown)?,
         mode: mode.parse::<Mode>().map_err(|_| StoreError::Damaged("a tenant has an unknown mode"))?,
+        thresholds,
         overrides,
         token_limits: record
             .token_limits
@@ -132,11 +148,15 @@ pub(in crate::store) fn encode_plan(plan: &Plan) -> Result<Vec<u8>, StoreError> 
             observe: limit.observe,
         })
         .collect();
-    encode(&(&plan.name, limits))
+    encode_as(SECOND_VERSION, &(&plan.name, limits, &plan.thresholds))
 }
 
 pub(in crate::store) fn decode_plan(bytes: &[u8]) -> Result<Plan, StoreError> {
-    let (name, records): (String, Vec<LimitV1>) = decode(bytes)?;
+    let first = |body: &[u8]| {
+        let (name, limits): (String, Vec<LimitV1>) = decode_body(body)?;
+        Ok((name, limits, DEFAULT_THRESHOLDS.to_vec()))
+    };
+    let (name, records, thresholds): (String, Vec<LimitV1>, Vec<u16>) = decode_either(bytes, first, decode_body)?;
     let mut limits = Vec::with_capacity(records.len());
     for record in records {
         limits.push(Limit {
@@ -146,7 +166,7 @@ pub(in crate::store) fn decode_plan(bytes: &[u8]) -> Result<Plan, StoreError> {
             observe: record.observe,
         });
     }
-    Ok(Plan { name, limits })
+    Ok(Plan { name, limits, thresholds })
 }
 
 fn quota_type(name: &str) -> Result<QuotaType, StoreError> {
