@@ -14,6 +14,7 @@ use crate::config::{EngineSettings, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::keys::ApiKeys;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
 use crate::store::{Store, StoreError};
@@ -154,6 +155,11 @@ impl Metergate {
         AuditLogger::new(Arc::clone(&self.writer))
     }
 
+    /// Makes, lists, rotates and revokes keys, and knows them at the door.
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys::new(Arc::clone(&self.writer))
+    }
+
     /// What the utilities stand on, for the schedule and for `/metrics`.
     pub fn writer(&self) -> Arc<Writer> {
         Arc::clone(&self.writer)
@@ -185,6 +191,7 @@ impl Metergate {
                 tracing::error!("the housekeeping had panicked");
             }
         }
+        self.api_keys().keep_record(true);
         self.writer.stop();
         self.writer.shared().store.close();
     }
@@ -195,6 +202,7 @@ impl Metergate {
         let writer = Arc::clone(&self.writer);
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
+            let keys = ApiKeys::new(Arc::clone(&writer));
             let tenants = Tenants::new(Arc::clone(&writer));
             let mut rounds = 0u64;
             while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -204,6 +212,7 @@ impl Metergate {
                 if rounds.is_multiple_of(60) {
                     shared.counters.tidy(now);
                 }
+                keys.keep_record(false);
                 if writer.failure().is_none()
                     && let Err(error) = tenants.expire_due()
                 {

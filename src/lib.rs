@@ -67,15 +67,16 @@
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
 //! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
 //! | 5 | [`tenants`] | tenants and plans, as administered; what a change of a plan would mean |
+//! | 5 | [`keys`] | makes, rotates and revokes keys, and knows them at the door |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
-//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration |
+//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration, keys |
 //! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
-//! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, money, time |
+//! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, key, actor, money, time |
 //!
 //! # The flow
 //!
@@ -83,7 +84,7 @@
 //!  caller -> http -> enforcer -> counters            decided in memory, under the tenant's lock
 //!                 |      `------> writer ------.     a grant is journaled before it is answered
 //!                 `-> tracker --> writer ------+==>  one transaction, one fsync ==> journal
-//!                 `-> tenants --> writer ------'           |                           |
+//!                 `-> tenants, keys -> writer -'           |                           |
 //!                                                          v                           v  filer, in the background
 //!                          receipts <-- live, counters <-- commit                 segments of the UTC day
 //!                                                                                      |
@@ -125,9 +126,11 @@
 //!     `a_flipped_bit_is_found`. Plain records (tenants, plans, saved counters, marks) carry a version byte only.
 //! 12. *Money is an integer*, read from its text and summed exactly; an unknown cost is counted, never zero.
 //!     [`domain::money`]. `tests/counting.rs`: `costs_are_added_exactly_and_an_unknown_one_is_never_zero`.
-//! 13. *What works without the admin key is listed*: health and the cron door. `http::routes`.
-//!     `what_works_without_the_admin_key_is_listed_here_and_nowhere_else`; `tests/bad_input.rs`:
-//!     `every_route_but_health_asks_for_the_key`.
+//! 13. *What works without a key is listed*: health and the cron door. Every other route says the least role it asks for and
+//!     where its tenant is checked, and *what is of a foreign tenant answers as what never was*. `http::routes`,
+//!     `http::auth`. `what_works_without_a_key_is_listed_here_and_nowhere_else`; `tests/roles`: `every_route_has_a_rule`,
+//!     `without_a_key_that_works_every_route_but_the_listed_is_401`,
+//!     `every_role_may_what_the_table_says_and_a_foreign_tenant_does_not_exist`.
 //!     Where a request comes from is the socket's word, unless the peer is a proxy that the settings name
 //!     (`http::client_address`): `a_proxy_of_ours_is_believed_and_nobody_else`.
 //! 14. *One process has a data folder.* redb's lock, as [`OpenError::InUse`]. `tests/bad_surroundings.rs`:
@@ -203,6 +206,17 @@
 //! (`writer::start::doubt_clock`) makes retention wait for `confirm_clock`; the doubt is a record of its own and outlives
 //! restarts. The kernel is not asked whether its time is synchronised: that needs unsafe code.
 //!
+//! **Keys.** A key's secret is 256 random bits, shown by the answer that makes it; the table `api_keys` has its SHA-256.
+//! [`writer::KeyBook`] holds all keys in memory, never changed but replaced whole by the writer's thread after a commit, so
+//! that the door looks a digest up without a lock. `http::auth::lock` runs before a body is read: it finds the key, refuses
+//! one that is unknown or has ended (401) or whose role does not reach (403), checks the tenant where the path names it (404
+//! as for one that never was), and puts the `Caller` into the request; handlers ask it about tenants that bodies, queries and
+//! ids name, and cut lists to its scope. The built-in key (`admin.key`, `METERGATE_ADMIN_KEY`) is none of the store's. A
+//! change is decided by [`rules::keys`] and staged with its audit record (`writer::key_stage`); a rotation makes a key that
+//! replaces another, which ends after the overlap. When a key was last used, and the refusals of a known key that wait for
+//! their minute, are in memory until the engine's housekeeping calls [`keys::ApiKeys::keep_record`]. Who asked travels as a
+//! [`domain::actor::Actor`] into every control-plane audit record: name, key, request, address, agent.
+//!
 //! **Development.** [`clock::Clock::development`] runs at the machine's pace, so much ahead of it, and that only grows.
 //! `http::routes::dev_clock` exists only where the clock can be moved: it moves the clock, and before it answers
 //! `Jobs::catch_up_waiting` has run what became due. No scheduler runs there, since it waits by the machine's clock: the
@@ -247,6 +261,7 @@
 //! | `plans` | name | record: limits, thresholds |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
+//! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
 //! | `audit_leaves` | index | version, index, recorded_at, SHA-256 of the record's bytes above |
 //! | `audit_event_ids` | event id, hash of its tenant | index, digest of the caller's fields (plain integers) |
@@ -309,6 +324,7 @@ pub mod gateway;
 pub mod http;
 pub mod ids;
 pub mod jobs;
+pub mod keys;
 pub mod live;
 pub mod rules;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use super::{AuditError, AuditLogger};
 use crate::domain::audit::AuditFilter;
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
@@ -10,6 +11,8 @@ use crate::rules::alerts::{THRESHOLD_CROSSED, crossing_of};
 /// Which alerts are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertQuery {
+    /// Of these tenants: what a key may see.
+    pub within: TenantScope,
     /// Of this tenant.
     pub tenant_id: Option<TenantId>,
     /// Recorded at or after this instant.
@@ -34,6 +37,7 @@ impl AuditLogger {
     pub fn get_alerts(&self, query: &AlertQuery, before: Option<u64>, limit: usize) -> Result<AlertPage, AuditError> {
         let filter = AuditFilter {
             tenant_id: query.tenant_id.clone(),
+            within: query.within.clone(),
             event_types: vec![THRESHOLD_CROSSED.to_owned()],
             from: query.since,
             to: query.until,

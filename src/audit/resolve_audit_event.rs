@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{AuditError, AuditLogger};
-use crate::domain::audit::{ActorType, AuditAction, AuditEntry, EVENT_RESOLVED};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry, EVENT_RESOLVED};
 use crate::domain::tenant::TenantId;
 use crate::writer::{Receipt, ResolveOutcome};
 
@@ -19,7 +20,8 @@ impl AuditLogger {
         resolution_action: &str,
         actor_id: Option<&str>,
     ) -> Result<bool, AuditError> {
-        let outcome = self.begin_resolve(event_id, None, resolution_action, actor_id)?.wait()?;
+        let actor = actor_id.map_or(Actor::SYSTEM, Actor::named);
+        let outcome = self.begin_resolve(event_id, None, resolution_action, &actor)?.wait()?;
         Ok(outcome == ResolveOutcome::Resolved)
     }
 
@@ -30,9 +32,9 @@ impl AuditLogger {
         event_id: uuid::Uuid,
         tenant_id: Option<&TenantId>,
         resolution_action: &str,
-        actor_id: Option<&str>,
+        actor: &Actor,
     ) -> Result<ResolveOutcome, AuditError> {
-        Ok(self.begin_resolve(event_id, tenant_id, resolution_action, actor_id)?.await?)
+        Ok(self.begin_resolve(event_id, tenant_id, resolution_action, actor)?.await?)
     }
 
     fn begin_resolve(
@@ -40,21 +42,19 @@ impl AuditLogger {
         event_id: uuid::Uuid,
         tenant_id: Option<&TenantId>,
         resolution_action: &str,
-        actor_id: Option<&str>,
+        actor: &Actor,
     ) -> Result<Receipt<ResolveOutcome>, AuditError> {
         let action = resolution_action.trim();
         if action.is_empty() || action.chars().count() > MAX_RESOLUTION_ACTION_CHARS {
             return Err(AuditError::invalid("resolution_action", "must be 1 to 500 characters"));
         }
-        let entry = AuditEntry {
-            actor_type: if actor_id.is_some() { ActorType::Admin } else { ActorType::System },
-            actor_id: actor_id.map(str::to_owned),
-            key_id: actor_id.map(str::to_owned),
+        let mut entry = AuditEntry {
             new_values: Some(json!({ "resolution_action": action }).to_string()),
             changes_summary: Some(format!("Resolved: {action}")),
             // The writer fills in whose and which it is.
             ..AuditEntry::system(None, EVENT_RESOLVED, "", AuditAction::Update)
         };
+        actor.sign(&mut entry);
         Ok(self.writer.resolve_audit(event_id, tenant_id.cloned(), entry)?)
     }
 }

@@ -5,7 +5,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Exit, Failure};
-use crate::ids;
+use super::local::open_failure;
+use super::show;
+use crate::config::Settings;
+use crate::domain::actor::Actor;
+use crate::engine::{Metergate, OpenError};
+use crate::keys::new_secret;
+use crate::store;
 
 /// The key's file in the data folder.
 const FILE_NAME: &str = "admin.key";
@@ -65,6 +71,51 @@ pub fn read(folder: &Path) -> Result<Option<String>, Failure> {
     Ok(Some(text.trim().to_owned()))
 }
 
+/// Makes the key of a stopped data folder anew, audited. Refuses while a server has the folder, and where the environment
+/// sets the key.
+pub fn reset(settings: &Settings) -> Result<Exit, Failure> {
+    if settings.value("admin_key").is_some() {
+        return Err(Failure::usage(
+            "METERGATE_ADMIN_KEY sets the admin key, not admin.key: change it where it is set and restart the server; \
+             or unset it, and run this again",
+        ));
+    }
+    let folder = settings.data_dir();
+    if !folder.join(store::FILE_NAME).is_file() {
+        let what = format!("there is no metergate data in {}: name its folder with --data-dir", folder.display());
+        return Err(Failure::new(Exit::Unreachable, what));
+    }
+    let engine = Metergate::open_with(settings.engine()).map_err(|error| match error {
+        OpenError::InUse(folder) => {
+            let what = format!("a server has the data folder {folder} open: stop it first, then run this again");
+            Failure::new(Exit::Unreachable, what)
+        }
+        error => open_failure(error),
+    })?;
+    let (path, key) = (folder.join(FILE_NAME), new_key());
+    let failed = |error: std::io::Error| {
+        let what = format!("the admin key cannot be written to {} (make the folder writable)", path.display());
+        Failure::caused(Exit::Failed, what, &error)
+    };
+    let outcome = write_unfinished(&folder, &key).map_err(failed).and_then(|unfinished| {
+        // Told before it is true: a new key that nobody is told of would be worse.
+        let audited = engine.api_keys().record_built_in_reset(&Actor::named("keys reset-admin"));
+        let replaced = match audited {
+            Ok(()) => std::fs::rename(&unfinished, &path).and_then(|()| sync_folder(&folder)).map_err(failed),
+            Err(error) => Err(Failure::caused(Exit::Failed, "the audit log cannot be written", &error)),
+        };
+        if replaced.is_err() {
+            // A file left behind is harmless and for the owner only.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        replaced
+    });
+    engine.close();
+    outcome?;
+    show::print(format!("a new admin key is in {}; the old one opens nothing any more", path.display()));
+    Ok(Exit::Ok)
+}
+
 /// Whether a text can be sent as a key. Fails with the reason.
 pub fn check(key: &str) -> Result<(), &'static str> {
     if key.is_empty() {
@@ -103,12 +154,21 @@ fn refuse_loose_mode(_path: &Path, _file: &File) -> Result<(), Failure> {
 
 /// `mg_` and 256 random bits in hexadecimal digits.
 pub fn new_key() -> String {
-    let bytes: [u8; 32] = ids::random_bytes();
-    bytes.iter().fold("mg_".to_owned(), |key, byte| key + &format!("{byte:02x}"))
+    new_secret().expose().to_owned()
 }
 
 /// Writes the whole key under another name first, so that no one ever reads half of it.
 fn write(folder: &Path, path: &Path, key: &str) -> std::io::Result<()> {
+    let unfinished = write_unfinished(folder, key)?;
+    // Unlike a rename, a link never replaces a key that another process has just made.
+    let written = std::fs::hard_link(&unfinished, path);
+    // A file left behind is harmless and for the owner only.
+    let _ = std::fs::remove_file(&unfinished);
+    written?;
+    sync_folder(folder)
+}
+
+fn write_unfinished(folder: &Path, key: &str) -> std::io::Result<PathBuf> {
     let unfinished = folder.join(format!("{FILE_NAME}.{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -119,15 +179,22 @@ fn write(folder: &Path, path: &Path, key: &str) -> std::io::Result<()> {
     }
     let written = options.open(&unfinished).and_then(|mut file| {
         writeln!(file, "{key}")?;
-        file.sync_all()?;
-        // Unlike a rename, a link never replaces a key that another process has just made.
-        std::fs::hard_link(&unfinished, path)
+        file.sync_all()
     });
-    // A file left behind is harmless and for the owner only.
-    let _ = std::fs::remove_file(&unfinished);
-    written?;
+    match written {
+        Ok(()) => Ok(unfinished),
+        Err(error) => {
+            let _ = std::fs::remove_file(&unfinished);
+            Err(error)
+        }
+    }
+}
+
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod failure;
 mod help;
 mod import;
 mod jobs;
+mod keys;
 mod local;
 mod moment;
 mod operations;
@@ -98,6 +99,9 @@ enum Command {
     /// Show, compare and change the plans
     #[command(subcommand)]
     Plans(plans::PlansCommand),
+    /// List, make, rotate and revoke keys; make the admin key anew
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// List, resolve and report audit events
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -200,6 +204,13 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
+        Command::Keys(command) => match command.target() {
+            None => admin_key::reset(&serve::settings(global, Vec::new())?),
+            Some(target) => {
+                let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
+                ask(global, target, purpose, |backend| command.run(backend))
+            }
+        },
         Command::Alerts(args) => ask(global, &args.target, Purpose::Read, |backend| alerts::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),

@@ -39,6 +39,11 @@ pub fn print(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{}", lines.join("\n"));
 }
 
+/// Says something beside the answer, on standard error.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A field as text for people: whole numbers in groups, null and absent as `-`.
 pub fn field(value: &Value, name: &str) -> String {
     text(&value[name])

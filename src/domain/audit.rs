@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use std::str::FromStr;
 
 use super::event::{InvalidEvent, Rejection};
+use super::key::TenantScope;
 use super::tenant::TenantId;
 use super::time::Timestamp;
 
@@ -289,6 +290,8 @@ impl FromStr for ResultFilter {
 pub struct AuditFilter {
     /// Of this tenant.
     pub tenant_id: Option<TenantId>,
+    /// Of these tenants: what a key may see.
+    pub within: TenantScope,
     /// Of any of these types; none given: of every type.
     pub event_types: Vec<String>,
     /// On such an entity.
@@ -320,6 +323,7 @@ impl AuditFilter {
     pub fn agrees(&self, entry: &AuditEntry) -> bool {
         let same = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
         (self.tenant_id.is_none() || self.tenant_id == entry.tenant_id)
+            && self.within.shows(entry.tenant_id.as_ref())
             && (self.event_types.is_empty() || self.event_types.contains(&entry.event_type))
             && same(&self.entity_type, Some(&entry.entity_type))
             && same(&self.entity_id, entry.entity_id.as_deref())

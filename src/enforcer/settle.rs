@@ -47,6 +47,12 @@ impl QuotaEnforcer {
         released(self.writer.release(slot, reservation_id.to_owned())?.wait()?, reservation_id)
     }
 
+    /// The tenants that have, or had within 24 hours, a reservation of this id.
+    pub fn holders_of(&self, reservation_id: &str) -> Vec<TenantId> {
+        let holders = self.writer.shared().counters.find_reservation(reservation_id);
+        holders.into_iter().map(|slot| slot.id.clone()).collect()
+    }
+
     /// Queues a settlement at once and gives its receipt; for callers that cannot wait, such as a connection that ends.
     pub(crate) fn begin_settling(
         &self,

@@ -16,6 +16,7 @@ use crate::domain::event::Rejection;
 use crate::domain::tenant::TenantStatus;
 use crate::enforcer::EnforceError;
 use crate::jobs::JobError;
+use crate::keys::{KeyError, KeyRefused};
 use crate::tenants::AdminError;
 use crate::tracker::{MaintainError, ReadError};
 use crate::writer::WriteError;
@@ -57,9 +58,14 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something failed inside; it is in the log")
     }
 
-    /// 401 for a route that asks for the admin key.
+    /// 401 for a route that asks for a key.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "ADMIN_AUTH_REQUIRED", "Unauthorized")
+    }
+
+    /// 403 for a key whose role, or whose tenants, do not reach that far.
+    pub fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "INSUFFICIENT_PERMISSIONS", "Forbidden")
     }
 
     /// 401 for the cron job's door. Its documented answer is the one without a code.
@@ -239,6 +245,24 @@ impl From<AdminError> for ApiError {
             AdminError::Invalid { field, .. } => answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field),
             AdminError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             AdminError::Write(error) => error.clone().into(),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        let answer = |status, code| Self::new(status, code, error.to_string());
+        match &error {
+            KeyError::Refused(KeyRefused::Unknown) => answer(StatusCode::NOT_FOUND, "key_unknown"),
+            KeyError::Refused(KeyRefused::Ended(_)) => answer(StatusCode::CONFLICT, "key_ended"),
+            KeyError::Refused(KeyRefused::Replaced(by)) => {
+                answer(StatusCode::CONFLICT, "key_replaced").with_details(json!({ "replaced_by": by.to_string() }))
+            }
+            KeyError::Refused(KeyRefused::TooMany) => answer(StatusCode::FORBIDDEN, "too_many_keys"),
+            KeyError::Refused(KeyRefused::Invalid { field, .. }) => {
+                answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field)
+            }
+            KeyError::Write(error) => error.clone().into(),
         }
     }
 }

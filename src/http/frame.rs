@@ -78,12 +78,17 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
 }
 
 /// The id of the request that is being answered, as the answer will show it.
-pub struct RequestId(Option<String>);
+pub struct RequestId(Option<HeaderValue>);
 
 impl RequestId {
+    /// Of this request: the frame put it there, in visible characters.
+    pub fn of(parts: &Parts) -> Self {
+        Self(parts.headers.get(REQUEST_ID).cloned())
+    }
+
     /// Its text.
     pub fn as_deref(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.0.as_ref().and_then(|id| id.to_str().ok())
     }
 }
 
@@ -91,8 +96,7 @@ impl<S: Sync + Send> FromRequestParts<S> for RequestId {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        // The frame put it there, in visible characters.
-        Ok(Self(parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)))
+        Ok(Self::of(parts))
     }
 }
 

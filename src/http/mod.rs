@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod caller;
 mod client_address;
 mod cursor;
 mod error;
@@ -25,7 +26,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
-pub use auth::Role;
+pub use auth::{Role, TenantCheck};
 pub use client_address::{ClientAddress, client_address};
 pub use error_table::{ErrorInfo, error_table};
 pub use metrics_table::{MetricInfo, metrics_table};
@@ -39,9 +40,10 @@ use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
 use crate::gateway::Gateway;
 use crate::jobs::Jobs;
+use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
-use auth::{Keys, Secret};
+use auth::{Keys, Lock};
 use frame::Frame;
 use meter::HttpMeter;
 
@@ -59,6 +61,7 @@ pub struct Parts {
     enforcer: QuotaEnforcer,
     audit: AuditLogger,
     tenants: Tenants,
+    api_keys: ApiKeys,
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
@@ -92,13 +95,14 @@ impl HttpState {
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
             gateway: Gateway::closed(engine.quota_enforcer(), engine.usage_tracker(), engine.writer()),
+            api_keys: engine.api_keys(),
+            keys: Keys::new(admin_key, cron_secret, engine.api_keys()),
             engine,
             jobs,
             meter: HttpMeter::new(),
             trusted_proxies: Networks::default(),
             metrics_open,
             started: Instant::now(),
-            keys: Keys { admin: Secret::new(admin_key), cron: cron_secret.map(Secret::new) },
         }))
     }
 }
@@ -137,7 +141,9 @@ fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<H
     let mut router = Router::new();
     for route in route_table().iter().filter(|route| development || !route.is_for_development()) {
         let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
-        let lock = from_fn_with_state((keys.clone(), role), auth::lock);
+        let endpoint = format!("{} {}", route.method, route.path);
+        let lock = Arc::new(Lock { keys: keys.clone(), role, tenants: route.tenants, endpoint });
+        let lock = from_fn_with_state(lock, auth::lock);
         router = router.route(route.path, route.endpoint().route_layer(lock));
     }
     router
@@ -149,8 +155,10 @@ mod tests {
 
     #[test]
     fn no_two_routes_are_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Metergate::open(folder.path()).unwrap();
         // axum panics when they are.
-        let router = locked_routes(&Keys { admin: Secret::new("k3y"), cron: None }, false, true);
+        let router = locked_routes(&Keys::new("k3y", None, engine.api_keys()), false, true);
         assert!(router.has_routes());
     }
 }

@@ -3,7 +3,8 @@
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
-use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantChange, TenantId, TenantPut, TenantStatus, TokenLimits};
 use crate::domain::threshold::checked_thresholds;
@@ -15,7 +16,7 @@ pub const MAX_LABELS: usize = 64;
 const TOKEN_LIMITS_KEPT_MICROS: i64 = 62 * MICROS_PER_DAY;
 
 /// The actor that stands for metergate itself, such as when a tenant registers by its first event.
-pub const ACTOR_SYSTEM: &str = "system";
+pub const ACTOR_SYSTEM: &Actor = &Actor::SYSTEM;
 
 /// What a new tenant gets that names nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,7 @@ pub fn apply_change(
     change: &TenantChange,
     plan_exists: impl Fn(&str) -> bool,
     defaults: TenantDefaults<'_>,
-    actor: &str,
+    actor: &Actor,
     now: Timestamp,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
     let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
@@ -242,7 +243,7 @@ fn invalid(field: &'static str, reason: impl Into<String>) -> Result<(), ChangeR
 /// The audit records of one change.
 struct Trail<'a> {
     tenant_id: &'a TenantId,
-    actor: &'a str,
+    actor: &'a Actor,
     entries: Vec<AuditEntry>,
 }
 
@@ -257,10 +258,7 @@ impl Trail<'_> {
     ) {
         let mut entry = AuditEntry::system(Some(self.tenant_id.clone()), event_type, entity_type, action);
         entry.entity_id = Some(entity_id.to_owned());
-        if self.actor != ACTOR_SYSTEM {
-            entry.actor_type = ActorType::Admin;
-            entry.actor_id = Some(self.actor.to_owned());
-        }
+        self.actor.sign(&mut entry);
         fill(&mut entry);
         self.entries.push(entry);
     }

@@ -1,6 +1,7 @@
 //! Facts about changes of tenants.
 
 use super::*;
+use crate::domain::audit::ActorType;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -9,11 +10,11 @@ fn id() -> TenantId {
 }
 
 fn change(existing: Option<&Tenant>, change: TenantChange) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
-    change_by("root-key", existing, change)
+    change_by(&Actor::named("root-key"), existing, change)
 }
 
 fn change_by(
-    actor: &str,
+    actor: &Actor,
     existing: Option<&Tenant>,
     change: TenantChange,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {

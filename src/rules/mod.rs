@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod charges;
 pub mod content;
 pub mod extract;
+pub mod keys;
 pub mod plan_changes;
 pub mod plans;
 pub mod prices;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::administration::ACTOR_SYSTEM;
 use super::plans::{MAX_PLANS, is_plan_name};
-use crate::domain::audit::{ActorType, AuditAction, AuditEntry};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType};
 use crate::domain::threshold::checked_thresholds;
 
@@ -140,7 +140,7 @@ pub fn file_differences(file: &[Plan], in_force: &[Plan]) -> Vec<String> {
 }
 
 /// The audit record of a change; both `None` never happens.
-pub fn audit_entry(name: &str, before: Option<&Plan>, after: Option<&Plan>, actor: &str) -> AuditEntry {
+pub fn audit_entry(name: &str, before: Option<&Plan>, after: Option<&Plan>, actor: &Actor) -> AuditEntry {
     let (event_type, action) = match (before, after) {
         (None, _) => ("plan_created", AuditAction::Create),
         (_, None) => ("plan_removed", AuditAction::Delete),
@@ -155,10 +155,7 @@ pub fn audit_entry(name: &str, before: Option<&Plan>, after: Option<&Plan>, acto
     entry.old_values = before.map(|plan| values(plan).to_string());
     entry.new_values = after.map(|plan| values(plan).to_string());
     entry.changes_summary = Some(summary);
-    if actor != ACTOR_SYSTEM {
-        entry.actor_type = ActorType::Admin;
-        entry.actor_id = Some(actor.to_owned());
-    }
+    actor.sign(&mut entry);
     entry
 }
 

@@ -11,11 +11,15 @@ use super::StoreError;
 use super::records::{self, AuditCut};
 use super::tables;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditRecord, AuditResult, ResultFilter};
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 
 /// Looks into the keys that one page may take: a page that finds too little by then says where to go on.
 const STEPS_PER_PAGE: usize = 20_000;
+
+/// More tenants than this are not looked up one by one at every step: the records are read instead.
+const TENANTS_BY_KEY_MAX: usize = 32;
 
 /// A field that records are found by. Its number is on disk: append, never reorder.
 #[derive(Clone, Copy)]
@@ -86,7 +90,13 @@ fn groups_of(filter: &AuditFilter) -> Vec<Vec<u64>> {
     ];
     let single = single.into_iter().filter_map(|(field, value)| value.map(|value| vec![hash(field, value)]));
     let types: Vec<u64> = filter.event_types.iter().map(|name| hash(Field::EventType, name)).collect();
-    single.chain((!types.is_empty()).then_some(types)).collect()
+    let tenants: Vec<u64> = match &filter.within {
+        TenantScope::Only(some) if some.len() <= TENANTS_BY_KEY_MAX && filter.tenant_id.is_none() => {
+            some.iter().map(|id| hash(Field::Tenant, id.as_str())).collect()
+        }
+        _ => Vec::new(),
+    };
+    single.chain([types, tenants].into_iter().filter(|group| !group.is_empty())).collect()
 }
 
 /// A record and what became of it, as they stand in the log.

@@ -6,6 +6,7 @@ use super::block::{Block, cut_into_blocks};
 use super::*;
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use crate::domain::event::UsageEvent;
+use crate::domain::key::{ApiKey, KeyDigest, KeyRole, TenantScope};
 use crate::domain::quota::{
     Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Scope, Window,
 };
@@ -209,6 +210,39 @@ fn what_the_second_versions_wrote_is_read_for_ever() {
     assert_eq!(records::decode_denials(&read("denials")).unwrap(), [observed(), refused]);
     let operations = records::decode_operations(&read("operations")).unwrap();
     assert_eq!(format!("{operations:?}"), format!("{:?}", second_operations()));
+}
+
+fn api_key() -> ApiKey {
+    ApiKey {
+        key_id: uuid::Uuid::from_u128(8),
+        name: "ci".to_owned(),
+        role: KeyRole::Service,
+        tenants: TenantScope::Only([acme()].into()),
+        digest: KeyDigest([9; 32]),
+        created_by: "ada".to_owned(),
+        created_at: at("2026-11-24T12:00:00Z"),
+        expires_at: Some(at("2027-11-24T12:00:00Z")),
+        revoked_at: Some(at("2026-11-25T12:00:00Z")),
+        last_used_at: Some(at("2026-11-24T13:00:00Z")),
+        replaces: Some(uuid::Uuid::from_u128(7)),
+        replaced_by: Some(uuid::Uuid::from_u128(9)),
+    }
+}
+
+fn key_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/api-keys.txt")
+}
+
+#[test]
+fn what_the_first_keys_wrote_is_read_for_ever() {
+    assert_eq!(records::decode_api_key(&bytes_in(&key_fixture(), "api_key")).unwrap(), api_key());
+}
+
+/// As below, for keys.
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_fixture_of_keys() {
+    write_lines(&key_fixture(), &[("api_key", records::encode_api_key(&api_key()).unwrap())]);
 }
 
 #[test]

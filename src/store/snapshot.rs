@@ -16,6 +16,7 @@ use super::{StoreError, TenantNames};
 use crate::domain::audit::{AuditFilter, AuditRecord};
 use crate::domain::event::IdKey;
 use crate::domain::job::JobRecord;
+use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::{Period, PeriodType, Timestamp};
@@ -123,6 +124,16 @@ impl Snapshot {
                 records::decode_job(job.value(), bytes.value())
             })
             .collect()
+    }
+
+    /// Every key, in order of creation.
+    pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let table = match self.read.open_table(tables::API_KEYS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        table.iter()?.map(|row| records::decode_api_key(row?.1.value())).collect()
     }
 
     /// The next free index of the audit log.

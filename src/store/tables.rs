@@ -26,6 +26,8 @@ pub(super) const PLANS: TableDefinition<'static, &str, &[u8]> = TableDefinition:
 pub(super) const QUOTA_STATE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("quota_state");
 /// Job name -> its last run. Stores of before there were jobs lack it until the first run.
 pub(super) const JOBS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("jobs");
+/// Key id -> key, without its secret. Stores of before there were keys lack it until the first key.
+pub(super) const API_KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("api_keys");
 /// Index -> audit record: what a leaf commits to, and what may be erased.
 pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit_events");
 /// Index -> the record's leaf, as it is hashed. Without gaps from 0.
@@ -58,6 +60,7 @@ pub(super) fn make_all(write: &redb::WriteTransaction) -> Result<(), redb::Table
     write.open_table(PLANS)?;
     write.open_table(QUOTA_STATE)?;
     write.open_table(JOBS)?;
+    write.open_table(API_KEYS)?;
     write.open_table(AUDIT)?;
     write.open_table(AUDIT_LEAVES)?;
     write.open_table(AUDIT_IDS)?;

@@ -14,6 +14,7 @@ use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
 use crate::domain::job::JobRecord;
+use crate::domain::key::ApiKey;
 use crate::domain::quota::{Plan, QuotaSnapshot};
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
@@ -198,6 +199,19 @@ impl Transaction {
     pub fn put_job(&mut self, record: &JobRecord) -> Result<(), StoreError> {
         let bytes = records::encode_job(record)?;
         self.write.open_table(tables::JOBS)?.insert(record.job.as_str(), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Writes a key.
+    pub fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        let bytes = records::encode_api_key(key)?;
+        self.write.open_table(tables::API_KEYS)?.insert(key.key_id.as_u128(), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub fn remove_api_key(&mut self, key_id: uuid::Uuid) -> Result<(), StoreError> {
+        self.write.open_table(tables::API_KEYS)?.remove(key_id.as_u128())?;
         Ok(())
     }
 

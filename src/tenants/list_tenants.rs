@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use super::Tenants;
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::{Tenant, TenantId, TenantStatus};
 
 /// Which tenants are wanted; the default is all but the deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantFilter {
+    /// Of these: what a key may see.
+    pub within: TenantScope,
     /// This text stands in the id or the name, in whichever case.
     pub search: Option<String>,
     /// On this plan.
@@ -48,7 +51,11 @@ impl Tenants {
                         || tenant.name.as_ref().is_some_and(|name| contains(name, word))
                 })
         };
-        let slots = self.writer.shared().counters.all();
+        let counters = &self.writer.shared().counters;
+        let slots = match &filter.within {
+            TenantScope::All => counters.all(),
+            TenantScope::Only(some) => some.iter().filter_map(|tenant_id| counters.get(tenant_id)).collect(),
+        };
         let all = slots.into_iter().map(|slot| Arc::clone(slot.lock().tenant()));
         let mut found: Vec<Arc<Tenant>> = all.filter(|tenant| wanted(tenant)).collect();
         let total = found.len() as u64;

@@ -6,16 +6,13 @@ mod plans;
 
 use std::sync::Arc;
 
+pub use crate::domain::actor::Actor;
 pub use list_tenants::{TenantFilter, TenantPage};
 pub use plans::PlanEffect;
 
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;
 use crate::writer::{ChangeFailed, ChangeOutcome, Receipt, WriteError, Writer};
-
-/// Who asks for a change, for the audit record.
-#[derive(Clone, Debug)]
-pub struct Actor(pub String);
 
 /// Why a change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +113,7 @@ impl Tenants {
         change: TenantChange,
         actor: &Actor,
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
-        self.writer.change(tenant_id.clone(), Some(change), &actor.0)
+        self.writer.change(tenant_id.clone(), Some(change), actor)
     }
 
     fn changed(&self, tenant_id: &TenantId, outcome: ChangeOutcome) -> Result<Tenant, AdminError> {

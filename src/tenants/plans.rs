@@ -45,14 +45,14 @@ impl Tenants {
     /// tenant on it. A plan in use, and the default one, cannot be removed.
     pub async fn change_plan(&self, change: PlanChange, actor: &Actor) -> Result<(), AdminError> {
         let name = change.name().to_owned();
-        let outcome = self.writer.change_plan(change, &actor.0)?.await?;
+        let outcome = self.writer.change_plan(change, actor)?.await?;
         self.plan_changed(&name, outcome)
     }
 
     /// [`Self::change_plan`] for threads.
     pub fn change_plan_blocking(&self, change: PlanChange, actor: &Actor) -> Result<(), AdminError> {
         let name = change.name().to_owned();
-        let outcome = self.writer.change_plan(change, &actor.0)?.wait()?;
+        let outcome = self.writer.change_plan(change, actor)?.wait()?;
         self.plan_changed(&name, outcome)
     }
 

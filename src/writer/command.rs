@@ -5,13 +5,16 @@ use std::sync::Arc;
 use super::receipt::Promise;
 use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::event::EventOutcome;
 use crate::domain::job::JobRecord;
+use crate::domain::key::ApiKey;
 use crate::domain::quota::{Hold, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
-use crate::domain::time::Period;
+use crate::domain::time::{Period, Timestamp};
 use crate::rules::administration::ChangeRefused;
+use crate::rules::keys::{KeyChange, KeyRefused};
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
 use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
@@ -24,9 +27,13 @@ pub(crate) enum Command {
     /// Give a reservation back.
     Release { slot: Arc<TenantSlot>, reservation_id: String, promise: Promise<Released> },
     /// Change a tenant, with its audit records; for `None`, register it if it is unknown.
-    Change { tenant_id: TenantId, change: Option<TenantChange>, actor: String, promise: Promise<ChangeOutcome> },
+    Change { tenant_id: TenantId, change: Option<TenantChange>, actor: Actor, promise: Promise<ChangeOutcome> },
     /// Change a plan, and what follows from it for its tenants, with its audit record.
-    ChangePlan { change: PlanChange, actor: String, promise: Promise<PlanOutcome> },
+    ChangePlan { change: PlanChange, actor: Actor, promise: Promise<PlanOutcome> },
+    /// Change a key, with its audit record.
+    ChangeKey { change: KeyChange, actor: Actor, promise: Promise<KeyOutcome> },
+    /// Remember when keys were last used.
+    NoteKeyUses { uses: Vec<(uuid::Uuid, Timestamp)>, promise: Promise<()> },
     /// Write audit records; all in one commit, in order.
     Audit { entries: Vec<IncomingAudit>, promise: Promise<Vec<AuditOutcome>> },
     /// Resolve an audit record, once; `entry` is the record of it, without its tenant and entity.
@@ -84,6 +91,9 @@ pub(crate) type ChangeOutcome = Result<(Arc<TenantSlot>, Tenant), ChangeFailed>;
 
 /// Whether a plan was changed.
 pub(crate) type PlanOutcome = Result<(), PlanRefused>;
+
+/// The key after a change; of a rotation, the new one.
+pub(crate) type KeyOutcome = Result<ApiKey, KeyRefused>;
 
 /// Why a tenant was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

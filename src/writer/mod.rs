@@ -13,6 +13,8 @@ mod denials;
 mod expiries;
 mod filed_ids;
 mod filer;
+mod key_book;
+mod key_stage;
 mod meter;
 mod receipt;
 mod sampled;
@@ -32,9 +34,10 @@ use parking_lot::{Mutex, MutexGuard};
 pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, PlanOutcome, Publication, Recorded, SettleTarget,
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, Publication, Recorded, SettleTarget,
 };
 pub use expiries::Expiries;
+pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
@@ -42,9 +45,12 @@ pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Started, start};
 
 use crate::counters::{Released, TenantSlot};
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditOutcome};
 use crate::domain::quota::Hold;
 use crate::domain::tenant::{TenantChange, TenantId};
+use crate::domain::time::Timestamp;
+use crate::rules::keys::KeyChange;
 use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
 use thread::WriterThread;
@@ -185,16 +191,27 @@ impl Writer {
         &self,
         tenant_id: TenantId,
         change: Option<TenantChange>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Receipt<ChangeOutcome>, WriteError> {
-        let actor = actor.to_owned();
+        let actor = actor.clone();
         self.submit(false, |promise| Command::Change { tenant_id, change, actor, promise })
     }
 
     /// Changes a plan.
-    pub(crate) fn change_plan(&self, change: PlanChange, actor: &str) -> Result<Receipt<PlanOutcome>, WriteError> {
-        let actor = actor.to_owned();
+    pub(crate) fn change_plan(&self, change: PlanChange, actor: &Actor) -> Result<Receipt<PlanOutcome>, WriteError> {
+        let actor = actor.clone();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
+    }
+
+    /// Changes a key.
+    pub(crate) fn change_key(&self, change: KeyChange, actor: &Actor) -> Result<Receipt<KeyOutcome>, WriteError> {
+        let actor = actor.clone();
+        self.submit(false, |promise| Command::ChangeKey { change, actor, promise })
+    }
+
+    /// Remembers when keys were last used; blocks until it is on disk.
+    pub(crate) fn note_key_uses(&self, uses: Vec<(uuid::Uuid, Timestamp)>) -> Result<(), WriteError> {
+        self.submit(true, |promise| Command::NoteKeyUses { uses, promise })?.wait()
     }
 
     /// Queues audit entries for one commit. A full queue refuses at once, unless `wait` allows this thread to block.

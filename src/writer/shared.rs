@@ -12,6 +12,7 @@ use super::alerts::AlertBook;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
+use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::sampled::SampledBook;
 use crate::clock::Clock;
@@ -128,6 +129,8 @@ pub struct Shared {
     pub fingerprints: Fingerprints,
     /// The plans.
     pub plans: ArcSwap<PlanBook>,
+    /// The keys.
+    pub keys: ArcSwap<KeyBook>,
     /// The server's time.
     pub clock: Clock,
     /// What to do with tenants and old events.

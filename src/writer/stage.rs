@@ -8,8 +8,10 @@ use hashbrown::HashMap;
 use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, SettleTarget};
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
+use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
+use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::threshold::Alert;
@@ -30,7 +32,7 @@ pub(super) struct Numbers {
 
 /// One commit in the making.
 pub(super) struct Stage<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     pub(super) commit: Commit,
     /// (hash, content) of each staged event that has one, by its place.
     pub(super) ids: Vec<Option<(IdHash, u64)>>,
@@ -40,6 +42,8 @@ pub(super) struct Stage<'a> {
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
+    /// Keys new, changed or (`None`) forgotten in this commit, by id.
+    pub(super) keys: HashMap<uuid::Uuid, Option<ApiKey>>,
     /// Audit records, each with the digest of what its caller gave.
     pub(super) audit: Vec<(AuditRecord, u64)>,
     /// (index of an audit record, index of the record of its resolution).
@@ -72,6 +76,7 @@ impl<'a> Stage<'a> {
             audit: Vec::new(),
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
+            keys: HashMap::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
             alerts: Vec::new(),
@@ -86,7 +91,10 @@ impl<'a> Stage<'a> {
 
     /// Whether there is anything that has to reach the disk.
     pub(super) fn is_empty(&self) -> bool {
-        self.commit.events.is_empty() && self.commit.operations.is_empty() && self.audit.is_empty()
+        self.commit.events.is_empty()
+            && self.commit.operations.is_empty()
+            && self.audit.is_empty()
+            && self.keys.is_empty()
     }
 
     /// Changed tenants, for their table.
@@ -256,7 +264,7 @@ impl<'a> Stage<'a> {
         &mut self,
         tenant_id: &TenantId,
         change: Option<&TenantChange>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<(u32, Tenant), ChangeFailed> {
         if let Some(change) = change {
             return self.change(tenant_id, change, actor);
@@ -281,7 +289,7 @@ impl<'a> Stage<'a> {
         &mut self,
         tenant_id: &TenantId,
         change: &TenantChange,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<(u32, Tenant), ChangeFailed> {
         let existing = self.current(tenant_id);
         let plans = Arc::clone(&self.plans);
@@ -315,7 +323,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
-    pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &str) -> PlanOutcome {
+    pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &Actor) -> PlanOutcome {
         let (plans, name) = (Arc::clone(&self.plans), change.name());
         let before = plans.get(name);
         let after = match change {
@@ -387,7 +395,7 @@ impl<'a> Stage<'a> {
         self.commit.operations.push(PlacedOperation { before_event, operation });
     }
 
-    fn audit(&mut self, entry: AuditEntry) {
+    pub(super) fn audit(&mut self, entry: AuditEntry) {
         let event_id = crate::ids::new_uuid_v7(self.commit.committed_at);
         self.push_audit(event_id, entry, 0);
     }

@@ -13,6 +13,7 @@ use super::apply::{LiveStates, PLATFORM_NO, Shadow, apply};
 use super::denials::DenialBook;
 use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
+use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
@@ -96,6 +97,7 @@ pub(crate) fn start(
     // The audit log is searched by time: what comes next is never recorded before its last.
     let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
+    let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
     drop(snapshot);
     let clock = make_clock(last_commit);
@@ -107,6 +109,7 @@ pub(crate) fn start(
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
+        keys: ArcSwap::from_pointee(api_keys),
         clock,
         policies,
         denials: DenialBook::default(),

@@ -11,7 +11,9 @@ use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{ChangeFailed, ChangeOutcome, Command, PlanOutcome, Publication, Recorded, ResolveOutcome};
+use super::command::{
+    ChangeFailed, ChangeOutcome, Command, KeyOutcome, PlanOutcome, Publication, Recorded, ResolveOutcome,
+};
 use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
 use super::shared::Shared;
@@ -52,6 +54,7 @@ enum Answer {
     Released(Promise<Released>),
     Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
     PlanChanged(PlanOutcome, Promise<PlanOutcome>),
+    KeyChanged(KeyOutcome, Promise<KeyOutcome>),
     Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
     AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
     Published(Promise<()>),
@@ -115,6 +118,13 @@ impl WriterThread {
                 }
                 Command::ChangePlan { change, actor, promise } => {
                     answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
+                }
+                Command::ChangeKey { change, actor, promise } => {
+                    answers.push(Answer::KeyChanged(stage.change_key(change, &actor), promise));
+                }
+                Command::NoteKeyUses { uses, promise } => {
+                    stage.note_key_uses(uses);
+                    answers.push(Answer::Published(promise));
                 }
                 Command::Audit { entries, promise } => {
                     self.queued_events.fetch_sub(entries.len(), Ordering::Relaxed);
@@ -208,6 +218,12 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
+            for (key_id, key) in &stage.keys {
+                match key {
+                    Some(key) => transaction.put_api_key(key)?,
+                    None => transaction.remove_api_key(*key_id)?,
+                }
+            }
             transaction.put_audit(&stage.audit)?;
             for (original, resolution) in &stage.audit_resolutions {
                 transaction.put_audit_resolution(*original, *resolution)?;
@@ -237,6 +253,9 @@ impl WriterThread {
             self.apply_live(stage, &mut live);
         }
         shared.meter.commits.note(started.elapsed());
+        if !stage.keys.is_empty() {
+            shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
+        }
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
@@ -302,6 +321,7 @@ impl WriterThread {
                     keep(promise, released);
                 }
                 Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
+                Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
                 Answer::Audited(outcomes, promise) => keep(promise, outcomes),
                 Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
                 Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
@@ -320,6 +340,7 @@ impl WriterThread {
                 Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
                 Answer::PlanChanged(_, promise) => fail(promise, &unknown),
+                Answer::KeyChanged(_, promise) => fail(promise, &unknown),
                 Answer::Audited(_, promise) => fail(promise, &unknown),
                 Answer::AuditResolved(_, promise) => fail(promise, &unknown),
                 Answer::Changed(_, promise) => fail(promise, &unknown),

@@ -372,7 +372,8 @@ fn two_tenants_may_use_the_same_id_and_neither_learns_of_the_other() {
     assert!(!logger.resolve_audit_event(id, "done", None).unwrap());
     let globex = tenant("globex");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let resolve = |tenant| runtime.block_on(logger.resolve(id, tenant, "done", None)).unwrap();
+    let resolve =
+        |tenant| runtime.block_on(logger.resolve(id, tenant, "done", &metergate::tenants::Actor::SYSTEM)).unwrap();
     assert_eq!(resolve(None), ResolveOutcome::Ambiguous);
     assert_eq!(resolve(Some(&globex)), ResolveOutcome::Resolved);
     assert_eq!(resolve(Some(&globex)), ResolveOutcome::AlreadyResolved);

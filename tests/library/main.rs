@@ -5,6 +5,7 @@ mod audit;
 mod exact_usage;
 mod expiry;
 mod explain;
+mod keys;
 mod overrides_and_denials;
 mod plans;
 mod platform;
@@ -107,7 +108,7 @@ fn tokens(engine: &Metergate, name: &str) -> (Option<u128>, u128, u128) {
 }
 
 fn change(engine: &Metergate, name: &str, change: TenantChange) {
-    engine.tenants().change_blocking(&tenant(name), change, &Actor("a test".to_owned())).unwrap();
+    engine.tenants().change_blocking(&tenant(name), change, &Actor::named("a test")).unwrap();
 }
 
 fn put_zone(engine: &Metergate, name: &str, zone: &str) {

@@ -15,7 +15,7 @@ fn plan(name: &str, tokens: u128) -> Plan {
 }
 
 fn change_plan(engine: &Metergate, change: PlanChange) -> Result<(), AdminError> {
-    engine.tenants().change_plan_blocking(change, &Actor("a test".to_owned()))
+    engine.tenants().change_plan_blocking(change, &Actor::named("a test"))
 }
 
 fn put_on(plan: &str) -> TenantChange {

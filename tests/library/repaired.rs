@@ -77,7 +77,7 @@ fn a_zone_that_is_given_soon_after_the_first_event_does_not_move_the_window_at_a
     let early = at("2026-11-24T01:00:00Z");
     engine.usage_tracker().record_blocking(vec![event("acme", "early", early, 9_000)]).unwrap();
     let put = TenantChange::Put(TenantPut { zone: Some(chrono_tz::America::Santiago), ..TenantPut::default() });
-    engine.tenants().change_blocking(&tenant("acme"), put, &Actor("admin".to_owned())).unwrap();
+    engine.tenants().change_blocking(&tenant("acme"), put, &Actor::named("admin")).unwrap();
     let used = |engine: &Metergate| {
         let status = engine.quota_enforcer().get_quota_status(&tenant("acme")).unwrap();
         let tokens = status.primary(QuotaType::Tokens).unwrap();
@@ -139,7 +139,7 @@ fn closed_hours_of_a_zone_off_the_hour_say_what_was_left_of_the_quota_day() {
     let start = at("2026-11-23T18:00:00Z");
     let (engine, clock) = open(folder.path(), start);
     let put = TenantChange::Put(TenantPut { zone: Some(chrono_tz::Asia::Kathmandu), ..TenantPut::default() });
-    engine.tenants().change_blocking(&tenant("acme"), put, &Actor("admin".to_owned())).unwrap();
+    engine.tenants().change_blocking(&tenant("acme"), put, &Actor::named("admin")).unwrap();
     clock.advance(6 * MICROS_PER_HOUR);
     let tracker = engine.usage_tracker();
     // The quota day begins at 18:15 UTC: 100 before it, 10 and 1 in it.

@@ -129,7 +129,7 @@ fn line_14_an_unknown_plan_is_an_error_that_names_the_known_ones() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, _clock) = open(folder.path(), at(NOON));
     let put = |plan: &str| TenantChange::Put(TenantPut { plan: Some(plan.to_owned()), ..TenantPut::default() });
-    let actor = Actor("a test".to_owned());
+    let actor = Actor::named("a test");
     let refused = engine.tenants().change_blocking(&tenant("up"), put("professional"), &actor).unwrap_err();
     let known = "enterprise, pro, starter, trial".to_owned();
     assert_eq!(refused, AdminError::UnknownPlan { plan: "professional".to_owned(), known });

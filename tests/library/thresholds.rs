@@ -152,7 +152,7 @@ fn plans_and_tenants_name_their_own_percentages() {
         limit(QuotaType::Tokens, Window::Month, 1_000),
     ];
     let plan = Plan { thresholds: vec![150, 50], ..Plan::new("team", limits) };
-    let actor = Actor("a test".to_owned());
+    let actor = Actor::named("a test");
     engine.tenants().change_plan_blocking(PlanChange::Put(plan), &actor).unwrap();
     let stored = engine.tenants().plans().into_iter().find(|plan| plan.name == "team").unwrap();
     assert_eq!(stored.thresholds, [50, 150], "in order");

@@ -28,6 +28,8 @@ pub struct Server {
     folder: TempDir,
     data_dir: PathBuf,
     cron_secret: Option<String>,
+    /// Whether the environment sets the admin key.
+    sets_admin_key: bool,
     /// Further flags of `serve`, from the next start on.
     pub flags: Vec<String>,
     pub(super) agent: ureq::Agent,
@@ -64,6 +66,7 @@ impl Server {
             data_dir: folder.path().join("data"),
             folder,
             cron_secret: Some(CRON_SECRET.to_owned()),
+            sets_admin_key: true,
             flags: Vec::new(),
             agent: agent(),
         }
@@ -89,7 +92,9 @@ impl Server {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
         command.args(&self.flags);
-        command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
+        if self.sets_admin_key {
+            command.env("METERGATE_ADMIN_KEY", ADMIN_KEY);
+        }
         if let Some(secret) = &self.cron_secret {
             command.env("CRON_SECRET", secret);
         }
@@ -100,6 +105,11 @@ impl Server {
         let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
         let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
         self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+    }
+
+    /// From the next start on its admin key is the one of its data folder.
+    pub fn use_the_folders_admin_key(&mut self) {
+        self.sets_admin_key = false;
     }
 
     /// Kills it without a word, as a power cut would.

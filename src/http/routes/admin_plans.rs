@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::By;
 use super::super::error::ApiError;
 use super::super::params::{Params, segment};
 use super::super::wire::plan::{PlanChangedJson, PlanJson, read_plan};
-use super::ADMIN_ACTOR;
 use super::blocking;
 use crate::rules::plan_changes::PlanChange;
-use crate::tenants::Actor;
 
 /// The plan that the path names.
 pub struct PathPlan(String);
@@ -38,6 +37,7 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
 pub async fn change(
     State(state): State<HttpState>,
     PathPlan(name): PathPlan,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<PlanChangedJson>, ApiError> {
@@ -47,7 +47,7 @@ pub async fn change(
     // Looks at every tenant on the plan.
     let effect = blocking(move || tenants.plan_effect(&looked_at)).await??;
     if !dry_run {
-        state.tenants.change_plan(PlanChange::Put(plan.clone()), &Actor(ADMIN_ACTOR.to_owned())).await?;
+        state.tenants.change_plan(PlanChange::Put(plan.clone()), &actor).await?;
     }
     Ok(Json(PlanChangedJson::new(&plan, effect, !dry_run)))
 }
@@ -56,9 +56,10 @@ pub async fn change(
 pub async fn remove(
     State(state): State<HttpState>,
     PathPlan(name): PathPlan,
+    By(actor): By,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
-    state.tenants.change_plan(PlanChange::Remove(name.clone()), &Actor(ADMIN_ACTOR.to_owned())).await?;
+    state.tenants.change_plan(PlanChange::Remove(name.clone()), &actor).await?;
     Ok(Json(json!({ "plan": name, "removed": true })))
 }

@@ -7,15 +7,18 @@ use axum::http::request::Parts;
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::{By, Caller};
 use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant, segment};
 use super::super::wire::Fault;
+use super::super::wire::object::INVALID_REQUEST;
 use super::super::wire::tenant::{TenantJson, TenantsJson, read_override, read_put};
-use super::ADMIN_ACTOR;
+use crate::domain::actor::Actor;
+use crate::domain::key::KeyRole;
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{TenantChange, TenantId};
-use crate::tenants::{Actor, TenantFilter};
+use crate::tenants::TenantFilter;
 
 /// Tenants in a page unless told otherwise, and at most.
 const PAGE_TENANTS: usize = 100;
@@ -38,11 +41,12 @@ impl<S: Sync + Send> FromRequestParts<S> for PathQuotaType {
 /// What tenants are filtered by.
 const FILTERS: [&str; 4] = ["search", "plan", "status", "label"];
 
-/// `?search&plan&status&label&limit&after` -> `{tenants, next_cursor, total}`.
-pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
+/// `?search&plan&status&label&limit&after` -> `{tenants, next_cursor, total}`, those of
+/// the caller.
+pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> Result<Json<TenantsJson>, ApiError> {
     let params = Params::read(&uri, &["search", "plan", "status", "label", "limit", "after"])?;
     let limit = params.limit(PAGE_TENANTS, PAGE_TENANTS_MAX)?;
-    let filter = read_filter(&params)?;
+    let filter = TenantFilter { within: caller.scope().clone(), ..read_filter(&params)? };
     let key = state.engine.cursor_key();
     // A cursor is for the filters as they were given.
     let scope = [&["tenants"][..], &FILTERS.map(|name| params.get(name).unwrap_or_default())].concat();
@@ -71,7 +75,8 @@ fn read_filter(params: &Params) -> Result<TenantFilter, ApiError> {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (text, None),
     });
-    Ok(TenantFilter { search: short("search")?, plan: short("plan")?, status: params.parsed("status")?, label })
+    let (search, plan) = (short("search")?, short("plan")?);
+    Ok(TenantFilter { search, plan, status: params.parsed("status")?, label, ..TenantFilter::default() })
 }
 
 fn read_cursor(key: &[u8; 16], scope: &[&str], text: &str) -> Result<TenantId, ApiError> {
@@ -94,21 +99,23 @@ pub async fn show(
 pub async fn change(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TenantJson>, ApiError> {
     Params::read(&uri, &[])?;
-    apply(&state, &tenant_id, TenantChange::Put(read_put(&body)?)).await
+    apply(&state, &actor, &tenant_id, TenantChange::Put(read_put(&body)?)).await
 }
 
 /// Leaves a tombstone.
 pub async fn remove(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
+    By(actor): By,
     uri: Uri,
 ) -> Result<Json<TenantJson>, ApiError> {
     Params::read(&uri, &[])?;
-    apply(&state, &tenant_id, TenantChange::Delete).await
+    apply(&state, &actor, &tenant_id, TenantChange::Delete).await
 }
 
 /// `{limit, reason?, until?, window?}`; the window also as `?window=`.
@@ -116,11 +123,17 @@ pub async fn set_override(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
     PathQuotaType(quota_type): PathQuotaType,
+    caller: Caller,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<TenantJson>, ApiError> {
     let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
-    apply(&state, &tenant_id, read_override(&body, quota_type, window)?).await
+    let change = read_override(&body, quota_type, window)?;
+    if caller.role() == KeyRole::Support {
+        with_reason_and_end(&change)?;
+    }
+    apply(&state, &actor, &tenant_id, change).await
 }
 
 /// `?window=`: the plan's limit is back.
@@ -128,15 +141,33 @@ pub async fn remove_override(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
     PathQuotaType(quota_type): PathQuotaType,
+    By(actor): By,
     uri: Uri,
 ) -> Result<Json<TenantJson>, ApiError> {
     let window = Params::read(&uri, &["window"])?.parsed::<Window>("window")?;
     let window = window.unwrap_or(quota_type.default_window());
-    apply(&state, &tenant_id, TenantChange::RemoveOverride { quota_type, window }).await
+    apply(&state, &actor, &tenant_id, TenantChange::RemoveOverride { quota_type, window }).await
 }
 
-async fn apply(state: &HttpState, tenant_id: &TenantId, change: TenantChange) -> Result<Json<TenantJson>, ApiError> {
-    let tenant = state.tenants.change(tenant_id, change, &Actor(ADMIN_ACTOR.to_owned())).await?;
+/// Support gives a limit of a tenant's own for a reason and for a time.
+fn with_reason_and_end(change: &TenantChange) -> Result<(), Fault> {
+    let missing = |field| Err(Fault::field(INVALID_REQUEST, field, "is required with a support key"));
+    match change {
+        TenantChange::SetOverride { reason, .. } if reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) => {
+            missing("reason")
+        }
+        TenantChange::SetOverride { until: None, .. } => missing("until"),
+        _ => Ok(()),
+    }
+}
+
+async fn apply(
+    state: &HttpState,
+    actor: &Actor,
+    tenant_id: &TenantId,
+    change: TenantChange,
+) -> Result<Json<TenantJson>, ApiError> {
+    let tenant = state.tenants.change(tenant_id, change, actor).await?;
     Ok(Json(TenantJson::at(&tenant, state.engine.now())))
 }
 

@@ -10,17 +10,20 @@ use uuid::Uuid;
 
 use super::super::HttpState;
 use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
+use super::super::caller::{By, Caller, unknown};
 use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, segment};
+use super::super::wire::Fault;
 use super::super::wire::audit::{AuditEventJson, AuditEventsJson, AuditReportJson, read_audit_batch, read_audit_event};
 use super::super::wire::object::Object;
 use super::super::wire::usage::Recorded;
+use super::blocking;
 use super::events::{CONFLICT, Ids, Tally};
-use super::{ADMIN_ACTOR, blocking};
 use crate::audit::ResolveOutcome;
 use crate::domain::audit::{AuditFilter, AuditOutcome, AuditSubmission};
 use crate::domain::event::EventOutcome;
+use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::PeriodType;
 
@@ -50,6 +53,7 @@ const FILTERS: [&str; 15] = [
 /// One event or an array of at most 1,000, which is one commit; the answer comes when it is on disk.
 pub async fn record(
     State(state): State<HttpState>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -62,7 +66,13 @@ pub async fn record(
     let bytes = read_batch(&headers, body).await?;
     let mut tally = Tally::default();
     if bytes.trim_ascii_start().first() != Some(&b'[') {
-        let event = finish(read_audit_event(&bytes)?, &ids, 0);
+        let event = read_audit_event(&bytes)?;
+        match of_caller(&caller, &event) {
+            // Alone, it is answered as any unknown tenant is.
+            Err(fault) if fault.code == UNKNOWN => return Err(ApiError::unknown_tenant(fault.message)),
+            checked => checked?,
+        }
+        let event = finish(event, &caller, &ids, 0);
         return match state.audit.record(vec![event])?.await?.pop() {
             Some(AuditOutcome::Conflict) => {
                 Err(ApiError::new(StatusCode::CONFLICT, "conflict", CONFLICT).at_field("event_id"))
@@ -78,10 +88,10 @@ pub async fn record(
     let read = blocking(move || read_audit_batch(&bytes)).await??;
     let (mut places, mut events) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
     for (index, event) in (0..).zip(read) {
-        match event {
+        match event.and_then(|event| of_caller(&caller, &event).map(|()| event)) {
             Ok(event) => {
                 places.push(index);
-                events.push(finish(event, &ids, index));
+                events.push(finish(event, &caller, &ids, index));
             }
             Err(fault) => tally.reject(index, fault.code, &fault.message),
         }
@@ -93,13 +103,24 @@ pub async fn record(
     Ok(Json(tally.finish()))
 }
 
+const UNKNOWN: &str = "tenant_unknown";
+
+/// Fails for an event that is not of a tenant of the caller's.
+fn of_caller(caller: &Caller, event: &AuditSubmission) -> Result<(), Fault> {
+    match &event.entry.tenant_id {
+        None if caller.is_scoped() => Err(Fault::field("invalid_event", "tenant_id", "is required with this key")),
+        Some(tenant_id) if !caller.may_see(Some(tenant_id)) => Err(Fault::whole(UNKNOWN, unknown(tenant_id))),
+        _ => Ok(()),
+    }
+}
+
 /// Adds what the server says: the key that writes it, and an id from the `Idempotency-Key` when there is no other.
-fn finish(mut event: AuditSubmission, ids: &Ids, index: u64) -> AuditSubmission {
+fn finish(mut event: AuditSubmission, caller: &Caller, ids: &Ids, index: u64) -> AuditSubmission {
     if event.event_id.is_none() {
         let tenant_id = event.entry.tenant_id.as_ref().map_or("", TenantId::as_str);
         event.event_id = ids.of(index).map(|id| crate::ids::uuid_of_name(&format!("{tenant_id} {id}")));
     }
-    event.entry.key_id = Some(ADMIN_ACTOR.to_owned());
+    event.entry.key_id = Some(caller.key_id());
     event
 }
 
@@ -114,12 +135,13 @@ fn count(tally: &mut Tally, index: u64, outcome: AuditOutcome) {
 }
 
 /// Any of [`FILTERS`], `limit` and `cursor` -> `{events, next_cursor}`, newest first. Dates are those of recording.
-pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<AuditEventsJson>, ApiError> {
+pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> Result<Json<AuditEventsJson>, ApiError> {
     let mut known = FILTERS.to_vec();
     known.extend(["limit", "cursor"]);
     let params = Params::read(&uri, &known)?;
     let limit = params.limit(PAGE_EVENTS, PAGE_EVENTS_MAX)?;
-    let filter = read_filter(&params)?;
+    let filter = AuditFilter { within: caller.scope().clone(), ..read_filter(&params)? };
+    filter.tenant_id.as_ref().map_or(Ok(()), |tenant_id| caller.check(tenant_id))?;
     let event_id: Option<Uuid> = params.parsed("event_id")?;
     // A cursor is for the filters as they were given.
     let given = FILTERS.map(|name| params.get(name).unwrap_or_default());
@@ -140,6 +162,7 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Audit
     let page = blocking(move || {
         if let Some(event_id) = event_id {
             let found = state.audit.get_audit_event(event_id)?;
+            note_foreign(&caller, found.iter().map(|event| event.record.entry.tenant_id.as_ref()));
             let found = found.into_iter().filter(|event| {
                 let time = event.record.timestamp;
                 filter.agrees(&event.record.entry)
@@ -162,6 +185,7 @@ fn read_filter(params: &Params) -> Result<AuditFilter, ApiError> {
     let text = |name| params.get(name).map(str::to_owned);
     Ok(AuditFilter {
         tenant_id: tenant(params)?,
+        within: TenantScope::All,
         event_types: text("event_type").into_iter().collect(),
         entity_type: text("entity_type"),
         entity_id: text("entity_id"),
@@ -184,9 +208,14 @@ fn tenant(params: &Params) -> Result<Option<TenantId>, ApiError> {
 }
 
 /// `?tenant_id&startDate&endDate` -> totals, by type, by action, successes, failures, events. By default the last 30 days.
-pub async fn report(State(state): State<HttpState>, uri: Uri) -> Result<Json<AuditReportJson>, ApiError> {
+pub async fn report(
+    State(state): State<HttpState>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Json<AuditReportJson>, ApiError> {
     let params = Params::read(&uri, &["tenant_id", "tenantId", "startDate", "endDate"])?;
     let tenant_id = tenant(&params)?.ok_or_else(|| ApiError::parameter("tenant_id", "is required"))?;
+    caller.check(&tenant_id)?;
     let (from, to) = params.range(PeriodType::Daily, state.engine.now())?;
     let report = blocking(move || state.audit.generate_audit_report(&tenant_id, from, to)).await??;
     Ok(Json(report.into()))
@@ -209,23 +238,52 @@ impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
 pub async fn resolve(
     State(state): State<HttpState>,
     PathEvent(event_id): PathEvent,
+    caller: Caller,
+    By(actor): By,
     uri: Uri,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
     let action: String = object.value("resolution_action")?.ok_or_else(|| object.missing("resolution_action"))?;
-    let tenant_id: Option<TenantId> = object.parsed("tenant_id")?;
+    let mut tenant_id: Option<TenantId> = object.parsed("tenant_id")?;
     object.finish("resolution_action, tenant_id")?;
-    match state.audit.resolve(event_id, tenant_id.as_ref(), &action, Some(ADMIN_ACTOR)).await? {
-        ResolveOutcome::Ambiguous => {
-            let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
-            Err(ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message))
+    if caller.is_scoped() {
+        // Ids are their tenants' own: to this key, only those of its tenants exist.
+        let audit = state.audit.clone();
+        let found = blocking(move || audit.get_audit_event(event_id)).await??.into_iter();
+        let mut own: Vec<_> = found.map(|event| event.record.entry.tenant_id).collect();
+        own.retain(|of| tenant_id.is_none() || tenant_id == *of);
+        note_foreign(&caller, own.iter().map(Option::as_ref));
+        own.retain(|of| caller.scope().shows(of.as_ref()));
+        match (own.pop(), own.is_empty()) {
+            (Some(of), true) => tenant_id = of,
+            (Some(_), false) => return Err(ambiguous_event(event_id)),
+            (None, _) => return Err(unknown_event(event_id)),
         }
-        ResolveOutcome::Unknown => {
-            let message = format!("there is no audit event {event_id}, or retention has taken it");
-            Err(ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message))
-        }
+    }
+    match state.audit.resolve(event_id, tenant_id.as_ref(), &action, &actor).await? {
+        ResolveOutcome::Ambiguous => Err(ambiguous_event(event_id)),
+        ResolveOutcome::Unknown => Err(unknown_event(event_id)),
         outcome => Ok(Json(json!({ "resolved": outcome == ResolveOutcome::Resolved }))),
     }
+}
+
+/// Notes that an id is that of foreign events only; ids are their tenants' own, and an own one may be among them.
+fn note_foreign<'a>(caller: &Caller, mut found: impl Iterator<Item = Option<&'a TenantId>> + Clone) {
+    if !found.clone().any(|tenant_id| caller.scope().shows(tenant_id))
+        && let Some(tenant_id) = found.next()
+    {
+        caller.may_see(tenant_id);
+    }
+}
+
+fn unknown_event(event_id: Uuid) -> ApiError {
+    let message = format!("there is no audit event {event_id}, or retention has taken it");
+    ApiError::new(StatusCode::NOT_FOUND, "audit_event_unknown", message)
+}
+
+fn ambiguous_event(event_id: Uuid) -> ApiError {
+    let message = format!("several tenants have an audit event {event_id}: name one with tenant_id");
+    ApiError::new(StatusCode::CONFLICT, "audit_event_ambiguous", message)
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
 use super::super::body::{JSON_BYTES_MAX, Media, media_of, read_batch};
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::params::Params;
 use super::super::wire::Fault;
@@ -21,6 +22,7 @@ use crate::domain::event::{EventId, EventOutcome, UsageEvent};
 /// `?ack=queued` answers before the disk does.
 pub async fn record(
     State(state): State<HttpState>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -33,7 +35,7 @@ pub async fn record(
     };
     let ids = Ids::read(&headers)?;
     let read: fn(&[u8]) -> Result<Submission, Fault> = match media_of(&headers)? {
-        Media::Ndjson => return lines::record(&state, body, &ids, queued).await,
+        Media::Ndjson => return lines::record(&state, &caller, body, &ids, queued).await,
         Media::Json => read_json,
         Media::CloudEvent => |json| read_cloudevent(json).map(Submission::One),
         Media::CloudEventBatch => read_cloudevents,
@@ -41,8 +43,8 @@ pub async fn record(
     let bytes = read_batch(&headers, body).await?;
     let submission = if bytes.len() <= JSON_BYTES_MAX { read(&bytes)? } else { read_apart(bytes, read).await? };
     match submission {
-        Submission::One(draft) => record_one(&state, draft, &ids, queued).await,
-        Submission::Batch(drafts) => record_batch(&state, drafts, &ids, queued).await,
+        Submission::One(draft) => record_one(&state, &caller, draft, &ids, queued).await,
+        Submission::Batch(drafts) => record_batch(&state, &caller, drafts, &ids, queued).await,
     }
 }
 
@@ -69,8 +71,15 @@ fn read_cloudevents(json: &[u8]) -> Result<Submission, Fault> {
     Ok(Submission::Batch(envelopes.into_iter().map(|one| read_cloudevent(one.get().as_bytes())).collect()))
 }
 
-async fn record_one(state: &HttpState, draft: EventDraft, ids: &Ids, queued: bool) -> Result<Response, ApiError> {
+async fn record_one(
+    state: &HttpState,
+    caller: &Caller,
+    draft: EventDraft,
+    ids: &Ids,
+    queued: bool,
+) -> Result<Response, ApiError> {
     let event = ids.finish(draft, 0)?;
+    caller.check(&event.tenant_id)?;
     let receipt = state.tracker.record(vec![event])?;
     let mut tally = Tally::default();
     if queued {
@@ -92,6 +101,7 @@ async fn record_one(state: &HttpState, draft: EventDraft, ids: &Ids, queued: boo
 
 async fn record_batch(
     state: &HttpState,
+    caller: &Caller,
     drafts: Vec<Result<EventDraft, Fault>>,
     ids: &Ids,
     queued: bool,
@@ -100,7 +110,7 @@ async fn record_batch(
     let mut places = Vec::with_capacity(drafts.len());
     let mut events = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.into_iter().enumerate() {
-        match draft.and_then(|draft| ids.finish(draft, index as u64)) {
+        match draft.and_then(|draft| ids.finish(draft, index as u64)).and_then(|event| caller.own(event)) {
             Ok(event) => {
                 places.push(index as u64);
                 events.push(event);

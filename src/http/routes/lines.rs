@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::super::HttpState;
 use super::super::body::next_piece;
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::wire::event::EventDraft;
 use super::events::{Ids, Tally};
@@ -24,8 +25,15 @@ const ENDLESS_BYTES: usize = 1024 * 1024;
 
 /// Records a stream; an index is a line's number from 0, empty lines counted. When it fails in the middle, what was
 /// committed stays, and the error's details say how much that is.
-pub async fn record(state: &HttpState, mut body: Body, ids: &Ids, queued: bool) -> Result<Response, ApiError> {
-    let mut stream = Stream { state, ids, tally: Tally::default(), chunk: Chunk::default(), in_flight: None, taken: 0 };
+pub async fn record(
+    state: &HttpState,
+    caller: &Caller,
+    mut body: Body,
+    ids: &Ids,
+    queued: bool,
+) -> Result<Response, ApiError> {
+    let (tally, chunk) = (Tally::default(), Chunk::default());
+    let mut stream = Stream { state, caller, ids, tally, chunk, in_flight: None, taken: 0 };
     let mut lines = Lines::default();
     let done = async {
         while let Some(piece) = next_piece(&mut body).await? {
@@ -73,6 +81,7 @@ type Commit = JoinHandle<Result<Vec<EventOutcome>, WriteError>>;
 /// One chunk is filled while at most one other is on its way to the disk.
 struct Stream<'a> {
     state: &'a HttpState,
+    caller: &'a Caller,
     ids: &'a Ids,
     tally: Tally,
     chunk: Chunk,
@@ -89,7 +98,8 @@ impl Stream<'_> {
                 return Ok(());
             }
         };
-        match EventDraft::read(&line).and_then(|draft| self.ids.finish(draft, index)) {
+        let event = EventDraft::read(&line).and_then(|draft| self.ids.finish(draft, index));
+        match event.and_then(|event| self.caller.own(event)) {
             Err(fault) => self.tally.reject(index, fault.code, &fault.message),
             Ok(event) => {
                 self.chunk.places.push(index);

@@ -5,14 +5,15 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
+use super::super::auth::REFUSALS;
 use super::super::error::ApiError;
 use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::super::metrics_table::{
-    GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED,
     ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
-    FINGERPRINTS, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo,
-    PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, SCHEDULE_RESTARTS,
+    FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED, HTTP_DURATION,
+    HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD,
+    PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS,
     STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, WRITER_READY,
 };
 use super::blocking;
@@ -116,6 +117,10 @@ fn requests(state: &HttpState, text: &mut Exposition) {
             let labels = format!("{{method=\"{}\",route=\"{}\",status=\"{class}\"}}", route.method, route.route);
             text.sample(&HTTP_REQUESTS, &labels, count.get());
         }
+    }
+    text.family(&REFUSED_REQUESTS);
+    for (reason, count) in REFUSALS.into_iter().zip(state.keys.refused()) {
+        text.sample(&REFUSED_REQUESTS, &format!("{{reason=\"{reason}\"}}"), count.get());
     }
     text.family(&HTTP_DURATION);
     for route in asked() {

@@ -10,6 +10,7 @@ mod events;
 mod export;
 mod health;
 mod jobs;
+mod keys;
 mod lines;
 mod metrics;
 mod metrics_aggregate;
@@ -22,11 +23,8 @@ mod usage;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::HttpState;
-use super::auth::Role;
+use super::auth::{Role, TenantCheck};
 use super::error::ApiError;
-
-/// Until keys have names, whoever holds the admin key is this in the audit trail.
-const ADMIN_ACTOR: &str = "admin-key";
 
 /// One route.
 pub struct RouteInfo {
@@ -36,6 +34,8 @@ pub struct RouteInfo {
     pub path: &'static str,
     /// What it asks of its caller.
     pub role: Role,
+    /// Where it is checked that what is asked for is of a tenant of the caller's.
+    pub tenants: TenantCheck,
     /// Its name in clients, commands and traces.
     pub operation_id: &'static str,
     /// What it does, in a line.
@@ -56,11 +56,12 @@ impl RouteInfo {
 }
 
 macro_rules! routes {
-    ($($method:literal $path:literal $role:ident $operation:ident $summary:literal => $endpoint:expr;)*) => {
+    ($($method:literal $path:literal $role:ident $tenants:ident $operation:ident $summary:literal => $endpoint:expr;)*) => {
         &[$(RouteInfo {
             method: $method,
             path: $path,
             role: Role::$role,
+            tenants: TenantCheck::$tenants,
             operation_id: stringify!($operation),
             summary: $summary,
             endpoint: || $endpoint,
@@ -75,53 +76,57 @@ pub fn route_table() -> &'static [RouteInfo] {
 
 #[rustfmt::skip]
 static TABLE: &[RouteInfo] = routes! {
-    "POST" "/api/usage/events" Service record_usage_events "Records one event, an array, NDJSON or CloudEvents" => post(events::record);
-    "GET" "/api/usage/{tenant}" Viewer get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
-    "GET" "/api/usage/{tenant}/events" Viewer get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
+    "POST" "/api/usage/events" Service Handler record_usage_events "Records one event, an array, NDJSON or CloudEvents" => post(events::record);
+    "GET" "/api/usage/{tenant}" Viewer Path get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
+    "GET" "/api/usage/{tenant}/events" Viewer Path get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
 
-    "POST" "/api/quota/check" Service check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
-    "POST" "/api/quota/enforce" Service enforce_quota "Takes amounts for 60 seconds, closed by the next recorded event" => post(quota::enforce);
-    "POST" "/api/quota/reserve" Service reserve_quota "Takes amounts of several types, all or nothing" => post(reservations::reserve);
-    "POST" "/api/quota/reservations/{id}/settle" Service settle_reservation "Records what really happened and gives back the rest" => post(reservations::settle);
-    "DELETE" "/api/quota/reservations/{id}" Service release_reservation "Gives all of a reservation back" => delete(reservations::release);
-    "GET" "/api/quota/{tenant}" Viewer get_quota_status "A tenant's plan, limits, use and what is left" => get(quota::status);
-    "GET" "/api/quota/{tenant}/explain" Viewer explain_denial "Why a request was denied, which limit, and what had used it" => get(quota::explain);
+    "POST" "/api/quota/check" Service Handler check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
+    "POST" "/api/quota/enforce" Service Handler enforce_quota "Takes amounts for 60 seconds, closed by the next recorded event" => post(quota::enforce);
+    "POST" "/api/quota/reserve" Service Handler reserve_quota "Takes amounts of several types, all or nothing" => post(reservations::reserve);
+    "POST" "/api/quota/reservations/{id}/settle" Service Handler settle_reservation "Records what really happened and gives back the rest" => post(reservations::settle);
+    "DELETE" "/api/quota/reservations/{id}" Service Handler release_reservation "Gives all of a reservation back" => delete(reservations::release);
+    "GET" "/api/quota/{tenant}" Viewer Path get_quota_status "A tenant's plan, limits, use and what is left" => get(quota::status);
+    "GET" "/api/quota/{tenant}/explain" Viewer Path explain_denial "Why a request was denied, which limit, and what had used it" => get(quota::explain);
 
-    "POST" "/api/audit/events" Service record_audit_events "Writes one audit event or an array" => post(audit::record);
-    "GET" "/api/audit/events" Viewer get_audit_events "Audit events by any field, newest first, by cursor" => get(audit::list);
-    "GET" "/api/audit/report" Viewer generate_audit_report "A tenant's audit events over a range, counted" => get(audit::report);
-    "POST" "/api/audit/events/{id}/resolve" Admin resolve_audit_event "Marks an audit event as resolved, once" => post(audit::resolve);
+    "POST" "/api/audit/events" Service Handler record_audit_events "Writes one audit event or an array" => post(audit::record);
+    "GET" "/api/audit/events" Viewer Handler get_audit_events "Audit events by any field, newest first, by cursor" => get(audit::list);
+    "GET" "/api/audit/report" Viewer Handler generate_audit_report "A tenant's audit events over a range, counted" => get(audit::report);
+    "POST" "/api/audit/events/{id}/resolve" Support Handler resolve_audit_event "Marks an audit event as resolved, once" => post(audit::resolve);
 
-    "GET" "/api/admin/usage" Admin admin_usage "Usage, cost and quotas over all tenants, or of one" => get(admin_usage::show);
-    "GET" "/api/admin/metrics/aggregate" Admin aggregation_health "Whether usage flows in and is aggregated" => get(metrics_aggregate::health);
-    "POST" "/api/admin/metrics/aggregate" CronSecret run_aggregation "The cron job's door: aggregates, then cleans up" => post(metrics_aggregate::run);
-    "GET" "/api/admin/tenants" Admin list_tenants "Tenants in order of their ids, by cursor" => get(admin_tenants::list);
-    "GET" "/api/admin/tenants/{tenant}" Admin get_tenant "One tenant" => get(admin_tenants::show);
-    "PUT" "/api/admin/tenants/{tenant}" Admin put_tenant "Registers or changes a tenant" => put(admin_tenants::change);
-    "DELETE" "/api/admin/tenants/{tenant}" Admin delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
-    "GET" "/api/admin/tenants/{tenant}/export" Admin export_tenant "Everything held of a tenant, as JSON Lines" => get(export::tenant);
-    "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Admin set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
-    "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Admin remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
-    "GET" "/api/admin/plans" Admin list_plans "The plans in force" => get(admin_plans::list);
-    "PUT" "/api/admin/plans/{plan}" Admin put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
-    "DELETE" "/api/admin/plans/{plan}" Admin remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
-    "GET" "/api/admin/alerts" Admin list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
-    "GET" "/api/admin/jobs" Admin list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
-    "POST" "/api/admin/jobs" Admin run_job "Runs a job now, or confirms the clock" => post(jobs::run);
-    "GET" "/api/admin/status" Admin status "The server on one screen" => get(status::show);
-    "POST" "/api/admin/verify" Admin verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
+    "GET" "/api/admin/usage" Admin All admin_usage "Usage, cost and quotas over all tenants, or of one" => get(admin_usage::show);
+    "GET" "/api/admin/metrics/aggregate" Admin All aggregation_health "Whether usage flows in and is aggregated" => get(metrics_aggregate::health);
+    "POST" "/api/admin/metrics/aggregate" CronSecret Nobody run_aggregation "The cron job's door: aggregates, then cleans up" => post(metrics_aggregate::run);
+    "GET" "/api/admin/tenants" Support Handler list_tenants "Tenants in order of their ids, by cursor" => get(admin_tenants::list);
+    "GET" "/api/admin/tenants/{tenant}" Support Path get_tenant "One tenant" => get(admin_tenants::show);
+    "PUT" "/api/admin/tenants/{tenant}" Admin Path put_tenant "Registers or changes a tenant" => put(admin_tenants::change);
+    "DELETE" "/api/admin/tenants/{tenant}" Admin Path delete_tenant "Leaves a tombstone of a tenant" => delete(admin_tenants::remove);
+    "GET" "/api/admin/tenants/{tenant}/export" Admin Path export_tenant "Everything held of a tenant, as JSON Lines" => get(export::tenant);
+    "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
+    "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
+    "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
+    "PUT" "/api/admin/plans/{plan}" Admin All put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
+    "DELETE" "/api/admin/plans/{plan}" Admin All remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
+    "GET" "/api/admin/alerts" Support Handler list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
+    "GET" "/api/admin/keys" Admin All list_keys "The keys without their secrets, by cursor" => get(keys::list);
+    "POST" "/api/admin/keys" Admin All create_key "Makes a key; its secret is in the answer, this once" => post(keys::create);
+    "POST" "/api/admin/keys/{key_id}/rotate" Admin All rotate_key "Puts a new key in a key's place; the old one works for an overlap" => post(keys::rotate);
+    "DELETE" "/api/admin/keys/{key_id}" Admin All revoke_key "Ends a key at once" => delete(keys::revoke);
+    "GET" "/api/admin/jobs" Admin All list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
+    "POST" "/api/admin/jobs" Admin All run_job "Runs a job now, or confirms the clock" => post(jobs::run);
+    "GET" "/api/admin/status" Admin All status "The server on one screen" => get(status::show);
+    "POST" "/api/admin/verify" Admin All verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 
-    "GET" "/api/dev/clock" Admin get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
-    "POST" "/api/dev/clock" Admin move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
+    "GET" "/api/dev/clock" Admin All get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
+    "POST" "/api/dev/clock" Admin All move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
 
-    "POST" "/v1/chat/completions" Service chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => post(openai::chat_completions);
-    "POST" "/v1/responses" Service responses "Forwards a call of the responses API, metered; streams as it comes" => post(openai::responses);
-    "POST" "/v1/embeddings" Service embeddings "Forwards embeddings, metered" => post(openai::embeddings);
-    "GET" "/v1/models" Viewer list_models "The configured models, as OpenAI lists them" => get(openai::models);
+    "POST" "/v1/chat/completions" Service Handler chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => post(openai::chat_completions);
+    "POST" "/v1/responses" Service Handler responses "Forwards a call of the responses API, metered; streams as it comes" => post(openai::responses);
+    "POST" "/v1/embeddings" Service Handler embeddings "Forwards embeddings, metered" => post(openai::embeddings);
+    "GET" "/v1/models" Viewer Nobody list_models "The configured models, as OpenAI lists them" => get(openai::models);
 
-    "GET" "/metrics" Viewer metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
-    "GET" "/healthz" Open health "Whether the process answers" => get(health::alive);
-    "GET" "/readyz" Open readiness "Whether writes are possible" => get(health::ready);
+    "GET" "/metrics" Viewer All metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
+    "GET" "/healthz" Open Nobody health "Whether the process answers" => get(health::alive);
+    "GET" "/readyz" Open Nobody readiness "Whether writes are possible" => get(health::ready);
 };
 
 /// Runs what reads or waits for the disk on a thread made for it, so that no other request waits.
@@ -136,9 +141,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_works_without_the_admin_key_is_listed_here_and_nowhere_else() {
-        let open =
-            route_table().iter().filter(|route| !matches!(route.role, Role::Viewer | Role::Service | Role::Admin));
+    fn what_works_without_a_key_is_listed_here_and_nowhere_else() {
+        let open = route_table().iter().filter(|route| route.role.of_key().is_none());
         let open: Vec<_> = open.map(|route| (route.method, route.path, route.role)).collect();
         assert_eq!(
             open,
@@ -149,7 +153,17 @@ mod tests {
             ]
         );
         let admin = route_table().iter().filter(|route| route.path.starts_with("/api/admin/"));
-        assert!(admin.into_iter().all(|route| matches!(route.role, Role::Admin | Role::CronSecret)));
+        assert!(admin.into_iter().all(|route| !matches!(route.role, Role::Open | Role::Viewer | Role::Service)));
+    }
+
+    #[test]
+    fn each_route_says_where_its_tenant_is_checked() {
+        for route in route_table() {
+            let in_path = route.path.contains("{tenant}");
+            assert_eq!(in_path, route.tenants == TenantCheck::Path, "{} {}", route.method, route.path);
+            let keyless = route.role.of_key().is_none();
+            assert!(!keyless || route.tenants == TenantCheck::Nobody, "{} {}", route.method, route.path);
+        }
     }
 
     #[test]

@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 use super::super::HttpState;
 use super::super::body::{Media, media_of, read_call, unsupported};
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
 use super::super::wire::quota::denial_sentence;
 use super::quota::insert_rate_limit;
+use crate::domain::key::TenantScope;
 use crate::domain::quota::{Decision, DeniedBy, QuotaType, Window};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::MICROS_PER_SECOND;
@@ -32,31 +34,34 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Forwards a chat completion.
 pub async fn chat_completions(
     State(state): State<HttpState>,
+    caller: Caller,
     request_id: RequestId,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    forward(state, Endpoint::ChatCompletions, request_id, headers, body).await
+    forward(state, Endpoint::ChatCompletions, caller, request_id, headers, body).await
 }
 
 /// Forwards a call of the responses API.
 pub async fn responses(
     State(state): State<HttpState>,
+    caller: Caller,
     request_id: RequestId,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    forward(state, Endpoint::Responses, request_id, headers, body).await
+    forward(state, Endpoint::Responses, caller, request_id, headers, body).await
 }
 
 /// Forwards embeddings.
 pub async fn embeddings(
     State(state): State<HttpState>,
+    caller: Caller,
     request_id: RequestId,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    forward(state, Endpoint::Embeddings, request_id, headers, body).await
+    forward(state, Endpoint::Embeddings, caller, request_id, headers, body).await
 }
 
 /// The configured models.
@@ -69,11 +74,12 @@ pub async fn models(State(state): State<HttpState>) -> Json<Value> {
 async fn forward(
     state: HttpState,
     endpoint: Endpoint,
+    caller: Caller,
     request_id: RequestId,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let tenant_id = tenant_of(&headers)?;
+    let tenant_id = tenant_of(&caller, &headers)?;
     if media_of(&headers)? != Media::Json {
         return Err(unsupported("application/json"));
     }
@@ -86,14 +92,20 @@ async fn forward(
     }
 }
 
-/// The tenant of a key that has one alone; else the one that the header names.
-fn tenant_of(headers: &HeaderMap) -> Result<TenantId, ApiError> {
+/// The tenant that the header names, if it is the key's; without the header the tenant of a key that has one alone.
+fn tenant_of(caller: &Caller, headers: &HeaderMap) -> Result<TenantId, ApiError> {
     let named = headers.get(TENANT).map(|name| name.to_str().unwrap_or_default());
-    let named = named.map(|name| name.parse::<TenantId>().map_err(|error| ApiError::invalid_tenant_id(error)));
-    named.unwrap_or_else(|| {
-        let message = "this key has more than one tenant: name the tenant in the header x-metergate-tenant";
-        Err(ApiError::new(StatusCode::BAD_REQUEST, "tenant_required", message).at_field(TENANT))
-    })
+    if let Some(name) = named {
+        let tenant_id: TenantId = name.parse().map_err(ApiError::invalid_tenant_id)?;
+        return caller.check(&tenant_id).map(|()| tenant_id);
+    }
+    if let TenantScope::Only(tenants) = caller.scope()
+        && let (1, Some(tenant_id)) = (tenants.len(), tenants.first())
+    {
+        return Ok(tenant_id.clone());
+    }
+    let message = "this key has more than one tenant: name the tenant in the header x-metergate-tenant";
+    Err(ApiError::new(StatusCode::BAD_REQUEST, "tenant_required", message).at_field(TENANT))
 }
 
 fn passed_on(answer: Answer) -> Response {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
 use super::super::params::{Params, PathTenant, read_date};
@@ -20,9 +21,15 @@ use crate::domain::time::MICROS_PER_SECOND;
 use crate::enforcer::ExplainQuery;
 
 /// Only looks: 200 whatever the answer is.
-pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Response, ApiError> {
+pub async fn check(
+    State(state): State<HttpState>,
+    caller: Caller,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
+    caller.check(&request.tenant_id)?;
     let decision = state.enforcer.check(&request.tenant_id, &request.items)?;
     Ok(answer(StatusCode::OK, &decision, DecisionJson::new(&decision, request.single, None)))
 }
@@ -30,12 +37,14 @@ pub async fn check(State(state): State<HttpState>, uri: Uri, JsonBody(body): Jso
 /// Takes an anonymous hold: 200, or 429 when denied.
 pub async fn enforce(
     State(state): State<HttpState>,
+    caller: Caller,
     uri: Uri,
     request_id: RequestId,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
+    caller.check(&request.tenant_id)?;
     let outcome = state.enforcer.enforce(&request.tenant_id, &request.items, request_id.as_deref()).await?;
     let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))

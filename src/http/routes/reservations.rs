@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::HttpState;
 use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
 use super::super::params::{Params, segment};
@@ -39,12 +40,14 @@ impl<S: Sync + Send> FromRequestParts<S> for PathReservation {
 /// 200 with what is held, or 429.
 pub async fn reserve(
     State(state): State<HttpState>,
+    caller: Caller,
     uri: Uri,
     request_id: RequestId,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
+    caller.check(&request.tenant_id)?;
     let reservation_id = request.reservation_id.clone();
     let reserved = state.enforcer.reserve(ReserveRequest {
         tenant_id: request.tenant_id,
@@ -73,6 +76,7 @@ pub async fn reserve(
 pub async fn settle(
     State(state): State<HttpState>,
     PathReservation(reservation_id): PathReservation,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -82,12 +86,40 @@ pub async fn settle(
         return Err(unsupported("application/json"));
     }
     let (tenant_id, events) = read_settle(&read_batch(&headers, body).await?)?;
+    let tenant_id = own(&state, &caller, tenant_id, &reservation_id)?;
     let outcome = state.enforcer.settle(tenant_id.as_ref(), &reservation_id, events).await?;
     let mut tally = Tally::default();
     for (index, outcome) in outcome.outcomes.into_iter().enumerate() {
         tally.count(index as u64, outcome);
     }
     Ok(Json(Settled { recorded: tally.finish(), overage: outcome.overage, lapsed: outcome.lapsed }))
+}
+
+/// The tenant of a reservation, as far as the caller may know it: to a key of some tenants, the reservations of others do
+/// not exist. `None` where the caller has all and names none.
+fn own(
+    state: &HttpState,
+    caller: &Caller,
+    named: Option<TenantId>,
+    reservation_id: &str,
+) -> Result<Option<TenantId>, ApiError> {
+    if !caller.is_scoped() {
+        return Ok(named);
+    }
+    let unknown = || ApiError::from(EnforceError::UnknownReservation(reservation_id.to_owned()));
+    if let Some(tenant_id) = named {
+        return if caller.may_see(Some(&tenant_id)) { Ok(Some(tenant_id)) } else { Err(unknown()) };
+    }
+    let (mut owned, foreign): (Vec<_>, Vec<_>) =
+        state.enforcer.holders_of(reservation_id).into_iter().partition(|holder| caller.scope().has(holder));
+    match (owned.pop(), owned.is_empty()) {
+        (Some(tenant_id), true) => Ok(Some(tenant_id)),
+        (Some(_), false) => Err(EnforceError::AmbiguousReservation(reservation_id.to_owned()).into()),
+        (None, _) => {
+            foreign.first().map(|holder| caller.may_see(Some(holder)));
+            Err(unknown())
+        }
+    }
 }
 
 fn read_settle(json: &[u8]) -> Result<(Option<TenantId>, Vec<UsageEvent>), ApiError> {
@@ -122,6 +154,7 @@ fn read_settle(json: &[u8]) -> Result<(Option<TenantId>, Vec<UsageEvent>), ApiEr
 pub async fn release(
     State(state): State<HttpState>,
     PathReservation(reservation_id): PathReservation,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
     let params = Params::read(&uri, &["tenant_id"])?;
@@ -129,6 +162,7 @@ pub async fn release(
         Some(text) => Some(text.parse::<TenantId>().map_err(ApiError::invalid_tenant_id)?),
         None => None,
     };
+    let tenant_id = own(&state, &caller, tenant_id, &reservation_id)?;
     let released = state.enforcer.release(tenant_id.as_ref(), &reservation_id).await?;
     Ok(Json(json!({ "reservation_id": reservation_id, "released": released })))
 }

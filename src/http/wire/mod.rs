@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cloudevent;
 pub mod event;
 pub mod explain;
+pub mod key;
 pub mod object;
 pub mod plan;
 pub mod quota;

@@ -4,6 +4,7 @@
 
 mod audit;
 mod job;
+mod key;
 mod quota;
 mod tenant;
 
@@ -18,6 +19,7 @@ use crate::domain::time::{PeriodType, Timestamp};
 
 pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
 pub(super) use job::{decode_job, encode_job};
+pub(super) use key::{decode_api_key, encode_api_key};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,
