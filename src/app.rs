@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{EngineSettings, Networks};
 use crate::domain::schedule::Schedule;
 use crate::engine::{Metergate, OpenError};
-use crate::gateway::{Gateway, GatewaySettings, UnusableUpstream};
+use crate::gateway::{Gateway, GatewaySettings, UnusableUpstream, WidgetSettings};
 use crate::http::{self, HttpState, ServerLimits};
 use crate::jobs::{JobName, Jobs, ScheduleFailed};
 
@@ -37,6 +37,8 @@ pub struct AppSettings {
     pub trusted_proxies: Networks,
     /// Where the OpenAI-compatible door leads.
     pub gateway: GatewaySettings,
+    /// The chat widget.
+    pub widget: WidgetSettings,
     /// The engine's own settings.
     pub engine: EngineSettings,
     /// Whether the clock can be moved through `/api/dev/clock`.
@@ -102,7 +104,7 @@ pub async fn run(
         let cron_secret = settings.cron_secret.as_deref();
         let state =
             HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
-        let state = state.trusting(settings.trusted_proxies).with_gateway(gateway.clone());
+        let state = state.trusting(settings.trusted_proxies).with_gateway(gateway.clone(), settings.widget);
         http::serve(listener, http::router(state), settings.limits, shutdown).await;
         let open = gateway.finish(SETTLE_TIME_MAX).await;
         if open > 0 {

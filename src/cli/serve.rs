@@ -14,7 +14,7 @@ use super::local::{open_failure, prepare_folder};
 use super::target::Global;
 use crate::app::{self, AppError, AppSettings};
 use crate::config::{Settings, environment_variable};
-use crate::gateway::GatewaySettings;
+use crate::gateway::{GatewaySettings, WidgetSettings};
 use crate::http::ServerLimits;
 use crate::jobs::JobName;
 
@@ -144,6 +144,7 @@ async fn listen(settings: &Settings, key: AdminKey, development: bool) -> Result
     let gateway = gateway_settings(settings)?;
     let app = AppSettings {
         gateway,
+        widget: widget_settings(settings),
         listen: settings.listen(),
         admin_key: key.key.clone(),
         cron_secret: settings.value("cron_secret").map(str::to_owned),
@@ -192,6 +193,17 @@ fn gateway_settings(settings: &Settings) -> Result<GatewaySettings, Failure> {
             .unwrap_or(default.default_output_tokens),
         cap_output: settings.value("cap_output") != Some("false"),
     })
+}
+
+fn widget_settings(settings: &Settings) -> WidgetSettings {
+    let text = |key| settings.value(key).map(str::to_owned);
+    let origins = settings.value("widget.origins").unwrap_or_default().split(',').map(str::trim);
+    WidgetSettings {
+        origins: origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
+        upstream: text("widget.upstream"),
+        model: text("widget.model"),
+        system_prompt: text("widget.system_prompt"),
+    }
 }
 
 /// Standard output's first line is where the server listens; a new key follows, on a terminal only.

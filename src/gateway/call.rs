@@ -31,7 +31,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const RESERVE_TRIES: usize = 4;
 
 /// A call as it comes in.
-#[derive(Debug)]
 pub struct Call {
     /// Where.
     pub endpoint: Endpoint,
@@ -43,6 +42,8 @@ pub struct Call {
     pub chat_session_id: Option<String>,
     /// The upstream that must answer; default: the one that has the model.
     pub upstream: Option<String>,
+    /// Done when the call is let in, before the upstream is asked.
+    pub on_granted: Option<Box<dyn FnOnce() + Send>>,
     /// The caller's headers.
     pub headers: HeaderMap,
     /// The caller's body.
@@ -161,6 +162,9 @@ impl Parts {
             output_reserved: output,
         };
         let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body);
+        if let Some(on_granted) = call.on_granted {
+            on_granted();
+        }
         let fails = |failure, decision| CallError::Upstream { failure, event_id, decision: Box::new(decision) };
         if gone.try_recv() == Err(oneshot::error::TryRecvError::Closed) {
             exchange.end(Ending::NeverSent);

@@ -101,7 +101,7 @@ pub(super) struct Exchange {
     output_seen: u64,
     /// Whether the upstream has said that its answer is whole.
     pub(super) complete: bool,
-    ended: bool,
+    ended: Option<Ended>,
 }
 
 impl Exchange {
@@ -110,7 +110,7 @@ impl Exchange {
         let api = granted.endpoint.api(&upstream.provider);
         let usage = Some(UsageStream::new(Some(&upstream.provider), Some(api)));
         let (model, prompt_bound) = (body.model.clone(), body.prompt_bound);
-        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen: 0, complete: false, ended: false }
+        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen: 0, complete: false, ended: None }
     }
 
     /// Reads usage out of the next bytes of the answer.
@@ -141,10 +141,20 @@ impl Exchange {
         self.output_seen += token_bound(&String::from_utf8_lossy(body));
     }
 
+    /// The id of the event that it is recorded as.
+    pub(super) const fn event_id(&self) -> Uuid {
+        self.granted.event_id
+    }
+
+    /// What it used, once it has ended.
+    pub(super) fn used(&self) -> Option<UsageCounts> {
+        self.ended.map(|ended| ended.counts)
+    }
+
     /// Settles, once. What comes later changes nothing.
     pub(super) fn end(&mut self, ending: Ending) -> Ended {
-        if std::mem::replace(&mut self.ended, true) {
-            return Ended::default();
+        if let Some(ended) = self.ended {
+            return ended;
         }
         self.parts.meter.closed();
         let told = self.usage.take().and_then(|usage| {
@@ -170,7 +180,9 @@ impl Exchange {
         };
         let event = self.event(ending, &counts, model, estimated);
         self.settle(event);
-        Ended { counts }
+        let ended = Ended { counts };
+        self.ended = Some(ended);
+        ended
     }
 
     fn event(&self, ending: Ending, counts: &UsageCounts, model: Option<String>, estimated: bool) -> UsageEvent {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use tokio::time::Sleep;
+use uuid::Uuid;
 
 use super::event_stream::EventStream;
 use super::exchange::{Ending, Exchange};
+use crate::domain::usage::UsageCounts;
 
 /// Streams an answer to the caller. Dropped before its end, it closes the upstream's stream and settles what was seen.
 pub struct MeteredBody {
@@ -41,6 +43,16 @@ impl MeteredBody {
     ) -> Self {
         let deadline = Box::pin(tokio::time::sleep(time_left));
         Self { upstream, events: EventStream::new(takes_usage_out), exchange, status, deadline, ended: false }
+    }
+
+    /// What the call used, once that is known.
+    pub fn used(&self) -> Option<UsageCounts> {
+        self.exchange.used()
+    }
+
+    /// The event that the call is recorded as.
+    pub const fn event_id(&self) -> Uuid {
+        self.exchange.event_id()
     }
 
     fn take(&mut self, chunk: Bytes) -> Bytes {

@@ -11,8 +11,11 @@ mod exchange;
 mod meter;
 mod metered_body;
 mod prompt;
+mod sessions;
 mod token_bound;
 mod upstream;
+mod widget;
+mod widget_stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,9 @@ pub use call_body::InvalidCall;
 pub use endpoint::Endpoint;
 pub use meter::{GatewayMeter, UPSTREAM_CLASSES, UpstreamMeter};
 pub use metered_body::{MeteredBody, StreamBroken};
+pub use sessions::SessionRefused;
+pub use widget::{ChatMessage, ChatRefused, ChatReply, Widget, WidgetSettings};
+pub use widget_stream::WidgetStream;
 
 use crate::config::UpstreamSettings;
 use crate::domain::time::Timestamp;

@@ -19,7 +19,7 @@ pub const CALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The longest silence within a body.
 pub const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How much of a body that is too large is read and thrown away.
-const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long an ordinary body may take in all.
 const JSON_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long a batch may take in all: 8 MiB at 70 KiB/s.

@@ -38,7 +38,7 @@ use crate::audit::AuditLogger;
 use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Widget, WidgetSettings};
 use crate::jobs::Jobs;
 use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
@@ -66,6 +66,7 @@ pub struct Parts {
     jobs: Jobs,
     meter: HttpMeter,
     gateway: Gateway,
+    widget: Widget,
     trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
@@ -89,12 +90,14 @@ impl HttpState {
         cron_secret: Option<&str>,
         metrics_open: bool,
     ) -> Self {
+        let gateway = Gateway::closed(engine.quota_enforcer(), engine.usage_tracker(), engine.writer());
         Self(Arc::new(Parts {
             tracker: engine.usage_tracker(),
             enforcer: engine.quota_enforcer(),
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
-            gateway: Gateway::closed(engine.quota_enforcer(), engine.usage_tracker(), engine.writer()),
+            widget: Widget::new(gateway.clone(), engine.audit_logger(), WidgetSettings::default()),
+            gateway,
             api_keys: engine.api_keys(),
             keys: Keys::new(admin_key, cron_secret, engine.api_keys()),
             engine,
@@ -108,10 +111,13 @@ impl HttpState {
 }
 
 impl HttpState {
-    /// Opens the door to upstreams. For a state that is not shared yet.
-    pub fn with_gateway(mut self, gateway: Gateway) -> Self {
+    /// Opens the door to upstreams, and the chat widget. For a state that is not shared yet.
+    pub fn with_gateway(mut self, gateway: Gateway, widget: WidgetSettings) -> Self {
         match Arc::get_mut(&mut self.0) {
-            Some(parts) => parts.gateway = gateway,
+            Some(parts) => {
+                parts.widget = Widget::new(gateway.clone(), parts.audit.clone(), widget);
+                parts.gateway = gateway;
+            }
             None => tracing::error!("the state is shared already: the door stays closed"),
         }
         self

@@ -85,7 +85,16 @@ async fn forward(
     }
     let body: Bytes = read_call(&headers, body).await?;
     let request_id = request_id.as_deref().map(str::to_owned);
-    let call = Call { endpoint, tenant_id, request_id, chat_session_id: None, upstream: None, headers, body };
+    let call = Call {
+        endpoint,
+        tenant_id,
+        request_id,
+        chat_session_id: None,
+        upstream: None,
+        on_granted: None,
+        headers,
+        body,
+    };
     match state.gateway.call(call).await {
         Ok(answer) => Ok(passed_on(answer)),
         Err(error) => refused(error),
