@@ -81,6 +81,9 @@ packages() {
     need cc gcc libc6-dev # zstd and mimalloc are compiled from C
     need curl curl
     need python3 python3-minimal
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    need node nodejs # the official OpenAI clients run through the door
+    need npm npm
     # Later parts add their own: a browser, PostgreSQL, Node.js.
     if [ "${#missing[@]}" -eq 0 ]; then
         echo "nothing is missing"
@@ -121,6 +124,7 @@ run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "build" cargo build --locked --bin metergate
 run "test" tests
 run "doc" documentation
+run "openai clients" tests/sdk/run_openai.sh
 # ---- Later parts go here, each as one more `run NAME COMMAND`:
 # run "browser" tests/browser/run.sh          the dashboard in a real browser
 # run "postgres" tests/postgres/run.sh        the mirror against a real PostgreSQL

@@ -177,7 +177,7 @@ fn every_recorded_answer_passes_as_it_is_and_is_counted_as_its_provider_counted(
             None => assert_eq!(event["metadata"]["usage_estimated"], json!(true), "{event}"),
         }
     }
-    let _ = support::wait_for("nothing is open", 5, || {
+    support::wait_for("nothing is open", 5, || {
         server.get("/metrics").text.contains("metergate_gateway_open_calls 0").then_some(())
     });
 }
