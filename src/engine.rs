@@ -202,8 +202,8 @@ impl Metergate {
         let writer = Arc::clone(&self.writer);
         let run = move || {
             let tracker = UsageTracker::new(Arc::clone(&writer));
-            let keys = ApiKeys::new(Arc::clone(&writer));
             let tenants = Tenants::new(Arc::clone(&writer));
+            let keys = ApiKeys::new(Arc::clone(&writer));
             let mut rounds = 0u64;
             while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
@@ -212,12 +212,12 @@ impl Metergate {
                 if rounds.is_multiple_of(60) {
                     shared.counters.tidy(now);
                 }
-                keys.keep_record(false);
                 if writer.failure().is_none()
                     && let Err(error) = tenants.expire_due()
                 {
                     tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
                 }
+                keys.keep_record(false);
                 let due = {
                     let live = shared.live.read();
                     // Ten minutes after its end an hour has most of what comes late.

@@ -36,15 +36,15 @@ fn crossed_thresholds_are_listed_shown_and_counted_and_survive_a_kill() {
     let mut server = Server::start();
     server.record(&event("acme", 9_600));
     server.record(&event("other", 10_000));
-    let told = alerts(&server, "&tenant=acme");
+    let told = alerts(&server, "&tenant_id=acme");
     assert_eq!(percents(&told), [95, 80]);
     let alert = &told[1];
     let shown = ["tenant_id", "quota_type", "window", "limit", "used", "mode"].map(|name| alert[name].clone());
     assert_eq!(json!(shown), json!(["acme", "tokens", "day", 10_000, 9_600, "enforce"]));
     assert!(alert["window_start"].as_str().unwrap().ends_with("T00:00:00Z"), "{alert}");
-    assert_eq!((alerts(&server, "").len(), alerts(&server, "&until=2026-01-01").len()), (5, 0));
+    assert_eq!((alerts(&server, "").len(), alerts(&server, "&endDate=2026-01-01").len()), (5, 0));
     let since = alert["at"].as_str().unwrap();
-    assert_eq!(alerts(&server, &format!("&since={since}")).len(), 5);
+    assert_eq!(alerts(&server, &format!("&startDate={since}")).len(), 5);
     let tokens = server.quota("acme", "tokens");
     assert_eq!((&tokens["thresholds"], &tokens["thresholds_crossed"]), (&json!([80, 95, 100]), &json!([80, 95])));
     assert_eq!(server.quota("acme", "api_calls")["thresholds"], Value::Null, "a minute's limit is not told");
@@ -57,14 +57,15 @@ fn crossed_thresholds_are_listed_shown_and_counted_and_survive_a_kill() {
     server.kill_9();
     server.start_again();
     server.record(&event("acme", 0));
-    assert_eq!(alerts(&server, "&tenant=acme"), told);
+    assert_eq!(alerts(&server, "&tenant_id=acme"), told);
 
-    for (query, field) in [("?tenant=a%20b", "tenant"), ("?since=soon", "since"), ("?limit=0", "limit"), ("?x=1", "x")]
+    for (query, field) in
+        [("?tenant_id=a%20b", "tenant_id"), ("?startDate=soon", "startDate"), ("?limit=0", "limit"), ("?x=1", "x")]
     {
         server.get(&format!("/api/admin/alerts{query}")).expect_error(400, field);
     }
     let cursor = server.get("/api/admin/alerts?limit=1").expect(200)["next_cursor"].as_str().unwrap().to_owned();
-    server.get(&format!("/api/admin/alerts?tenant=acme&cursor={cursor}")).expect_error(400, "cursor");
+    server.get(&format!("/api/admin/alerts?tenant_id=acme&cursor={cursor}")).expect_error(400, "cursor");
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn percentages_are_set_and_alerts_listed_by_command() {
     run(&["tenants", "set", "acme", "--thresholds", "10"]);
     assert_eq!(server.get("/api/admin/tenants/acme").expect(200)["thresholds"], json!([10]));
     server.record(&json!([event("acme", 150), event("plain", 600)]));
-    assert_eq!(percents(&alerts(&server, "&tenant=acme")), [10]);
+    assert_eq!(percents(&alerts(&server, "&tenant_id=acme")), [10]);
     run(&["tenants", "set", "acme", "--thresholds", "none"]);
     assert_eq!(server.get("/api/admin/tenants/acme").expect(200)["thresholds"], json!([]));
     run(&["tenants", "set", "acme", "--thresholds", "plan"]);

@@ -199,3 +199,18 @@ fn an_export_holds_everything_of_one_tenant_and_nothing_of_another() {
     let again = export();
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("acme.jsonl"));
 }
+
+#[test]
+fn a_tenant_may_be_called_like_a_route() {
+    let server = Server::start();
+    for name in ["events", "check", "enforce", "reserve", "reservations"] {
+        server.record(&json!({"tenant_id": name, "event_type": "api_call", "tokens_consumed": 7}));
+        assert_eq!(server.quota(name, "tokens")["used"], json!(7), "{name}");
+        let rows = server.get(&format!("/api/usage/{name}")).expect(200);
+        assert_eq!((&rows["tenant_id"], &rows["usage"][0]["total_tokens_used"]), (&json!(name), &json!(7)));
+        let today = server.get(&format!("/api/usage/{name}/today")).expect(200);
+        assert_eq!(today["usage"]["total_tokens_used"], json!(7));
+        assert_eq!(server.get(&format!("/api/usage/{name}/events")).expect(200)["events"][0]["tenant_id"], name);
+    }
+    assert_eq!(server.send("GET", "/api/usage/events", &[], None).status, 401, "behind the same lock");
+}

@@ -11,7 +11,7 @@ use crate::rules::alerts::{THRESHOLD_CROSSED, crossing_of};
 /// Which alerts are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertQuery {
-    /// Of these tenants: what a key may see.
+    /// Of these tenants only.
     pub within: TenantScope,
     /// Of this tenant.
     pub tenant_id: Option<TenantId>,
@@ -36,8 +36,8 @@ impl AuditLogger {
     /// Only what metergate itself recorded: a record of the same type that a caller wrote is no alert.
     pub fn get_alerts(&self, query: &AlertQuery, before: Option<u64>, limit: usize) -> Result<AlertPage, AuditError> {
         let filter = AuditFilter {
-            tenant_id: query.tenant_id.clone(),
             within: query.within.clone(),
+            tenant_id: query.tenant_id.clone(),
             event_types: vec![THRESHOLD_CROSSED.to_owned()],
             from: query.since,
             to: query.until,

@@ -32,9 +32,9 @@ pub struct AlertsArgs {
 /// Lists alerts, newest first.
 pub fn run(args: &AlertsArgs, backend: &Backend) -> Result<Exit, Failure> {
     let given = [
-        ("tenant", args.tenant.clone()),
-        ("since", args.since.clone()),
-        ("until", args.until.clone()),
+        ("tenant_id", args.tenant.clone()),
+        ("startDate", args.since.clone()),
+        ("endDate", args.until.clone()),
         ("limit", Some(args.limit.to_string())),
         ("cursor", args.after.clone()),
     ];

@@ -204,6 +204,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
+        Command::Alerts(args) => ask(global, &args.target, Purpose::Read, |backend| alerts::run(args, backend)),
         Command::Keys(command) => match command.target() {
             None => admin_key::reset(&serve::settings(global, Vec::new())?),
             Some(target) => {
@@ -211,7 +212,6 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
                 ask(global, target, purpose, |backend| command.run(backend))
             }
         },
-        Command::Alerts(args) => ask(global, &args.target, Purpose::Read, |backend| alerts::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),

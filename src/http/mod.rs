@@ -150,7 +150,10 @@ fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<H
         let endpoint = format!("{} {}", route.method, route.path);
         let lock = Arc::new(Lock { keys: keys.clone(), role, tenants: route.tenants, endpoint });
         let lock = from_fn_with_state(lock, auth::lock);
-        router = router.route(route.path, route.endpoint().route_layer(lock));
+        router = router.route(route.path, route.endpoint().route_layer(lock.clone()));
+        for path in routes::fixed_beside(route) {
+            router = router.route(path, route.endpoint().route_layer(lock.clone()));
+        }
     }
     router
 }

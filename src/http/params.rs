@@ -53,6 +53,12 @@ impl Params {
         text.parse().map(Some).map_err(|error| ApiError::parameter(name, format_args!("is wrong: {error}")))
     }
 
+    /// The tenant that is named, in the column's spelling or the other parameters'.
+    pub fn tenant(&self) -> Result<Option<TenantId>, ApiError> {
+        let text = self.get("tenant_id").or(self.get("tenantId"));
+        text.map(|text| text.parse().map_err(ApiError::invalid_tenant_id)).transpose()
+    }
+
     /// A limit from 1 to `max`.
     pub fn limit(&self, default: usize, max: usize) -> Result<usize, ApiError> {
         match self.get("limit").map(str::parse::<usize>) {
@@ -122,6 +128,8 @@ pub async fn segment<S: Sync + Send>(parts: &mut Parts, state: &S, name: &str) -
     let broken = |error: RawPathParamsRejection| ApiError::parameter("the path", format_args!("is wrong: {error}"));
     let params = RawPathParams::from_request_parts(parts, state).await.map_err(broken)?;
     let found = params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
+    // A tenant may be called like a fixed route beside it, which has no such segment: then it is the last one.
+    let found = found.or_else(|| parts.uri.path().rsplit('/').next().filter(|_| name == "tenant").map(str::to_owned));
     // The route's own pattern has this segment.
     found.ok_or_else(|| ApiError::internal(format_args!("the route has no segment {name}")))
 }

@@ -212,6 +212,37 @@ fn what_the_second_versions_wrote_is_read_for_ever() {
     assert_eq!(format!("{operations:?}"), format!("{:?}", second_operations()));
 }
 
+#[test]
+fn what_the_third_versions_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&third_fixture(), name);
+    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), warned_tenant());
+    assert_eq!(records::decode_plan(&read("plan")).unwrap(), plan());
+    // The same plan without thresholds, as the first version wrote it.
+    let first = Plan::new("trial", plan().limits);
+    assert_eq!(records::decode_plan(&read("plan_1")).unwrap(), first);
+    assert_eq!(records::decode_denials(&read("denials")).unwrap(), [observed(), under_a_ceiling()]);
+    let operations = records::decode_operations(&read("operations")).unwrap();
+    assert_eq!(format!("{operations:?}"), format!("{:?}", third_operations()));
+}
+
+/// As below, for the records that have changed twice; `plan_1` is the first version of a plan, which had no fixture.
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_third_fixture() {
+    let mut first = records::encode_plan(&plan()).unwrap();
+    first[0] = 1;
+    // The empty list of thresholds is one byte at the end.
+    first.pop();
+    let lines = [
+        ("tenant", records::encode_tenant(&warned_tenant()).unwrap()),
+        ("plan", records::encode_plan(&plan()).unwrap()),
+        ("plan_1", first),
+        ("denials", records::encode_denials(&[observed(), under_a_ceiling()]).unwrap()),
+        ("operations", records::encode_operations(&third_operations()).unwrap()),
+    ];
+    write_lines(&third_fixture(), &lines);
+}
+
 fn api_key() -> ApiKey {
     ApiKey {
         key_id: uuid::Uuid::from_u128(8),
@@ -243,37 +274,6 @@ fn what_the_first_keys_wrote_is_read_for_ever() {
 #[ignore = "it writes the fixture that the test above reads"]
 fn write_the_fixture_of_keys() {
     write_lines(&key_fixture(), &[("api_key", records::encode_api_key(&api_key()).unwrap())]);
-}
-
-#[test]
-fn what_the_third_versions_wrote_is_read_for_ever() {
-    let read = |name: &str| bytes_in(&third_fixture(), name);
-    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), warned_tenant());
-    assert_eq!(records::decode_plan(&read("plan")).unwrap(), plan());
-    // The same plan without thresholds, as the first version wrote it.
-    let first = Plan::new("trial", plan().limits);
-    assert_eq!(records::decode_plan(&read("plan_1")).unwrap(), first);
-    assert_eq!(records::decode_denials(&read("denials")).unwrap(), [observed(), under_a_ceiling()]);
-    let operations = records::decode_operations(&read("operations")).unwrap();
-    assert_eq!(format!("{operations:?}"), format!("{:?}", third_operations()));
-}
-
-/// As below, for the records that have changed twice; `plan_1` is the first version of a plan, which had no fixture.
-#[test]
-#[ignore = "it writes the fixture that the test above reads"]
-fn write_the_third_fixture() {
-    let mut first = records::encode_plan(&plan()).unwrap();
-    first[0] = 1;
-    // The empty list of thresholds is one byte at the end.
-    first.pop();
-    let lines = [
-        ("tenant", records::encode_tenant(&warned_tenant()).unwrap()),
-        ("plan", records::encode_plan(&plan()).unwrap()),
-        ("plan_1", first),
-        ("denials", records::encode_denials(&[observed(), under_a_ceiling()]).unwrap()),
-        ("operations", records::encode_operations(&third_operations()).unwrap()),
-    ];
-    write_lines(&third_fixture(), &lines);
 }
 
 /// As below, for the records that have a second version.

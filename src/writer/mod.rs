@@ -15,6 +15,7 @@ mod filed_ids;
 mod filer;
 mod key_book;
 mod key_stage;
+mod leftovers;
 mod meter;
 mod receipt;
 mod sampled;
@@ -53,6 +54,7 @@ use crate::domain::time::Timestamp;
 use crate::rules::keys::KeyChange;
 use crate::rules::plan_changes::PlanChange;
 use filer::Filer;
+use leftovers::Leftovers;
 use thread::WriterThread;
 
 /// Events that may wait for the writer.
@@ -66,6 +68,7 @@ const QUEUED_COMMANDS_MAX: usize = 16_384;
 pub struct Writer {
     shared: Arc<Shared>,
     commands: Sender<Command>,
+    leftovers: Arc<Leftovers>,
     queued_events: Arc<AtomicUsize>,
     failed: Arc<ArcSwapOption<String>>,
     /// Held by whoever moves things between memory and disk in the background: the filer, a fold, a clean-up.
@@ -78,10 +81,12 @@ impl Writer {
     pub(crate) fn spawn(started: Started) -> std::io::Result<Arc<Self>> {
         let (sender, commands) = crossbeam_channel::bounded(QUEUED_COMMANDS_MAX);
         let (closed, closed_generations) = crossbeam_channel::bounded(1);
+        let leftovers = Arc::new(Leftovers::new(commands.clone()));
         let shared = Arc::new(started.shared);
         let writer = Arc::new(Self {
             shared: Arc::clone(&shared),
             commands: sender,
+            leftovers: Arc::clone(&leftovers),
             queued_events: Arc::default(),
             failed: Arc::default(),
             maintenance: Arc::default(),
@@ -99,6 +104,7 @@ impl Writer {
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
         let poison = Arc::clone(&writer.failed);
         let run_writer = move || {
+            let _end = EndOfThread(leftovers);
             let guard = PoisonOnPanic("writer", poison);
             thread.run();
             drop(guard);
@@ -305,10 +311,22 @@ impl Writer {
             })
         };
         match sent {
-            Ok(()) => Ok(receipt),
+            Ok(()) => {
+                self.leftovers.after_sending();
+                Ok(receipt)
+            }
             Err(TrySendError::Full(())) => Err(WriteError::QueueFull),
             Err(TrySendError::Disconnected(())) => Err(WriteError::Unavailable("the writer has stopped".to_owned())),
         }
+    }
+}
+
+/// Gives up what waits for the writer's thread once it has ended, also by a panic.
+struct EndOfThread(Arc<Leftovers>);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

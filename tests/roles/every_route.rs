@@ -35,6 +35,7 @@ use Of::{All, List, Named};
 const RULES: &[(&str, &str, Least, Of)] = &[
     ("POST", "/api/usage/events", Service, Named),
     ("GET", "/api/usage/{tenant}", Viewer, Named),
+    ("GET", "/api/usage/{tenant}/today", Viewer, Named),
     ("GET", "/api/usage/{tenant}/events", Viewer, Named),
     ("POST", "/api/quota/check", Service, Named),
     ("POST", "/api/quota/enforce", Service, Named),
@@ -148,7 +149,7 @@ impl Subject {
             }
             ("GET", "/api/audit/events" | "/api/audit/report") => return (format!("{path}?tenant_id={tenant}"), None),
             ("POST", "/api/widget/session") => json!({"tenantId": tenant}),
-            ("GET", "/api/admin/alerts") => return (format!("{path}?tenant={tenant}"), None),
+            ("GET", "/api/admin/alerts") => return (format!("{path}?tenant_id={tenant}"), None),
             ("POST", "/api/audit/events/{id}/resolve") => json!({"resolution_action": "seen"}),
             ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}") => {
                 json!({"limit": 20_000, "reason": "a pilot", "until": "2199-01-01T00:00:00Z"})

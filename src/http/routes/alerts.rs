@@ -18,25 +18,23 @@ const PAGE_ALERTS: usize = 100;
 const PAGE_ALERTS_MAX: usize = 1_000;
 
 /// The parameters that say which alerts are wanted.
-const FILTERS: [&str; 3] = ["tenant", "since", "until"];
+const FILTERS: [&str; 4] = ["tenant_id", "tenantId", "startDate", "endDate"];
 
-/// `?tenant&since&until&limit&cursor` -> `{alerts, next_cursor}`, those of the caller's
-/// tenants. Dates are those of recording.
+/// `?tenant_id&startDate&endDate&limit&cursor` -> `{alerts, next_cursor}`. Dates are those of recording.
 pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> Result<Json<AlertsJson>, ApiError> {
-    let params = Params::read(&uri, &["tenant", "since", "until", "limit", "cursor"])?;
+    let params = Params::read(&uri, &["tenant_id", "tenantId", "startDate", "endDate", "limit", "cursor"])?;
     let limit = params.limit(PAGE_ALERTS, PAGE_ALERTS_MAX)?;
-    let tenant_id = params.get("tenant").map(|text| text.parse().map_err(|error| ApiError::parameter("tenant", error)));
+    let tenant_id = params.tenant()?;
+    tenant_id.as_ref().map_or(Ok(()), |tenant_id| caller.check(tenant_id))?;
     let query = AlertQuery {
-        tenant_id: tenant_id.transpose()?,
         within: caller.scope().clone(),
-        since: params.date("since", false)?,
-        until: params.date("until", true)?,
+        tenant_id,
+        since: params.date("startDate", false)?,
+        until: params.date("endDate", true)?,
     };
-    query.tenant_id.as_ref().map_or(Ok(()), |tenant_id| caller.check(tenant_id))?;
     let key = state.engine.cursor_key();
     // A cursor is for the filters as they were given.
-    let given = FILTERS.map(|name| params.get(name).unwrap_or_default().to_owned());
-    let scope = ["alerts", &given[0], &given[1], &given[2]];
+    let scope = [&["alerts"][..], &FILTERS.map(|name| params.get(name).unwrap_or_default())].concat();
     let before = match params.get("cursor") {
         None => None,
         Some(text) => {

@@ -184,7 +184,7 @@ pub async fn list(State(state): State<HttpState>, caller: Caller, uri: Uri) -> R
 fn read_filter(params: &Params) -> Result<AuditFilter, ApiError> {
     let text = |name| params.get(name).map(str::to_owned);
     Ok(AuditFilter {
-        tenant_id: tenant(params)?,
+        tenant_id: params.tenant()?,
         within: TenantScope::All,
         event_types: text("event_type").into_iter().collect(),
         entity_type: text("entity_type"),
@@ -201,12 +201,6 @@ fn read_filter(params: &Params) -> Result<AuditFilter, ApiError> {
     })
 }
 
-/// The tenant, in the column's spelling or the other parameters'.
-fn tenant(params: &Params) -> Result<Option<TenantId>, ApiError> {
-    let text = params.get("tenant_id").or(params.get("tenantId"));
-    text.map(|text| text.parse().map_err(ApiError::invalid_tenant_id)).transpose()
-}
-
 /// `?tenant_id&startDate&endDate` -> totals, by type, by action, successes, failures, events. By default the last 30 days.
 pub async fn report(
     State(state): State<HttpState>,
@@ -214,7 +208,7 @@ pub async fn report(
     uri: Uri,
 ) -> Result<Json<AuditReportJson>, ApiError> {
     let params = Params::read(&uri, &["tenant_id", "tenantId", "startDate", "endDate"])?;
-    let tenant_id = tenant(&params)?.ok_or_else(|| ApiError::parameter("tenant_id", "is required"))?;
+    let tenant_id = params.tenant()?.ok_or_else(|| ApiError::parameter("tenant_id", "is required"))?;
     caller.check(&tenant_id)?;
     let (from, to) = params.range(PeriodType::Daily, state.engine.now())?;
     let report = blocking(move || state.audit.generate_audit_report(&tenant_id, from, to)).await??;

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 
 use super::super::HttpState;
 use super::super::body::JsonBody;
+use super::super::caller::By;
 use super::super::error::ApiError;
 use super::super::params::{Params, read_date};
 use super::super::wire::Fault;
 use super::super::wire::object::{INVALID_REQUEST, Object};
 use super::blocking;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::job::CONFIRM_CLOCK;
 use crate::domain::time::Timestamp;
 use crate::jobs::JobName;
@@ -21,14 +24,45 @@ use crate::tracker::ReadError;
 const DIFFERENCES_LISTED_MAX: usize = 1_000;
 
 /// `{job, from?, to?}`: runs it, remembers the run, and says what it did.
-pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonBody) -> Result<Json<Value>, ApiError> {
+pub async fn run(
+    State(state): State<HttpState>,
+    By(actor): By,
+    uri: Uri,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Value>, ApiError> {
     Params::read(&uri, &[])?;
     let mut object = Object::read(&body)?;
     let job: String = object.value("job")?.ok_or_else(|| object.missing("job"))?;
     let (from, to) = (date(&mut object, "from", false)?, date(&mut object, "to", true)?);
     object.finish("job, from and to")?;
 
-    match job.as_str() {
+    let audit = state.audit.clone();
+    let answer = run_one(state, &job, from, to).await?;
+    // It has run already: a record that cannot be written does not undo it.
+    if let Err(error) = audit.record(vec![entry_of(&job, &actor, &answer).into()]) {
+        tracing::error!(%error, job, "a job that was run by hand is not in the audit log");
+    }
+    Ok(Json(answer))
+}
+
+/// Who ran what, and what came of it.
+fn entry_of(job: &str, actor: &Actor, answer: &Value) -> AuditEntry {
+    let event_type = if job == CONFIRM_CLOCK { "clock_confirmed" } else { "job_run" };
+    let mut entry = AuditEntry::system(None, event_type, "job", AuditAction::Update);
+    actor.sign(&mut entry);
+    entry.entity_id = Some(job.to_owned());
+    entry.new_values = Some(answer.to_string());
+    entry.changes_summary = Some(format!("{job} was run by hand"));
+    entry
+}
+
+async fn run_one(
+    state: HttpState,
+    job: &str,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) -> Result<Value, ApiError> {
+    match job {
         "aggregate_usage_metrics" => {
             let range = match (from, to) {
                 (None, None) => None,
@@ -39,22 +73,22 @@ pub async fn run(State(state): State<HttpState>, uri: Uri, JsonBody(body): JsonB
                 return Err(Fault::field(INVALID_REQUEST, "from", "must be before to").into());
             }
             let done = blocking(move || state.jobs.run(JobName::AggregateUsageMetrics, range)).await??;
-            Ok(Json(json!({ "job": job, "rows_written": done.rows, "hours_skipped": done.hours_skipped })))
+            Ok(json!({ "job": job, "rows_written": done.rows, "hours_skipped": done.hours_skipped }))
         }
         "cleanup_old_realtime_events" | "cleanup_old_audit_events" => {
             no_range(from.or(to))?;
-            let name = match job.as_str() {
+            let name = match job {
                 "cleanup_old_audit_events" => JobName::CleanupOldAuditEvents,
                 _ => JobName::CleanupOldRealtimeEvents,
             };
             let done = blocking(move || state.jobs.run(name, None)).await??;
             let cut = done.cut.map(|cut| cut.to_string());
-            Ok(Json(json!({ "job": job, "rows_removed": done.rows, "cut": cut })))
+            Ok(json!({ "job": job, "rows_removed": done.rows, "cut": cut }))
         }
         CONFIRM_CLOCK => {
             no_range(from.or(to))?;
             let confirmed = blocking(move || state.jobs.confirm_clock()).await??;
-            Ok(Json(json!({ "job": job, "was_waiting": confirmed })))
+            Ok(json!({ "job": job, "was_waiting": confirmed }))
         }
         _ => {
             let known = "is none of aggregate_usage_metrics, cleanup_old_realtime_events, cleanup_old_audit_events and confirm_clock";

@@ -79,6 +79,7 @@ pub fn route_table() -> &'static [RouteInfo] {
 static TABLE: &[RouteInfo] = routes! {
     "POST" "/api/usage/events" Service Handler record_usage_events "Records one event, an array, NDJSON or CloudEvents" => post(events::record);
     "GET" "/api/usage/{tenant}" Viewer Path get_tenant_usage "A tenant's metrics rows, newest first" => get(usage::rows);
+    "GET" "/api/usage/{tenant}/today" Viewer Path get_today_usage "The open UTC day's metrics row of a tenant" => get(usage::today);
     "GET" "/api/usage/{tenant}/events" Viewer Path get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
 
     "POST" "/api/quota/check" Service Handler check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
@@ -107,11 +108,11 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin All put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin All remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
-    "GET" "/api/admin/alerts" Support Handler list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/keys" Admin All list_keys "The keys without their secrets, by cursor" => get(keys::list);
     "POST" "/api/admin/keys" Admin All create_key "Makes a key; its secret is in the answer, this once" => post(keys::create);
     "POST" "/api/admin/keys/{key_id}/rotate" Admin All rotate_key "Puts a new key in a key's place; the old one works for an overlap" => post(keys::rotate);
     "DELETE" "/api/admin/keys/{key_id}" Admin All revoke_key "Ends a key at once" => delete(keys::revoke);
+    "GET" "/api/admin/alerts" Support Handler list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/jobs" Admin All list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin All run_job "Runs a job now, or confirms the clock" => post(jobs::run);
     "GET" "/api/admin/status" Admin All status "The server on one screen" => get(status::show);
@@ -131,6 +132,21 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/healthz" Open Nobody health "Whether the process answers" => get(health::alive);
     "GET" "/readyz" Open Nobody readiness "Whether writes are possible" => get(health::ready);
 };
+
+/// The fixed paths that would hide a route from a tenant of their last segment's name: `GET /api/usage/events` is the usage
+/// of a tenant that is called `events`.
+pub(super) fn fixed_beside(route: &RouteInfo) -> impl Iterator<Item = &'static str> {
+    let parent = route.path.strip_suffix("/{tenant}");
+    let is_beside = move |other: &&RouteInfo| {
+        let last = parent.and_then(|parent| other.path.strip_prefix(parent)?.strip_prefix('/'));
+        last.is_some_and(|last| !last.contains(['/', '{']))
+    };
+    let method = route.method;
+    let taken = move |path: &str| route_table().iter().any(|other| (other.method, other.path) == (method, path));
+    let fixed: std::collections::BTreeSet<&str> =
+        route_table().iter().filter(is_beside).map(|other| other.path).collect();
+    fixed.into_iter().filter(move |path| !taken(path))
+}
 
 /// Runs what reads or waits for the disk on a thread made for it, so that no other request waits.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {

@@ -8,7 +8,7 @@ use super::super::HttpState;
 use super::super::cursor;
 use super::super::error::ApiError;
 use super::super::params::{Params, PathTenant};
-use super::super::wire::usage::{EventRow, EventRows, TenantUsage, UsageRow};
+use super::super::wire::usage::{EventRow, EventRows, TenantUsage, TodayUsage, UsageRow};
 use super::blocking;
 use crate::domain::time::{PeriodType, Timestamp};
 use crate::tracker::{EventPosition, EventQuery};
@@ -30,6 +30,20 @@ pub async fn rows(
         let rows = state.tracker.get_tenant_usage(&tenant_id, from, to, period)?;
         let usage = rows.into_iter().map(UsageRow::from).collect();
         Ok::<_, ApiError>(TenantUsage { tenant_id, period: period.name().to_owned(), usage })
+    });
+    usage.await?.map(Json)
+}
+
+/// -> `{tenant_id, usage}`: the row of the open UTC day, all zero before its first event.
+pub async fn today(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<TodayUsage>, ApiError> {
+    Params::read(&uri, &[])?;
+    let usage = blocking(move || {
+        let usage = state.tracker.get_today_usage(&tenant_id)?;
+        Ok::<_, ApiError>(TodayUsage { tenant_id, usage: UsageRow::from(usage) })
     });
     usage.await?.map(Json)
 }

@@ -334,6 +334,16 @@ pub struct EventRows {
     pub next_cursor: Option<String>,
 }
 
+/// A tenant's open UTC day.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TodayUsage {
+    /// Whose.
+    #[serde(with = "text")]
+    pub tenant_id: TenantId,
+    /// The row of the day so far.
+    pub usage: UsageRow,
+}
+
 /// A tenant's metrics rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TenantUsage {
