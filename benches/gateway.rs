@@ -210,8 +210,7 @@ fn answer(mut out: TcpStream) -> std::io::Result<()> {
             )?;
             continue;
         }
-        let mut pieces =
-            vec![
+        let mut pieces = vec![
                 "data: {\"id\":\"c\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"}}]}\n\n"
                     .to_owned();
                 PIECES

@@ -315,7 +315,7 @@ mod tests {
     fn what_was_said_is_read_out_of_a_chunk_and_nothing_else() {
         for (data, tokens) in [
             (r#"{"id":"chatcmpl-1","model":"gpt","choices":[{"delta":{"role":"assistant","content":"the"}}]}"#, 2),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a"}}]}}]}"#, 5),
+            (r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a"}}]}}]}"#, 4),
             (r#"{"type":"response.output_text.delta","delta":"the","logprobs":[]}"#, 2),
             (r#"{"choices":[{"delta":{"content": "the"}}]}"#, 2),
             (r#"{"choices":[{"delta":{"content":null}}]}"#, 0),
