@@ -17,10 +17,12 @@ use crate::enforcer::QuotaEnforcer;
 use crate::keys::ApiKeys;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
-use crate::store::{Store, StoreError};
+use crate::rules::price_changes::{format_name, price_differences};
+use crate::rules::prices::{PriceFormat, SHIPPED_PRICES};
+use crate::store::{Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
-use crate::writer::{Policies, Writer, start};
+use crate::writer::{Policies, Shipped, Writer, read_book, start};
 
 /// How often the housekeeping looks whether anything is to be folded or forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
@@ -94,6 +96,8 @@ impl Metergate {
         }
         let plans = initial_plans(&settings)?;
         let configured = settings.plans_file.is_some().then(|| plans.clone());
+        let prices = initial_prices(&settings)?;
+        let configured_prices = settings.prices_file.is_some().then(|| prices.clone());
         make_folder(&settings.data_dir)?;
         let opened = Store::open(
             &settings.data_dir,
@@ -110,10 +114,12 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            allow_unpriced_models: settings.allow_unpriced_models,
             ceilings: settings.ceilings.clone(),
         };
+        let shipped = Shipped { plans, prices: Some(prices) };
         let started =
-            start(store, policies, plans, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
+            start(store, policies, shipped, make_clock).map_err(|error| open_error(&settings.data_dir, error))?;
         let writer = Writer::spawn(started)
             .map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
         if !writer.shared().plans.load().has(&settings.default_plan) {
@@ -125,6 +131,16 @@ impl Metergate {
         if let Some(file) = configured {
             for difference in file_differences(&file, &writer.shared().plans.load().all()) {
                 tracing::warn!(%difference, "the plans file differs from the store, which rules: see `metergate plans diff`");
+            }
+        }
+        if let Some(file) = configured_prices {
+            let in_force = writer.shared().prices.load();
+            let differences = read_book(&file).map_or(0, |book| price_differences(&in_force.book, &book).len());
+            if differences > 0 {
+                tracing::warn!(
+                    differences,
+                    "the prices file differs from the store, which rules: see `metergate prices diff`"
+                );
             }
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
@@ -257,6 +273,27 @@ fn initial_plans(settings: &EngineSettings) -> Result<Vec<Plan>, OpenError> {
         None => (SHIPPED_PLANS.to_owned(), "the shipped plans".to_owned()),
     };
     parse_plans(&text).map_err(|error| OpenError::Setting { field: "plans_file", reason: format!("{name}: {error}") })
+}
+
+/// The prices that fill an empty store. A file of others is read as what it looks like.
+fn initial_prices(settings: &EngineSettings) -> Result<StoredBook, OpenError> {
+    let wrong = |reason: String| OpenError::Setting { field: "prices_file", reason };
+    let (text, name) = match &settings.prices_file {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            (
+                read.map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?,
+                path.display().to_string(),
+            )
+        }
+        None => (SHIPPED_PRICES.to_owned(), "the shipped prices".to_owned()),
+    };
+    let format = format_name(PriceFormat::sniff(&text)).to_owned();
+    let file = StoredBook { format, text, applied_at: Timestamp::default() };
+    if settings.prices_file.is_some() {
+        read_book(&file).map_err(|error| wrong(format!("{name}: {error}")))?;
+    }
+    Ok(file)
 }
 
 /// Makes the folder with mode 0700 and finds out at once whether it can be written.

@@ -64,20 +64,20 @@
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
 //! | 6 | [`gateway`] | the metered door: forwards calls to upstreams, bounded, reserved, settled; the chat widget |
 //! | 6 | [`jobs`] | the schedule and the last runs; the only one that knows the scheduler |
-//! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies |
+//! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies; explains costs, prices a past range again |
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
 //! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
-//! | 5 | [`tenants`] | tenants and plans, as administered; what a change of a plan would mean |
+//! | 5 | [`tenants`] | tenants, plans and prices, as administered; what a change of them would mean |
 //! | 5 | [`keys`] | makes, rotates and revokes keys, and knows them at the door |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
-//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, administration, keys |
+//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys |
 //! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
-//! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, key, actor, money, time |
+//! | 1 | [`domain`] | the words: tenant, event, metrics, quota, hold, audit, key, actor, money, price, usage, time |
 //!
 //! # The flow
 //!
@@ -126,7 +126,13 @@
 //!     carry checksums. `src/store`: `a_flipped_byte_in_a_block_is_found_before_anything_is_believed`,
 //!     `a_flipped_bit_is_found`. Plain records (tenants, plans, saved counters, marks) carry a version byte only.
 //! 12. *Money is an integer*, read from its text and summed exactly; an unknown cost is counted, never zero.
-//!     [`domain::money`]. `tests/counting.rs`: `costs_are_added_exactly_and_an_unknown_one_is_never_zero`.
+//!     [`domain::money`]. `tests/counting.rs`: `costs_are_added_exactly_and_an_unknown_one_is_never_zero`. *What an event
+//!     cost stays*: its estimate is stored with it, with the number of a price row that never changes; the content digest
+//!     of a retry leaves the estimate out. `tests/library/costs.rs`:
+//!     `what_an_event_cost_stays_when_prices_change_and_is_explained_by_its_own_price`,
+//!     `a_retry_is_a_retry_whatever_prices_say_by_then`. *Sums by model add up to their row*, in whatever order parts are
+//!     merged: at most 64 models stand apart, those first by name ([`domain::models`]).
+//!     `rows_by_model_add_up_to_their_row_at_every_moment`.
 //! 13. *What works without a key is listed*: health and the cron door. Every other route says the least role it asks for and
 //!     where its tenant is checked, and *what is of a foreign tenant answers as what never was*. `http::routes`,
 //!     `http::auth`. `what_works_without_a_key_is_listed_here_and_nowhere_else`; `tests/roles`: `every_route_has_a_rule`,
@@ -158,6 +164,15 @@
 //! becomes, numbers it, and registers unknown tenants with their audit record. `Transaction::put_commit` writes one journal
 //! block, `commit` syncs once. Then the events enter [`live`] and, by `writer::apply::apply`, the counters; then everybody
 //! is answered. Memory changes only after the commit, so a commit that failed changed nothing there.
+//!
+//! **Price an event.** `Shared::prepare` estimates, on the caller's thread, what an event costs that names a `model` and no
+//! `cost_usd`: `PriceTable` (`writer::prices`) remembers what a name means, `rules::pricing` takes the counts and
+//! multiplies. The estimate and its price row's number are part of the event from there on: journal, segments, counters,
+//! hours, replay. What has no price is counted as unpriced and named by the alarm `models_unpriced`. A change of prices
+//! (`Stage::change_prices`) writes the file, numbers for rows that are new, and the audit record in one commit. Pricing a
+//! past range again (`tracker::reprice`) rewrites runs under new names together with the rows that follow; what was charged
+//! to limits stays. A tenant with a cost limit is refused a *named* model without a price
+//! ([`enforcer::QuotaEnforcer::require_price`]); who names none is decided by amounts alone.
 //!
 //! **Reserve, work, settle.** [`enforcer::QuotaEnforcer::reserve`] registers an unknown tenant first, takes in memory
 //! (`TenantState::take`), and sends the hold to the journal; a denial is noted in the `DenialBook`, which rides on a later
@@ -272,6 +287,8 @@
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits |
 //! | `plans` | name | record: limits, thresholds |
+//! | `prices` | `book` | record: format, text and time of the price file in force |
+//! | `price_rows` | price row number | record: a row as it was, its source; never changed, never removed |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
@@ -280,6 +297,9 @@
 //! | `audit_event_ids` | event id, hash of its tenant | index, digest of the caller's fields (plain integers) |
 //! | `audit_keys` | hash of a field's value, index | nothing |
 //! | `audit_resolutions` | index of the resolved | index of its resolution |
+//!
+//! Blocks of events have two versions: the second only where an event has a provider, its usage or an estimate, so that
+//! other blocks are byte for byte what they were. Rows by model stand at the end of a row, and only where there are some.
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
 //! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two
@@ -320,7 +340,7 @@
 //! # Rooms for what comes later
 //!
 //! `export` stands on floor 5 beside the tracker; `tests/floors.rs` has its place. The dashboard belongs
-//! to [`http`], prices to [`rules`] and [`store`]. The audit log's leaves are written already; what is missing is the tree
+//! to [`http`]. The audit log's leaves are written already; what is missing is the tree
 //! over them, with its checkpoints and proofs.
 
 pub mod app;

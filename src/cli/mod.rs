@@ -18,6 +18,7 @@ mod local;
 mod moment;
 mod operations;
 mod plans;
+mod prices;
 mod quota;
 mod reference;
 mod serve;
@@ -99,6 +100,9 @@ enum Command {
     /// Show, compare and change the plans
     #[command(subcommand)]
     Plans(plans::PlansCommand),
+    /// Show, compare, import and check the prices of models
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// List, make, rotate and revoke keys; make the admin key anew
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -201,6 +205,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }
         Command::Plans(command) => {
+            let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
+            ask(global, command.target(), purpose, |backend| command.run(backend))
+        }
+        Command::Prices(command) => {
             let purpose = if command.writes() { Purpose::Write } else { Purpose::Read };
             ask(global, command.target(), purpose, |backend| command.run(backend))
         }

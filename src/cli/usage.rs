@@ -57,6 +57,9 @@ pub struct UsageArgs {
     pub tenant: Option<String>,
     #[command(flatten)]
     range: RangeArgs,
+    /// Show what each model used
+    #[arg(long)]
+    by_model: bool,
     #[command(flatten)]
     pub target: Target,
 }
@@ -91,8 +94,12 @@ pub enum Metric {
 /// Rows of one tenant, or the overview.
 pub fn usage(args: &UsageArgs, backend: &Backend) -> Result<Exit, Failure> {
     let mut query = args.range.query();
+    if args.by_model {
+        query.push(("group_by", "model".to_owned()));
+    }
     let answer = match &args.tenant {
         Some(tenant) => backend.get(&format!("/api/usage/{}", segment(tenant)), &query)?,
+        None if args.by_model => backend.get("/api/admin/usage", &query)?,
         None => {
             query.push(("metric", "all".to_owned()));
             backend.get("/api/admin/usage", &query)?
@@ -100,12 +107,37 @@ pub fn usage(args: &UsageArgs, backend: &Backend) -> Result<Exit, Failure> {
     };
     if args.target.json {
         show::print(&answer.text);
+    } else if args.by_model {
+        show::print(by_model(&answer.json));
     } else if args.tenant.is_some() {
         show::print(rows(&answer));
     } else {
         overview(&answer);
     }
     Ok(Exit::Ok)
+}
+
+/// A line for each model of each row, or of all tenants together; events that name none are `-`.
+fn by_model(answer: &Value) -> String {
+    let mut table = show::table(&["period", "model", "requests", "input", "cached", "output", "cost usd", "unpriced"]);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut lines: Vec<(String, Value)> = Vec::new();
+    for row in list(&answer["usage"]) {
+        let period = show::field(&row, "period_start");
+        lines.extend(list(&row["by_model"]).into_iter().map(|model| (period.clone(), model)));
+    }
+    lines.extend(list(&answer["byModel"]).into_iter().map(|model| ("all".to_owned(), model)));
+    if lines.is_empty() {
+        return "no usage in this range".to_owned();
+    }
+    for (period, model) in lines {
+        let counts = ["model", "requests", "input_tokens", "cached_input_tokens", "output_tokens"];
+        let mut cells = vec![period];
+        cells.extend(counts.map(|name| show::field(&model, name)));
+        cells.extend([show::cost(&model, "estimated_cost_usd"), show::field(&model, "unpriced_events")]);
+        show::row(&mut table, cells);
+    }
+    show::draw(table)
 }
 
 fn rows(answer: &Answer) -> String {

@@ -30,6 +30,10 @@ pub struct EngineSettings {
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
     pub plans_file: Option<PathBuf>,
+    /// A prices file that fills an empty store; default: the shipped one.
+    pub prices_file: Option<PathBuf>,
+    /// Whether a tenant with a cost limit may reserve for a model that has no price.
+    pub allow_unpriced_models: bool,
 }
 
 /// What happens to a tenant that was never seen.
@@ -56,6 +60,8 @@ impl EngineSettings {
             audit_sampling: SamplingRules::default(),
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
+            prices_file: None,
+            allow_unpriced_models: false,
         }
     }
 }

@@ -202,6 +202,8 @@ impl Settings {
         engine.cache_bytes = count("storage.cache_mib").map_or(engine.cache_bytes, |mib| mib as usize * 1024 * 1024);
         engine.ceilings = self.ceilings();
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
+        engine.prices_file = self.value("prices_file").map(PathBuf::from);
+        engine.allow_unpriced_models = text("unpriced_models") == "allow";
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine
     }

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 36] = [
+const TABLE: [SettingInfo; 38] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -217,6 +217,20 @@ const TABLE: [SettingInfo; 36] = [
         "",
         Kind::Text,
         "What the chat widget's model is told before each message; default: nothing.",
+    ),
+    SettingInfo::new(
+        "prices_file",
+        "METERGATE_PRICES_FILE",
+        "",
+        Kind::Path,
+        "The prices that fill an empty store, ours, of genai-prices or of LiteLLM; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "unpriced_models",
+        "METERGATE_UNPRICED_MODELS",
+        "deny",
+        Kind::Choice(&["deny", "allow"]),
+        "Whether a tenant with a cost limit may reserve for a named model that has no price.",
     ),
     SettingInfo::new(
         "platform.tokens_per_minute",

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::money::Money;
 use super::tenant::TenantId;
 use super::time::{MICROS_PER_MINUTE, Timestamp};
+use super::usage::UsageCounts;
 
 /// The most tokens, results or session members one event may name.
 pub const MAX_COUNT_PER_EVENT: u64 = 1_000_000_000_000;
@@ -139,6 +140,8 @@ pub struct UsageEvent {
     pub chat_session_id: Option<CompactString>,
     /// The model's name, at most 128 characters.
     pub model: Option<CompactString>,
+    /// Who served the model, at most 64 characters: by whose price list it is priced.
+    pub provider: Option<CompactString>,
     /// Tokens embedded; default for embeddings: the tokens consumed.
     pub embedding_tokens: Option<u64>,
     /// Tokens of a search query; default for searches: the tokens consumed.
@@ -155,10 +158,24 @@ pub struct UsageEvent {
     pub output_tokens: Option<u64>,
     /// Reasoning tokens; part of the output.
     pub reasoning_tokens: Option<u64>,
+    /// Counts read out of the provider's own usage that have no field here; those that have one stand there.
+    pub usage: Option<Box<UsageCounts>>,
     /// What it cost, by the caller's own reckoning.
     pub cost_usd: Option<Money>,
+    /// What it cost by the price book when it was recorded. The server's own, never the caller's: it replaces whatever
+    /// stands here.
+    pub estimate: Option<Estimate>,
     /// A JSON object with sorted keys, at most [`MAX_METADATA_BYTES`].
     pub metadata: Option<Box<str>>,
+}
+
+/// A cost by the price book, and the price it was reckoned by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// The sum, exact.
+    pub cost: Money,
+    /// The number of the price row in this store; a row never changes.
+    pub price_no: u32,
 }
 
 impl UsageEvent {
@@ -175,6 +192,7 @@ impl UsageEvent {
             api_response_time_ms: None,
             chat_session_id: None,
             model: None,
+            provider: None,
             embedding_tokens: None,
             search_query_tokens: None,
             search_result_count: None,
@@ -183,9 +201,16 @@ impl UsageEvent {
             cached_input_tokens: None,
             output_tokens: None,
             reasoning_tokens: None,
+            usage: None,
             cost_usd: None,
+            estimate: None,
             metadata: None,
         }
+    }
+
+    /// What it cost: as the caller says, else as estimated; `None` is unknown, never free.
+    pub fn cost(&self) -> Option<Money> {
+        self.cost_usd.or(self.estimate.map(|estimate| estimate.cost))
     }
 
     /// Tokens consumed: as given, else input + output, else 0.
@@ -211,6 +236,7 @@ impl UsageEvent {
         text_within("api_endpoint", self.api_endpoint.as_ref(), 0, 255)?;
         text_within("chat_session_id", self.chat_session_id.as_ref(), 1, 128)?;
         text_within("model", self.model.as_ref(), 1, 128)?;
+        text_within("provider", self.provider.as_ref(), 1, 64)?;
         if self.api_status_code.is_some_and(|status| !(100..=599).contains(&status)) {
             return Err(InvalidEvent::new("api_status_code", "must be an HTTP status from 100 to 599"));
         }

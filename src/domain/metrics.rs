@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::models::ModelTable;
 use super::money::Money;
 use super::sketch::Sketch;
 use super::tenant::TenantId;
@@ -64,6 +65,8 @@ pub struct Rollup {
     pub quota_exceeded_count: u64,
     /// The most events in any one second.
     pub peak_qps: u64,
+    /// The same by model, as far as events name one.
+    pub models: ModelTable,
 }
 
 impl Rollup {
@@ -96,6 +99,7 @@ impl Rollup {
             unpriced_events,
             quota_exceeded_count,
             peak_qps,
+            models,
         } = other;
         // Sums of at most 10^12 each: 18 million of the largest events fit in 64 bits; beyond that a sum stays at its end.
         for (sum, more) in [
@@ -128,6 +132,7 @@ impl Rollup {
         self.cost += *cost;
         self.peak_qps = self.peak_qps.max(*peak_qps);
         self.add_sessions(chat_sessions);
+        self.models.merge(models);
     }
 
     /// Adds a chat session by its hash, once.

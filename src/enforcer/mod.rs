@@ -8,6 +8,7 @@ mod enforce_quota;
 mod explain;
 mod explanation;
 mod export_quotas;
+mod priced_model;
 mod reserve;
 mod set_custom_quota;
 mod settle;

@@ -19,6 +19,16 @@ pub enum EnforceError {
         /// In which state.
         status: TenantStatus,
     },
+    /// The tenant has a cost limit, and what the named model will cost is not known.
+    #[error(
+        "the model `{model}` has no price, and the tenant `{tenant_id}` has a cost limit: give the model a price, or set unpriced_models = \"allow\""
+    )]
+    UnpricedModel {
+        /// Who.
+        tenant_id: TenantId,
+        /// As it was named.
+        model: String,
+    },
     /// The request itself is wrong.
     #[error("{field} {reason}")]
     InvalidRequest {

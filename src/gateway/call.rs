@@ -257,14 +257,19 @@ impl Parts {
         upstream: &Upstream,
         body: &CallBody,
     ) -> Result<Reserved, CallError> {
+        self.enforcer.require_price(tenant_id, Some(&upstream.provider), Some(&body.model))?;
         let event_id = crate::ids::new_uuid_v7(self.now());
         for attempt in 1.. {
             let (output, cap, shrunk) = self.output_bound(endpoint, tenant_id, upstream, body)?;
-            let items = vec![
-                Item { quota_type: QuotaType::Tokens, amount: u128::from(body.prompt_bound) + u128::from(output) },
-                Item { quota_type: QuotaType::ApiCalls, amount: 1 },
-                Item { quota_type: endpoint.quota_type(), amount: 1 },
+            let item = |quota_type, amount| Item { quota_type, amount };
+            let mut items = vec![
+                item(QuotaType::Tokens, u128::from(body.prompt_bound) + u128::from(output)),
+                item(QuotaType::ApiCalls, 1),
+                item(endpoint.quota_type(), 1),
             ];
+            items.extend(
+                self.cost_bound(endpoint, tenant_id, upstream, body, output).map(|cost| item(QuotaType::Cost, cost)),
+            );
             // The same id each time: a denial holds nothing under it.
             let outcome = self.enforcer.reserve(ReserveRequest {
                 tenant_id: tenant_id.clone(),
@@ -312,6 +317,25 @@ impl Parts {
         let shrunk = fitting < default && fitting >= endpoint.cap_min();
         let output = if shrunk { fitting } else { default };
         Ok((output.saturating_mul(body.choices), self.cap_output.then_some(output), shrunk))
+    }
+
+    /// What the bound of the prompt and of the output cost by the price book, in femto-dollars; `None` without a price.
+    fn cost_bound(
+        &self,
+        endpoint: Endpoint,
+        tenant_id: &TenantId,
+        upstream: &Upstream,
+        body: &CallBody,
+        output: u64,
+    ) -> Option<u128> {
+        let mut event = UsageEvent::new(tenant_id.clone(), endpoint.event_type());
+        event.model = Some(body.model.as_str().into());
+        event.provider = Some(upstream.provider.as_str().into());
+        event.input_tokens = Some(body.prompt_bound);
+        event.output_tokens = Some(output);
+        event.tokens_consumed = Some(body.prompt_bound.saturating_add(output));
+        let estimate = self.writer.shared().prices.load().estimate(&event, self.now());
+        estimate.ok().map(|estimate| estimate.cost.femtos().min(QuotaType::Cost.max()))
     }
 
     fn record_denied(&self, endpoint: Endpoint, tenant_id: &TenantId, model: &str, event_id: Uuid) {

@@ -23,6 +23,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 use crate::enforcer::EnforceError;
 use crate::rules::extract::UsageStream;
+use crate::rules::pricing::put_counts;
 use crate::writer::{Receipt, WriteError};
 
 /// How long a settlement is tried again while the writer cannot take it.
@@ -195,16 +196,13 @@ impl Exchange {
         event.api_response_time_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
         event.chat_session_id = self.granted.chat_session_id.as_deref().map(Into::into);
         event.model = Some(model.filter(|model| model.len() <= 128).as_deref().unwrap_or(&self.model).into());
+        event.provider = Some(self.upstream.provider.as_str().into());
+        put_counts(&mut event, *counts);
         event.tokens_consumed = Some(counts.total_tokens());
-        event.input_tokens = counts.input_tokens;
-        event.cached_input_tokens = counts.cached_input_tokens;
-        event.output_tokens = counts.output_tokens;
-        event.reasoning_tokens = counts.reasoning_tokens;
         if self.granted.endpoint == Endpoint::Embeddings {
             event.embedding_tokens = counts.input_tokens;
         }
         let mut metadata = Map::new();
-        metadata.insert("provider".to_owned(), self.upstream.provider.clone().into());
         metadata.insert("upstream".to_owned(), self.upstream.name.clone().into());
         if let Some(request_id) = &self.granted.request_id {
             metadata.insert("request_id".to_owned(), request_id.clone().into());

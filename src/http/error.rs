@@ -226,6 +226,7 @@ impl From<EnforceError> for ApiError {
             EnforceError::AmbiguousReservation(_) => {
                 answer(StatusCode::CONFLICT, "reservation_ambiguous").at_field("tenant_id")
             }
+            EnforceError::UnpricedModel { .. } => answer(StatusCode::FORBIDDEN, "model_unpriced").at_field("model"),
             EnforceError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             EnforceError::GrantUnknown(id) => answer(StatusCode::SERVICE_UNAVAILABLE, "commit_outcome_unknown")
                 .with_details(json!({ "reservation_id": id }))
@@ -242,6 +243,7 @@ impl From<AdminError> for ApiError {
             AdminError::UnknownTenant(_) => Self::unknown_tenant(error.to_string()),
             AdminError::UnknownPlan { .. } => answer(StatusCode::BAD_REQUEST, "unknown_plan").at_field("plan"),
             AdminError::PlanInUse { .. } => answer(StatusCode::CONFLICT, "plan_in_use").at_field("plan"),
+            AdminError::InvalidPrices(_) => answer(StatusCode::BAD_REQUEST, "invalid_prices"),
             AdminError::Invalid { field, .. } => answer(StatusCode::BAD_REQUEST, "invalid_request").at_field(field),
             AdminError::TooManyTenants(_) => answer(StatusCode::FORBIDDEN, "too_many_tenants"),
             AdminError::Write(error) => error.clone().into(),

@@ -39,6 +39,8 @@ metrics! {
     STORE_FILE_BYTES "metergate_store_file_bytes" "gauge" [] "Size of the store's file.";
     RECORDING_ERRORS "metergate_recording_errors_total" "counter" [] "Calls whose tracker could not record them.";
     AUDIT_SAMPLED_OUT "metergate_audit_sampled_out_total" "counter" [] "Audit events that the sampling of their type left out.";
+    UNPRICED_MODELS "metergate_unpriced_models" "gauge" [] "Models used since the prices last changed that had no price, as far as they are listed.";
+    UNPRICED_EVENTS "metergate_unpriced_events_total" "counter" ["model"] "Events whose model had no price since the prices last changed; an empty label stands for models beyond 64.";
     CLOCK_ALARM "metergate_clock_alarm" "gauge" [] "1 while the wall clock is not believed.";
     CLOCK_UNCONFIRMED "metergate_clock_unconfirmed" "gauge" [] "1 while retention waits for confirm-clock.";
     WRITER_READY "metergate_writer_ready" "gauge" [] "1 while writes are possible.";

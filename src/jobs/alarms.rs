@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{JobName, Jobs};
 use crate::domain::job::JobResult;
+use crate::writer::UnpricedModels;
 
 /// One thing that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ impl Jobs {
             let text = "retention waits after a pause of more than 48 hours: look at the clock, then run `metergate jobs \
                         confirm-clock`";
             raise("clock_unconfirmed", text.to_owned());
+        }
+        if let Some(text) = unpriced(&shared.unpriced) {
+            raise("models_unpriced", text);
         }
         for job in self.silent() {
             raise("job_not_triggered", format!("the schedule has stopped triggering {job}: it is started again"));
@@ -72,6 +76,20 @@ impl Jobs {
     }
 }
 
+/// Names the models without a price, the first few, and counts the rest.
+fn unpriced(models: &UnpricedModels) -> Option<String> {
+    const NAMED_MAX: usize = 8;
+    let (listed, unlisted_events) = models.listed();
+    let first = listed.first()?;
+    let named: Vec<&str> = listed.iter().take(NAMED_MAX).map(|model| model.model.as_str()).collect();
+    let more = match (listed.len() - named.len(), unlisted_events) {
+        (0, 0) => String::new(),
+        (more, 0) => format!(" and {more} more"),
+        (more, _) => format!(" and more than {more} more"),
+    };
+    Some(format!("events have no cost for {}{more}: {}; see `metergate prices check`", named.join(", "), first.reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,10 +109,11 @@ mod tests {
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
             audit_years: 2,
+            allow_unpriced_models: false,
             ceilings: Vec::new(),
         };
         let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
-        let started = start(store, policies, Vec::new(), |_| clock.clone()).unwrap();
+        let started = start(store, policies, crate::writer::Shipped::default(), |_| clock.clone()).unwrap();
         let writer = Writer::spawn(started).unwrap();
         let times = |job| if job == JobName::AggregateUsageMetrics { "5 * * * *" } else { "20 3 1 1 *" };
         let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());

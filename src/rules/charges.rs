@@ -13,7 +13,7 @@ pub fn charges_of(event: &UsageEvent) -> Charges {
         return charges;
     }
     charges[QuotaType::Tokens.index()] = u128::from(event.tokens());
-    charges[QuotaType::Cost.index()] = event.cost_usd.map_or(0, |cost| cost.femtos());
+    charges[QuotaType::Cost.index()] = event.cost().map_or(0, |cost| cost.femtos());
     charges[QuotaType::ApiCalls.index()] = 1;
     if event.status() < 400 {
         charges[QuotaType::ChatMessages.index()] = u128::from(is_sent_chat_message(event));

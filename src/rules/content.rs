@@ -45,10 +45,27 @@ pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
     bytes[..4].copy_from_slice(&present.to_le_bytes());
     bytes[92..].copy_from_slice(&event.cost_usd.map_or(0, |cost| cost.femtos()).to_le_bytes());
     // Each text is hashed under the digest of what came before it, so that neighbours stay apart.
-    texts
+    let digest = texts
         .into_iter()
         .flatten()
-        .fold(xxh3_64_with_seed(&bytes, key), |digest, text| xxh3_64_with_seed(text.as_bytes(), digest))
+        .fold(xxh3_64_with_seed(&bytes, key), |digest, text| xxh3_64_with_seed(text.as_bytes(), digest));
+    if event.provider.is_none() && event.usage.is_none() {
+        return digest;
+    }
+    priced_fields(event, digest)
+}
+
+/// Goes on with the fields that few events have, each under its own mark.
+fn priced_fields(event: &UsageEvent, digest: u64) -> u64 {
+    let provider = event
+        .provider
+        .iter()
+        .fold(digest, |digest, provider| xxh3_64_with_seed(provider.as_bytes(), digest.wrapping_add(1)));
+    event.usage.iter().fold(provider, |digest, usage| {
+        let counts = usage.all().map(|(_, count)| count);
+        let digest = xxh3_64_with_seed(&counts.map(|count| u8::from(count.is_some())), digest.wrapping_add(2));
+        counts.iter().flatten().fold(digest, |digest, count| xxh3_64_with_seed(&count.to_le_bytes(), digest))
+    })
 }
 
 /// A keyed digest of everything an audit entry's caller gave: the key that wrote it is the server's to say.
@@ -82,13 +99,15 @@ pub fn audit_digest(entry: &AuditEntry, key: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::Estimate;
     use crate::domain::money::Money;
+    use crate::domain::usage::UsageCounts;
 
     #[test]
     fn every_field_the_caller_gives_is_content_and_nothing_else_is() {
         let plain = || UsageEvent::new("acme".parse().unwrap(), "api_call");
         let digest = |event: &UsageEvent| content_digest(event, 7);
-        let mut changes: Vec<UsageEvent> = vec![plain(); 18];
+        let mut changes: Vec<UsageEvent> = vec![plain(); 21];
         changes[0].event_type = "api_cal".into();
         changes[1].api_method = Some("l".into());
         changes[2].api_endpoint = Some("l".into());
@@ -107,12 +126,18 @@ mod tests {
         changes[15].output_tokens = Some(0);
         changes[16].reasoning_tokens = Some(0);
         changes[17].cost_usd = Some(Money::ZERO);
+        changes[18].provider = Some("l".into());
+        changes[19].usage = Some(Box::default());
+        changes[20].usage = Some(Box::new(UsageCounts { web_searches: Some(0), ..UsageCounts::default() }));
         let mut digests: Vec<u64> = changes.iter().map(digest).collect();
         digests.push(digest(&plain()));
         digests.sort_unstable();
         digests.dedup();
-        assert_eq!(digests.len(), 19, "a field that is given, even as 0, is not a field that is absent");
+        assert_eq!(digests.len(), 22, "a field that is given, even as 0, is not a field that is absent");
         let with_id = UsageEvent { event_id: Some("x".parse().unwrap()), ..plain() };
         assert_eq!(digest(&with_id), digest(&plain()));
+        let estimate = Some(Estimate { cost: Money::from_femtos(7), price_no: 3 });
+        let estimated = UsageEvent { estimate, ..plain() };
+        assert_eq!(digest(&estimated), digest(&plain()), "the estimate is the server's");
     }
 }

@@ -4,6 +4,7 @@ use uuid::{Builder, Uuid};
 
 use crate::domain::event::{UsageEvent, event_types};
 use crate::domain::metrics::Rollup;
+use crate::domain::models::ModelSums;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Period;
 use crate::rules::charges::{is_received_chat_message, is_sent_chat_message};
@@ -55,11 +56,39 @@ pub fn count_event(rollup: &mut Rollup, event: &UsageEvent, chat_session: Option
     add(&mut rollup.output_tokens, event.output_tokens.unwrap_or(0));
     add(&mut rollup.reasoning_tokens, event.reasoning_tokens.unwrap_or(0));
 
-    match event.cost_usd {
+    match event.cost() {
         Some(cost) => rollup.cost += cost,
         // A refused call has nothing to price; everything else without a cost is unknown, never free.
         None => rollup.unpriced_events += u64::from(status != 429),
     }
+    if let Some(model) = &event.model {
+        rollup.models.add(model, &model_sums(event, tokens));
+    }
+}
+
+fn model_sums(event: &UsageEvent, tokens: u64) -> ModelSums {
+    let cost = event.cost();
+    let embedded =
+        if event.event_type == event_types::EMBEDDING { event.embedding_tokens.unwrap_or(tokens) } else { 0 };
+    let usage = event.usage.as_deref().copied().unwrap_or_default();
+    // The order of ModelSums::NAMES.
+    let counts = [
+        Some(1),
+        Some(tokens),
+        event.input_tokens,
+        event.cached_input_tokens,
+        event.output_tokens,
+        event.reasoning_tokens,
+        Some(embedded),
+        Some(u64::from(cost.is_none() && !event.is_rate_limited())),
+        usage.cache_write_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+        usage.image_input_tokens,
+        usage.image_output_tokens,
+        usage.web_searches,
+    ];
+    ModelSums { counts: counts.map(|count| count.unwrap_or(0)), cost: cost.unwrap_or_default() }
 }
 
 /// Beyond 18 million events of the largest size a sum stays at its end instead of starting over.

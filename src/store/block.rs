@@ -9,14 +9,13 @@
 
 use super::StoreError;
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
-use super::columns::{MAX_EVENTS_IN_BLOCK, StoredEvent, put_events, read_events};
+use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
 use super::id_column::{IdColumn, put_ids};
 use crate::domain::event::IdKey;
 use crate::domain::tenant::TenantId;
 
 /// redb rounds a value up to 4 KiB x 2^k; a block plus its page's overhead stays just below one of 32 KiB.
 pub(super) const BLOCK_BYTES: usize = 32 * 1024 - 96;
-const VERSION: u8 = 1;
 const HEADER: usize = 9;
 /// A block inflates to at most this.
 const MAX_INFLATED: usize = 64 << 20;
@@ -57,7 +56,7 @@ fn filled(events: usize, bytes: usize) -> usize {
 }
 
 fn encode(events: &[&StoredEvent]) -> Result<Vec<u8>, StoreError> {
-    let mut out = vec![VERSION, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut out = vec![FIRST, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut tenants: Vec<(u32, u64)> = Vec::new();
     for stored in events {
         match tenants.last_mut() {
@@ -79,7 +78,7 @@ fn encode(events: &[&StoredEvent]) -> Result<Vec<u8>, StoreError> {
 
     let mut columns = Vec::with_capacity(events.len() * 40);
     put_ids(&mut out, &mut columns, events.iter().copied(), true)?;
-    put_events(&mut columns, events.iter().copied(), true);
+    out[0] = put_events(&mut columns, events.iter().copied(), true);
     put_varint(&mut out, columns.len() as u64);
     out.extend(zstd::bulk::compress(&columns, 1).map_err(|_| StoreError::Damaged("a block cannot be compressed"))?);
 
@@ -102,7 +101,7 @@ impl<'a> Block<'a> {
     /// Fails when the version is unknown or the bytes are not those that were written.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != VERSION {
+        if ![FIRST, WITH_LATER].contains(&reader.byte()?) {
             return Err(StoreError::Damaged("a segment block has an unknown version"));
         }
         if reader.u64_le()? != xxhash_rust::xxh3::xxh3_64(reader.rest()) {

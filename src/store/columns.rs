@@ -10,10 +10,11 @@ use hashbrown::HashMap;
 
 use super::StoreError;
 use super::bytes::{Reader, put_planes, put_text, put_varint, put_varint_u128, unzigzag, zigzag};
-use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::UsageCounts;
 
 /// An event as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct StoredEvent {
 /// The most events one block may claim to hold.
 pub(super) const MAX_EVENTS_IN_BLOCK: usize = 1 << 20;
 
+/// The version of blocks without, and with, columns for the fields that came later.
+pub(super) const FIRST: u8 = 1;
+pub(super) const WITH_LATER: u8 = 2;
+
 // Bits of `flags`, in the order of the columns.
 const ID_GIVEN: u64 = 1;
 const TIME_GIVEN: u64 = 1 << 1;
@@ -47,6 +52,12 @@ const MODEL: u64 = 1 << 5;
 const COST: u64 = 1 << 6;
 const METADATA: u64 = 1 << 7;
 const FIRST_NUMBER: u32 = 8;
+// Behind the numbers: fields that came later. Their columns stand at the end, and only where an event has one, so that
+// other blocks are byte for byte what they were.
+const PROVIDER: u64 = 1 << 18;
+const USAGE: u64 = 1 << 19;
+const ESTIMATE: u64 = 1 << 20;
+const LATER: u64 = PROVIDER | USAGE | ESTIMATE;
 
 /// The optional numbers of an event, in column order.
 const NUMBERS: usize = 10;
@@ -81,6 +92,79 @@ struct Columns<'a> {
     numbers: [Vec<u64>; NUMBERS],
     costs: Vec<u128>,
     metadata: Dictionary<'a>,
+    later: Later<'a>,
+}
+
+/// The columns of the fields that came later.
+#[derive(Default)]
+struct Later<'a> {
+    providers: Dictionary<'a>,
+    usages: Vec<&'a UsageCounts>,
+    price_nos: Vec<u64>,
+    estimates: Vec<u128>,
+}
+
+impl<'a> Later<'a> {
+    /// The flags of what the event has.
+    fn add(&mut self, event: &'a UsageEvent) -> u64 {
+        let mut flags = if self.providers.add_some(event.provider.as_deref()) { PROVIDER } else { 0 };
+        if let Some(usage) = event.usage.as_deref() {
+            self.usages.push(usage);
+            flags |= USAGE;
+        }
+        if let Some(estimate) = event.estimate {
+            self.price_nos.push(u64::from(estimate.price_no));
+            self.estimates.push(estimate.cost.femtos());
+            flags |= ESTIMATE;
+        }
+        flags
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.providers.put(out);
+        let given = |usage: &UsageCounts| {
+            let fields = usage.all().into_iter().enumerate();
+            fields.fold(0, |bits, (place, (_, count))| bits | u64::from(count.is_some()) << place)
+        };
+        put_planes(out, &self.usages.iter().map(|usage| given(usage)).collect::<Vec<_>>());
+        for place in 0..UsageCounts::FIELDS {
+            put_planes(out, &self.usages.iter().filter_map(|usage| usage.all()[place].1).collect::<Vec<_>>());
+        }
+        put_planes(out, &self.price_nos);
+        put_costs(out, &self.estimates);
+    }
+}
+
+/// What [`Later::put`] wrote, event by event.
+#[derive(Default)]
+struct LaterFields {
+    providers: std::vec::IntoIter<CompactString>,
+    usages: std::vec::IntoIter<UsageCounts>,
+    estimates: std::vec::IntoIter<Estimate>,
+}
+
+impl LaterFields {
+    fn read(reader: &mut Reader<'_>, with: impl Fn(u64) -> usize) -> Result<Self, StoreError> {
+        let providers = read_dictionary(reader, with(PROVIDER))?;
+        let given = reader.planes(with(USAGE))?;
+        let mut usages = vec![UsageCounts::default(); given.len()];
+        for place in 0..UsageCounts::FIELDS {
+            let has = |given: &u64| given >> place & 1 == 1;
+            let mut counts = reader.planes(given.iter().filter(|given| has(given)).count())?.into_iter();
+            for (usage, _) in usages.iter_mut().zip(&given).filter(|(_, given)| has(given)) {
+                *usage.all_mut()[place] = counts.next();
+            }
+        }
+        let price_nos = reader.planes(with(ESTIMATE))?;
+        let costs = read_costs(reader, with(ESTIMATE))?;
+        let estimates = price_nos.into_iter().zip(costs);
+        let estimates = estimates.map(|(price_no, cost)| Estimate { cost, price_no: price_no as u32 });
+        Ok(Self {
+            providers: providers.into_iter(),
+            usages: usages.into_iter(),
+            estimates: estimates.collect::<Vec<_>>().into_iter(),
+        })
+    }
 }
 
 impl<'a> Columns<'a> {
@@ -107,10 +191,14 @@ impl<'a> Columns<'a> {
             flags |= COST;
         }
         flags |= bit(self.metadata.add_some(event.metadata.as_deref()), METADATA);
+        if event.provider.is_some() || event.usage.is_some() || event.estimate.is_some() {
+            flags |= self.later.add(event);
+        }
         self.flags.push(flags);
     }
 
-    fn put(&self, out: &mut Vec<u8>, with_entry: bool) {
+    fn put(&self, out: &mut Vec<u8>, with_entry: bool) -> bool {
+        let with_later = self.flags.iter().any(|flags| flags & LATER != 0);
         put_planes(out, &self.flags);
         put_times(out, &self.times);
         if with_entry {
@@ -123,15 +211,20 @@ impl<'a> Columns<'a> {
         self.numbers.iter().for_each(|numbers| put_planes(out, numbers));
         put_costs(out, &self.costs);
         self.metadata.put(out);
+        if with_later {
+            self.later.put(out);
+        }
+        with_later
     }
 }
 
 /// Appends the columns of `events` in the order given. `with_entry` adds entry ids and commit times, which the journal
-/// keeps once for a whole commit instead.
-pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a StoredEvent>, with_entry: bool) {
+/// keeps once for a whole commit instead. Gives the version of what was written: [`FIRST`] unless an event has a field
+/// that came later.
+pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a StoredEvent>, with_entry: bool) -> u8 {
     let mut columns = Columns::default();
     events.for_each(|stored| columns.add(stored));
-    columns.put(out, with_entry);
+    if columns.put(out, with_entry) { WITH_LATER } else { FIRST }
 }
 
 /// Reads what [`put_events`] wrote. `tenants` gives the number and id of each event's tenant, `entries` the entry id and
@@ -164,6 +257,7 @@ pub(super) fn read_events(
     }
     let mut costs = read_costs(reader, with(COST))?.into_iter();
     let mut metadata = read_dictionary(reader, with(METADATA))?.into_iter();
+    let mut later = if with(LATER) > 0 { LaterFields::read(reader, with)? } else { LaterFields::default() };
     let ids = ids(&times)?;
     if ids.len() != count {
         return Err(StoreError::Damaged("a block has another number of ids than of events"));
@@ -187,6 +281,7 @@ pub(super) fn read_events(
             api_endpoint: if has(ENDPOINT) { endpoints.next() } else { None },
             chat_session_id: if has(SESSION) { sessions.next() } else { None },
             model: if has(MODEL) { models.next() } else { None },
+            provider: if has(PROVIDER) { later.providers.next() } else { None },
             // Wider than its type only in a damaged block that passed its checksum.
             api_status_code: number(0).map(|value| value as u16),
             api_response_time_ms: number(1).map(|value| value as u32),
@@ -198,7 +293,9 @@ pub(super) fn read_events(
             cached_input_tokens: number(7),
             output_tokens: number(8),
             reasoning_tokens: number(9),
+            usage: if has(USAGE) { later.usages.next().map(Box::new) } else { None },
             cost_usd: if has(COST) { costs.next() } else { None },
+            estimate: if has(ESTIMATE) { later.estimates.next() } else { None },
             metadata: if has(METADATA) { metadata.next().map(|json| json.as_str().into()) } else { None },
         };
         events.push(StoredEvent {

@@ -13,7 +13,7 @@ use crate::domain::quota::{
 use crate::domain::tenant::{Override, Tenant};
 use crate::domain::time::Timestamp;
 
-fn at(text: &str) -> Timestamp {
+pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
@@ -21,7 +21,7 @@ fn acme() -> TenantId {
     "acme".parse().unwrap()
 }
 
-fn name(number: u32) -> Option<TenantId> {
+pub(super) fn name(number: u32) -> Option<TenantId> {
     (number == 0).then(acme)
 }
 
@@ -35,7 +35,7 @@ fn tenant() -> Tenant {
     tenant
 }
 
-fn event() -> StoredEvent {
+pub(super) fn event() -> StoredEvent {
     StoredEvent {
         tenant_no: 0,
         entry_id: 41,
@@ -59,7 +59,7 @@ fn event() -> StoredEvent {
     }
 }
 
-fn commit() -> Commit {
+pub(super) fn commit() -> Commit {
     let midnight = at("2026-11-24T03:00:00Z");
     let hold = Hold {
         id: HoldId::Named("r1".to_owned()),
@@ -179,11 +179,11 @@ fn second_operations() -> Vec<PlacedOperation> {
 }
 
 /// The bytes of one line of a fixture: a name, a space, hexadecimal.
-fn bytes_of(name: &str) -> Vec<u8> {
+pub(super) fn bytes_of(name: &str) -> Vec<u8> {
     bytes_in(&fixture(), name)
 }
 
-fn bytes_in(fixture: &Path, name: &str) -> Vec<u8> {
+pub(super) fn bytes_in(fixture: &Path, name: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(fixture).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let hex = line.unwrap_or_else(|| panic!("the fixture has no line `{name}`"));
@@ -303,7 +303,7 @@ fn write_the_fixture_of_the_format() {
     write_lines(&fixture(), &lines);
 }
 
-fn write_lines(fixture: &Path, lines: &[(&str, Vec<u8>)]) {
+pub(super) fn write_lines(fixture: &Path, lines: &[(&str, Vec<u8>)]) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let text: String = lines.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
     std::fs::create_dir_all(fixture.parent().unwrap()).unwrap();

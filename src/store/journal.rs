@@ -11,7 +11,7 @@
 
 use super::StoreError;
 use super::bytes::{Reader, put_planes, put_varint};
-use super::columns::{MAX_EVENTS_IN_BLOCK, StoredEvent, put_events, read_events};
+use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
 use super::id_column::{IdColumn, put_ids};
 use super::records;
 use crate::domain::quota::Denial;
@@ -19,7 +19,6 @@ use crate::domain::quota::Hold;
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::time::Timestamp;
 
-const VERSION: u8 = 1;
 const HEADER: usize = 9;
 const MAX_INFLATED: usize = 1 << 30;
 
@@ -101,10 +100,10 @@ pub(super) fn encode(commit: &Commit, nonce: u64) -> Result<Vec<u8>, StoreError>
     let mut clocks = Vec::new();
     put_ids(&mut columns, &mut clocks, commit.events.iter(), false)?;
     columns.extend_from_slice(&clocks);
-    put_events(&mut columns, commit.events.iter(), false);
+    let version = put_events(&mut columns, commit.events.iter(), false);
 
     let mut out = Vec::with_capacity(64 + columns.len() / 2);
-    out.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&[version, 0, 0, 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(&nonce.to_le_bytes());
     put_varint(&mut out, commit.committed_at.micros() as u64);
     put_varint(&mut out, commit.first_entry_id);
@@ -123,7 +122,7 @@ pub(super) fn encode(commit: &Commit, nonce: u64) -> Result<Vec<u8>, StoreError>
 /// Reads the block of commit `seq`. `name` gives the id of a tenant number.
 pub(super) fn decode(seq: u64, bytes: &[u8], name: &dyn Fn(u32) -> Option<TenantId>) -> Result<Commit, StoreError> {
     let mut reader = Reader::new(bytes);
-    if reader.byte()? != VERSION {
+    if ![FIRST, WITH_LATER].contains(&reader.byte()?) {
         return Err(StoreError::Damaged("a journal block has an unknown version"));
     }
     if reader.u64_le()? != xxhash_rust::xxh3::xxh3_64(reader.rest()) {

@@ -4,13 +4,16 @@
 //! rows it does not want. A row's bytes begin with the totals that overviews need; a reader of totals stops there.
 
 use super::StoreError;
-use super::bytes::{Reader, put_varint, put_varint_u128};
+use super::bytes::{Reader, put_text, put_varint, put_varint_u128};
 use crate::domain::metrics::Rollup;
+use crate::domain::models::{MODELS_MAX, ModelSums, ModelTable};
 use crate::domain::money::Money;
 use crate::domain::sketch::Sketch;
 use crate::domain::time::Timestamp;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Rows of this version have no sums by model.
+const VERSION_WITHOUT_MODELS: u8 = 1;
 const HEADER: usize = 9;
 /// A block of rows stays just below a page run of 32 KiB.
 pub(super) const ROWS_BYTES: usize = 32 * 1024 - 96;
@@ -150,7 +153,55 @@ fn encode_row(row: &MetricsRow) -> Vec<u8> {
     }
     put_varint(&mut out, row.rollup.chat_sessions.len() as u64);
     row.rollup.chat_sessions.iter().for_each(|session| out.extend_from_slice(&session.to_le_bytes()));
+    put_models(&mut out, &row.rollup.models);
     out
+}
+
+/// Nothing at all where no event named a model, so that such a row is as long as it was in version 1.
+fn put_models(out: &mut Vec<u8>, table: &ModelTable) {
+    if table.is_empty() {
+        return;
+    }
+    put_varint(out, table.models().len() as u64);
+    for (model, sums) in table.models() {
+        put_text(out, model);
+        put_sums(out, sums);
+    }
+    out.push(u8::from(table.other().is_some()));
+    table.other().into_iter().for_each(|sums| put_sums(out, sums));
+}
+
+fn put_sums(out: &mut Vec<u8>, sums: &ModelSums) {
+    let present =
+        sums.counts.iter().enumerate().fold(0, |bits, (place, &count)| bits | (u64::from(count != 0) << place));
+    put_varint(out, present);
+    sums.counts.iter().filter(|&&count| count != 0).for_each(|&count| put_varint(out, count));
+    put_varint_u128(out, sums.cost.femtos());
+}
+
+fn read_models(reader: &mut Reader<'_>) -> Result<ModelTable, StoreError> {
+    if reader.rest().is_empty() {
+        return Ok(ModelTable::default());
+    }
+    let count = reader.count(MODELS_MAX)?;
+    let mut models = Vec::with_capacity(count);
+    for _ in 0..count {
+        models.push((reader.text()?.into(), read_sums(reader)?));
+    }
+    let other = if reader.byte()? == 1 { Some(read_sums(reader)?) } else { None };
+    Ok(ModelTable::new(models, other))
+}
+
+fn read_sums(reader: &mut Reader<'_>) -> Result<ModelSums, StoreError> {
+    let present = reader.varint()?;
+    let mut sums = ModelSums::default();
+    for (place, count) in sums.counts.iter_mut().enumerate() {
+        if present >> place & 1 == 1 {
+            *count = reader.varint()?;
+        }
+    }
+    sums.cost = Money::from_femtos(reader.varint_u128()?);
+    Ok(sums)
 }
 
 fn decode_totals(reader: &mut Reader<'_>) -> Result<RowTotals, StoreError> {
@@ -198,6 +249,7 @@ fn decode_row(bytes: &[u8]) -> Result<MetricsRow, StoreError> {
     for _ in 0..sessions {
         rollup.chat_sessions.push(reader.u64_le()?);
     }
+    rollup.models = read_models(&mut reader)?;
     Ok(MetricsRow { rollup, created_at, updated_at })
 }
 
@@ -209,7 +261,7 @@ pub(super) struct RowsBlock<'a> {
 impl<'a> RowsBlock<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != VERSION {
+        if ![VERSION, VERSION_WITHOUT_MODELS].contains(&reader.byte()?) {
             return Err(StoreError::Damaged("a metrics block has an unknown version"));
         }
         if reader.u64_le()? != xxhash_rust::xxh3::xxh3_64(reader.rest()) {
@@ -327,6 +379,11 @@ mod tests {
             ..Rollup::default()
         };
         (0..seed % 40).for_each(|value| rollup.latency.add((value * 977) as u32));
+        for model in 0..seed % 70 {
+            let mut sums = ModelSums { cost: Money::from_femtos(u128::from(seed)), ..ModelSums::default() };
+            (sums.counts[0], sums.counts[(model % 14) as usize]) = (model, seed);
+            rollup.models.add(&format!("model-{model}"), &sums);
+        }
         (0..seed % 4).for_each(|session| rollup.add_session(session.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         MetricsRow {
             rollup,
@@ -354,6 +411,19 @@ mod tests {
         let read: Vec<(u32, MetricsRow)> =
             merged.iter().flat_map(|(_, block)| RowsBlock::read(block).unwrap().rows().unwrap()).collect();
         assert_eq!(&read[..2], &[(*first, changed), (first + 1, new)]);
+    }
+
+    #[test]
+    fn rows_of_before_there_were_models_are_read_and_no_longer_than_they_were() {
+        let plain = row(70);
+        assert!(plain.rollup.models.is_empty());
+        let mut block = merge_blocks(None, &[(1, &plain)]).unwrap().remove(0).1;
+        // The checksum does not cover the version, and nothing else has changed.
+        block[0] = VERSION_WITHOUT_MODELS;
+        assert_eq!(RowsBlock::read(&block).unwrap().rows().unwrap(), [(1, plain)]);
+        let with = row(69);
+        let merged = merge_blocks(Some(&block), &[(2, &with)]).unwrap();
+        assert_eq!(RowsBlock::read(&merged[0].1).unwrap().rows().unwrap(), [(1, row(70)), (2, with)]);
     }
 
     #[test]

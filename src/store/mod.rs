@@ -22,6 +22,8 @@ mod transaction;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod priced_format_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ pub use audit_log::{LoggedPage, LoggedRecord};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
-pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
+pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;

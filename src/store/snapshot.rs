@@ -10,7 +10,9 @@ use super::block::Block;
 use super::columns::StoredEvent;
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, RowTotals, RowsBlock};
-use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo};
+use super::records::{
+    self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice,
+};
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::{AuditFilter, AuditRecord};
@@ -98,6 +100,41 @@ impl Snapshot {
     pub fn plans(&self) -> Result<Vec<Plan>, StoreError> {
         let table = self.read.open_table(tables::PLANS)?;
         table.iter()?.map(|row| records::decode_plan(row?.1.value())).collect()
+    }
+
+    /// The price book in force; `None` in a store that never had one.
+    pub fn price_book(&self) -> Result<Option<StoredBook>, StoreError> {
+        let table = match self.read.open_table(tables::PRICES) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        table.get("book")?.map(|bytes| records::decode_book(bytes.value())).transpose()
+    }
+
+    /// Every price row that events may name, by number.
+    pub fn price_rows(&self) -> Result<Vec<(u32, StoredPrice)>, StoreError> {
+        let table = match self.read.open_table(tables::PRICE_ROWS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        table
+            .iter()?
+            .map(|row| {
+                let (number, bytes) = row?;
+                Ok((number.value(), records::decode_price(bytes.value())?))
+            })
+            .collect()
+    }
+
+    /// The price row of a number.
+    pub fn price_row(&self, number: u32) -> Result<Option<StoredPrice>, StoreError> {
+        match self.read.open_table(tables::PRICE_ROWS) {
+            Ok(table) => table.get(number)?.map(|bytes| records::decode_price(bytes.value())).transpose(),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Saved quota counters by tenant number.

@@ -22,6 +22,10 @@ pub(super) const METRICS: TableDefinition<'static, (u8, u32, u32), &[u8]> =
 pub(super) const TENANTS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("tenants");
 /// Plan name -> plan.
 pub(super) const PLANS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("plans");
+/// `book` -> the price book in force, as its file was written. Stores of before there were prices lack it and the next.
+pub(super) const PRICES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("prices");
+/// Price row number -> the row, for ever: events name it.
+pub(super) const PRICE_ROWS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("price_rows");
 /// Block of 256 tenant numbers -> their quota counters and holds at the checkpoint.
 pub(super) const QUOTA_STATE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("quota_state");
 /// Job name -> its last run. Stores of before there were jobs lack it until the first run.
@@ -58,6 +62,8 @@ pub(super) fn make_all(write: &redb::WriteTransaction) -> Result<(), redb::Table
     write.open_table(METRICS)?;
     write.open_table(TENANTS)?;
     write.open_table(PLANS)?;
+    write.open_table(PRICES)?;
+    write.open_table(PRICE_ROWS)?;
     write.open_table(QUOTA_STATE)?;
     write.open_table(JOBS)?;
     write.open_table(API_KEYS)?;

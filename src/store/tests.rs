@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::block::{BLOCK_BYTES, Block, cut_into_blocks};
 use super::*;
-use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::UsageCounts;
 
 fn tenant(number: u32) -> TenantId {
     format!("tenant-{number}").parse().unwrap()
@@ -37,8 +38,19 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
     let small = (prop::option::of(100u16..600), prop::option::of(any::<u32>()), any::<bool>(), any::<bool>());
     let cost =
         prop::option::of(prop_oneof![(0u128..1_000_000).prop_map(|n| n * 1_000_000_000), 0u128..Money::MAX.femtos(),]);
-    (0u32..5, 0i64..200_000_000_000_000_000, any_id(), texts, numbers, small, cost).prop_map(
-        |(number, time, event_id, texts, numbers, small, cost)| {
+    let count = || prop::option::of(prop_oneof![0u64..3, any::<u64>()]);
+    let usage = prop::collection::vec(count(), UsageCounts::FIELDS).prop_map(|counts| {
+        let mut usage = UsageCounts::default();
+        usage.all_mut().into_iter().zip(counts).for_each(|(field, count)| *field = count);
+        Box::new(usage)
+    });
+    let estimate = (any::<u64>(), any::<u32>());
+    let estimate =
+        estimate.prop_map(|(femtos, price_no)| Estimate { cost: Money::from_femtos(femtos.into()), price_no });
+    let priced =
+        (prop::option::of(Just("openai")), prop::option::weighted(0.2, usage), prop::option::weighted(0.3, estimate));
+    (0u32..5, 0i64..200_000_000_000_000_000, any_id(), texts, numbers, small, (cost, priced)).prop_map(
+        |(number, time, event_id, texts, numbers, small, (cost, (provider, usage, estimate)))| {
             let (event_type, method, endpoint, session, model, metadata) = texts;
             let event_timestamp = Timestamp::from_micros(time / 1_000 * 1_000);
             StoredEvent {
@@ -64,6 +76,9 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
                     cached_input_tokens: numbers[5],
                     output_tokens: numbers[6],
                     reasoning_tokens: numbers[7],
+                    provider: provider.map(Into::into),
+                    usage,
+                    estimate,
                     cost_usd: cost.map(Money::from_femtos),
                     metadata: metadata.map(Into::into),
                     ..UsageEvent::new(tenant(number), event_type)

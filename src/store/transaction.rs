@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 use super::audit_log::AuditWriter;
 use super::journal::{self, Commit};
 use super::metrics_rows::{MetricsRow, merge_blocks};
-use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut};
+use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, StoredBook, StoredPrice};
 use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
@@ -66,6 +66,22 @@ impl Transaction {
     /// Removes a plan.
     pub fn remove_plan(&mut self, name: &str) -> Result<(), StoreError> {
         self.write.open_table(tables::PLANS)?.remove(name)?;
+        Ok(())
+    }
+
+    /// Puts a price book in force.
+    pub fn put_price_book(&mut self, book: &StoredBook) -> Result<(), StoreError> {
+        let bytes = records::encode_book(book)?;
+        self.write.open_table(tables::PRICES)?.insert("book", bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Writes price rows under their numbers, which are given once.
+    pub fn put_price_rows(&mut self, rows: &[(u32, StoredPrice)]) -> Result<(), StoreError> {
+        let mut table = self.write.open_table(tables::PRICE_ROWS)?;
+        for (number, price) in rows {
+            table.insert(number, records::encode_price(price)?.as_slice())?;
+        }
         Ok(())
     }
 

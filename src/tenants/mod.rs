@@ -1,14 +1,16 @@
-//! Tenants and plans, as administered: each change is one transaction with its audit record.
+//! Tenants, plans and prices, as administered: each change is one transaction with its audit record.
 
 mod expiry;
 mod list_tenants;
 mod plans;
+mod prices;
 
 use std::sync::Arc;
 
 pub use crate::domain::actor::Actor;
 pub use list_tenants::{TenantFilter, TenantPage};
 pub use plans::PlanEffect;
+pub use prices::{PricesDiff, StaleProvider};
 
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;
@@ -36,6 +38,9 @@ pub enum AdminError {
         /// Why, and what to do first.
         reason: String,
     },
+    /// A price file cannot be taken.
+    #[error("the prices cannot be taken: {0}")]
+    InvalidPrices(String),
     /// A value is out of its bounds.
     #[error("{field} {reason}")]
     Invalid {

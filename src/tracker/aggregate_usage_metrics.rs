@@ -47,7 +47,7 @@ impl UsageTracker {
         }
     }
 
-    fn fold_moving_hours(&self) -> Result<Aggregation, MaintainError> {
+    pub(super) fn fold_moving_hours(&self) -> Result<Aggregation, MaintainError> {
         let mut rows_written = 0;
         loop {
             let (publication, more) = self.prepare_fold()?;

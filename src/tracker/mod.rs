@@ -1,18 +1,24 @@
 //! UsageTracker: records what happened, and reads what it adds up to.
 
 mod aggregate_usage_metrics;
+mod by_model;
 mod cleanup_old_realtime_events;
+mod event_cost;
 mod events;
 mod export_usage;
 mod overview;
 mod record_usage;
+mod reprice;
 mod rows;
 mod track_usage;
 mod types;
 mod verify;
 
+pub use by_model::ByModel;
+pub use event_cost::{EstimatedCost, ExplainedCost, ExplainedEvent};
 pub use export_usage::ExportedUsage;
 pub use record_usage::PendingOutcomes;
+pub use reprice::{RepriceRequest, Repriced, RepricedModel};
 pub use track_usage::{Success, Tracker};
 pub use types::*;
 

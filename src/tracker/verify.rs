@@ -90,20 +90,31 @@ impl Verification {
     }
 
     fn compare(&mut self, tenant: &str, period: Period, stored: Option<&MetricsRow>, recomputed: &MetricsRow) {
-        if stored == Some(recomputed) || self.differences.len() >= MAX_DIFFERENCES {
+        let same = match stored {
+            // Written before there were sums by model: the rest must be the same.
+            Some(stored) if stored.rollup.models.is_empty() && !recomputed.rollup.models.is_empty() => {
+                let mut recomputed = recomputed.clone();
+                recomputed.rollup.models.clone_from(&stored.rollup.models);
+                *stored == recomputed
+            }
+            stored => stored == Some(recomputed),
+        };
+        if same || self.differences.len() >= MAX_DIFFERENCES {
             return;
         }
         let show = |row: &MetricsRow| {
             let sums = &row.rollup;
             format!(
-                "{} calls, {} tokens, cost {}, {} failed, {} denials, peak {}, {} sessions",
+                "{} calls, {} tokens, cost {}, {} failed, {} denials, peak {}, {} sessions, {} unpriced, {} models",
                 sums.api_calls_total,
                 sums.total_tokens_used,
                 sums.cost,
                 sums.api_calls_failed,
                 sums.quota_exceeded_count,
                 sums.peak_qps,
-                sums.chat_sessions.len()
+                sums.chat_sessions.len(),
+                sums.unpriced_events,
+                sums.models.models().len(),
             )
         };
         self.differences.push(Difference {

@@ -16,6 +16,7 @@ use crate::domain::time::{Period, Timestamp};
 use crate::rules::administration::ChangeRefused;
 use crate::rules::keys::{KeyChange, KeyRefused};
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
+use crate::rules::prices::PriceBook;
 use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Change { tenant_id: TenantId, change: Option<TenantChange>, actor: Actor, promise: Promise<ChangeOutcome> },
     /// Change a plan, and what follows from it for its tenants, with its audit record.
     ChangePlan { change: PlanChange, actor: Actor, promise: Promise<PlanOutcome> },
+    /// Put a price book in force, with its audit record.
+    ChangePrices { change: Box<PricesChange>, actor: Actor, promise: Promise<()> },
     /// Change a key, with its audit record.
     ChangeKey { change: KeyChange, actor: Actor, promise: Promise<KeyOutcome> },
     /// Remember when keys were last used.
@@ -49,6 +52,16 @@ pub(crate) enum Command {
     Publish { publication: Box<Publication>, promise: Promise<()> },
     /// Commit what came before, then end the thread.
     Stop,
+}
+
+/// A price book on its way to the writer.
+pub(crate) struct PricesChange {
+    /// As read from its file.
+    pub(crate) book: PriceBook,
+    /// The name of its format.
+    pub(crate) format: String,
+    /// The file.
+    pub(crate) text: String,
 }
 
 /// An audit entry on its way to the writer.
@@ -137,6 +150,8 @@ pub struct Publication {
     pub jobs: Vec<JobRecord>,
     /// Rows of periods before these are dropped.
     pub rows_before: Vec<Period>,
+    /// What the audit log has to say of it.
+    pub audit: Option<AuditEntry>,
     /// The oldest closed generation is filed by this.
     pub files_generation: bool,
     /// These hours' filed layers are in the rows of this.

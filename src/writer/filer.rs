@@ -30,6 +30,14 @@ const SMALL_RUN_EVENTS: u64 = 125_000;
 const MERGED_EVENTS_MAX: u64 = 250_000;
 /// Marks the number of a run that was merged from others; a filing's run has the number of its last commit.
 const MERGED_RUN: u64 = 1 << 63;
+/// How often a run was written again with other estimates, in a run's number: again a name of its own. It starts over
+/// after 32,768 times, when nobody remembers a block of then.
+const REWRITTEN_RUN: u64 = 0x7fff << 48;
+
+/// The number of a run that takes the place of `run`, with the same events.
+pub(crate) const fn rewritten_run(run: u64) -> u64 {
+    run & !REWRITTEN_RUN | (run & REWRITTEN_RUN).wrapping_add(1 << 48) & REWRITTEN_RUN
+}
 
 pub(super) struct Filer {
     writer: Weak<Writer>,
@@ -200,7 +208,7 @@ impl Filer {
         if small.len() <= SMALL_RUNS_PER_DAY {
             return Ok(());
         }
-        small.sort_unstable_by_key(|(run, _)| run & !MERGED_RUN);
+        small.sort_unstable_by_key(|(run, _)| run & !(MERGED_RUN | REWRITTEN_RUN));
         let mut events_in_all = 0;
         let oldest = small.into_iter().take_while(|(_, events)| {
             events_in_all += events;
@@ -212,7 +220,8 @@ impl Filer {
         // A number of its own: whoever remembers a block by its name must not find another one under it. The
         // oldest small runs are merged, so at most one of them was merged before, and it is the oldest: the newest filing
         // among them never named a run like this.
-        let run = runs.iter().map(|run| run & !MERGED_RUN).max().map_or(0, |newest| newest | MERGED_RUN);
+        let run =
+            runs.iter().map(|run| run & !(MERGED_RUN | REWRITTEN_RUN)).max().map_or(0, |newest| newest | MERGED_RUN);
         let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
         drop(snapshot);
         writer.publish(Publication { run, merged: Some((runs, merged)), ..Publication::default() })?;

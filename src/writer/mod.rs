@@ -17,6 +17,7 @@ mod key_book;
 mod key_stage;
 mod leftovers;
 mod meter;
+mod prices;
 mod receipt;
 mod sampled;
 mod shared;
@@ -35,15 +36,19 @@ use parking_lot::{Mutex, MutexGuard};
 pub use alerts::AlertBook;
 pub use command::ResolveOutcome;
 pub(crate) use command::{
-    ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, Publication, Recorded, SettleTarget,
+    ChangeFailed, ChangeOutcome, Command, IncomingAudit, KeyOutcome, PlanOutcome, PricesChange, Publication, Recorded,
+    SettleTarget,
 };
 pub use expiries::Expiries;
+pub(crate) use filer::rewritten_run;
 pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
+pub(crate) use prices::read_book;
+pub use prices::{PriceTable, UnpricedModel, UnpricedModels};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
-pub(crate) use start::{Started, start};
+pub(crate) use start::{Shipped, Started, start};
 
 use crate::counters::{Released, TenantSlot};
 use crate::domain::actor::Actor;
@@ -207,6 +212,12 @@ impl Writer {
     pub(crate) fn change_plan(&self, change: PlanChange, actor: &Actor) -> Result<Receipt<PlanOutcome>, WriteError> {
         let actor = actor.clone();
         self.submit(false, |promise| Command::ChangePlan { change, actor, promise })
+    }
+
+    /// Puts a price book in force.
+    pub(crate) fn change_prices(&self, change: PricesChange, actor: &Actor) -> Result<Receipt<()>, WriteError> {
+        let (change, actor) = (Box::new(change), actor.clone());
+        self.submit(false, |promise| Command::ChangePrices { change, actor, promise })
     }
 
     /// Changes a key.

@@ -14,6 +14,7 @@ use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::key_book::KeyBook;
 use super::meter::Meter;
+use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
 use crate::clock::Clock;
 use crate::counters::{Counters, Platform, TenantSlot};
@@ -45,6 +46,8 @@ pub struct Policies {
     pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
+    /// Whether a tenant with a cost limit may reserve for a model that has no price.
+    pub allow_unpriced_models: bool,
 }
 
 /// The plans in force.
@@ -129,6 +132,10 @@ pub struct Shared {
     pub fingerprints: Fingerprints,
     /// The plans.
     pub plans: ArcSwap<PlanBook>,
+    /// The prices.
+    pub prices: ArcSwap<PriceTable>,
+    /// Models that were used and have no price.
+    pub unpriced: UnpricedModels,
     /// The keys.
     pub keys: ArcSwap<KeyBook>,
     /// The server's time.
@@ -185,8 +192,10 @@ impl Shared {
         let now = self.clock.now();
         let looked_up_at = self.filings.load(Ordering::Acquire);
         let mut snapshot = None;
+        let prices = self.prices.load();
         let mut incoming = Vec::with_capacity(events.len());
         for mut event in events {
+            self.price(&prices, &mut event, now);
             let slot = self.counters.get(&event.tenant_id);
             let content = content_digest(&event, self.content_key);
             let given = event.event_id.take();
@@ -201,6 +210,18 @@ impl Shared {
             incoming.push(Incoming { slot, event, id, hash, content, filed_content, looked_up_at });
         }
         Ok(incoming)
+    }
+
+    /// Estimates the cost of an event that names a model and no cost of its own; what cannot be priced is named.
+    fn price(&self, prices: &PriceTable, event: &mut UsageEvent, now: Timestamp) {
+        event.estimate = None;
+        if event.model.is_none() || event.cost_usd.is_some() || event.is_rate_limited() {
+            return;
+        }
+        match prices.estimate(event, event.event_timestamp.unwrap_or(now)) {
+            Ok(estimate) => event.estimate = Some(estimate),
+            Err(reason) => self.unpriced.note(event, &reason),
+        }
     }
 
     /// The content under which the tenant's id was filed, if it was. `snapshot` is opened for the first that may be.

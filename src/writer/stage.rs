@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
-use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, SettleTarget};
+use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, PricesChange, SettleTarget};
+use super::prices::StagedPrices;
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
 use crate::domain::actor::Actor;
@@ -19,7 +20,8 @@ use crate::domain::time::Timestamp;
 use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
-use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredEvent};
+use crate::rules::price_changes::prices_audit_entry;
+use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent};
 
 /// The numbers that go on from commit to commit.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ pub(super) struct Stage<'a> {
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
+    /// The price book after this commit, where it changes, and the rows that are new with it.
+    pub(super) prices: Option<StagedPrices>,
     /// Keys new, changed or (`None`) forgotten in this commit, by id.
     pub(super) keys: HashMap<uuid::Uuid, Option<ApiKey>>,
     /// Audit records, each with the digest of what its caller gave.
@@ -76,6 +80,7 @@ impl<'a> Stage<'a> {
             audit: Vec::new(),
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
+            prices: None,
             keys: HashMap::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
@@ -348,6 +353,23 @@ impl<'a> Stage<'a> {
         self.plans = Arc::new(plans.with(name, after.as_ref()));
         self.plan_changes.push((name.to_owned(), after));
         Ok(())
+    }
+
+    /// Stages a price book. The same file again changes nothing.
+    pub(super) fn change_prices(&mut self, change: PricesChange, actor: &Actor) {
+        let before = match &self.prices {
+            Some((staged, _)) => Arc::clone(staged),
+            None => self.shared.prices.load_full(),
+        };
+        if before.file.format == change.format && before.file.text == change.text {
+            return;
+        }
+        let file = StoredBook { format: change.format, text: change.text, applied_at: self.commit.committed_at };
+        self.audit(prices_audit_entry(&before.book, &change.book, &file.format, actor));
+        let (after, added) = before.with(change.book, file);
+        let mut rows = self.prices.take().map_or_else(Vec::new, |(_, rows)| rows);
+        rows.extend(added);
+        self.prices = Some((Arc::new(after), rows));
     }
 
     /// The tenants on a plan as they are in this commit, deleted ones left out.

@@ -15,6 +15,7 @@ use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::key_book::KeyBook;
 use super::meter::Meter;
+use super::prices::{PriceTable, read_book};
 use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
 use crate::clock::Clock;
@@ -26,7 +27,7 @@ use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
 use crate::rules::content::content_digest;
-use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError};
+use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError, StoredBook};
 
 /// A start later than this after the last commit is not believed by retention until the clock is confirmed.
 const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
@@ -42,22 +43,24 @@ pub(crate) struct Started {
     pub(super) last_commit: Timestamp,
 }
 
-/// Rebuilds everything. `shipped` fills a store that has no plans yet; `make_clock` gets the last time the store saw.
+/// Rebuilds everything. `shipped` fills a store that has no plans, or no prices, yet; `make_clock` gets the last time the store saw.
 pub(crate) fn start(
     store: Store,
     policies: Policies,
-    shipped: Vec<Plan>,
+    shipped: Shipped,
     make_clock: impl FnOnce(Timestamp) -> Clock,
 ) -> Result<Started, StoreError> {
     if store.snapshot()?.plans()?.is_empty() {
         let mut transaction = store.begin()?;
-        for plan in &shipped {
+        for plan in &shipped.plans {
             transaction.put_plan(plan)?;
         }
         transaction.commit()?;
     }
+    fill_prices(&store, shipped.prices)?;
     let keys = Keys::of(store.secret());
     let snapshot = store.snapshot()?;
+    let prices = PriceTable::load(&snapshot)?;
     let plans = PlanBook::new(snapshot.plans()?);
     let checkpoint = snapshot.checkpoint()?;
     let identity = Identity::new(keys.identity);
@@ -109,6 +112,8 @@ pub(crate) fn start(
         live: parking_lot::RwLock::new(live),
         fingerprints,
         plans: ArcSwap::from_pointee(plans),
+        prices: ArcSwap::from_pointee(prices),
+        unpriced: super::prices::UnpricedModels::default(),
         keys: ArcSwap::from_pointee(api_keys),
         clock,
         policies,
@@ -126,6 +131,26 @@ pub(crate) fn start(
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
+}
+
+/// What fills an empty store.
+#[derive(Debug, Default)]
+pub(crate) struct Shipped {
+    pub(crate) plans: Vec<Plan>,
+    /// Without one, nothing has a price.
+    pub(crate) prices: Option<StoredBook>,
+}
+
+/// The shipped prices fill a store that never had any; afterwards the store rules.
+fn fill_prices(store: &Store, shipped: Option<StoredBook>) -> Result<(), StoreError> {
+    let snapshot = store.snapshot()?;
+    let (None, Some(file)) = (snapshot.price_book()?, shipped) else { return Ok(()) };
+    let book = read_book(&file).map_err(|_| StoreError::Damaged("the shipped prices cannot be read"))?;
+    let (table, rows) = PriceTable::load(&snapshot)?.with(book, file);
+    let mut transaction = store.begin()?;
+    transaction.put_price_book(&table.file)?;
+    transaction.put_price_rows(&rows)?;
+    transaction.commit()
 }
 
 /// Whether retention has to wait for somebody to confirm the clock. Once in doubt, the doubt outlives further starts:

@@ -119,6 +119,10 @@ impl WriterThread {
                 Command::ChangePlan { change, actor, promise } => {
                     answers.push(Answer::PlanChanged(stage.change_plan(&change, &actor), promise));
                 }
+                Command::ChangePrices { change, actor, promise } => {
+                    stage.change_prices(*change, &actor);
+                    answers.push(Answer::Published(promise));
+                }
                 Command::ChangeKey { change, actor, promise } => {
                     answers.push(Answer::KeyChanged(stage.change_key(change, &actor), promise));
                 }
@@ -146,7 +150,8 @@ impl WriterThread {
                     }
                 }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
-                Command::Publish { publication, promise } => {
+                Command::Publish { mut publication, promise } => {
+                    stage.denials(Vec::new(), publication.audit.take().into_iter().collect());
                     publications.push(*publication);
                     answers.push(Answer::Published(promise));
                 }
@@ -218,6 +223,10 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
+            if let Some((prices, rows)) = &stage.prices {
+                transaction.put_price_rows(rows)?;
+                transaction.put_price_book(&prices.file)?;
+            }
             for (key_id, key) in &stage.keys {
                 match key {
                     Some(key) => transaction.put_api_key(key)?,
@@ -259,6 +268,10 @@ impl WriterThread {
         if !stage.plan_changes.is_empty() {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
+        }
+        if let Some((prices, _)) = &stage.prices {
+            shared.prices.store(Arc::clone(prices));
+            shared.unpriced.clear();
         }
         let plan_terms = |plan: &str| shared.plans.load().terms(plan).unwrap_or_default();
         let mut states =

@@ -76,6 +76,30 @@ fn what_is_reserved_is_the_prompt_and_the_cap_and_the_cap_is_sent() {
 }
 
 #[test]
+fn a_budget_in_dollars_holds_by_the_price_book_and_an_unpriced_model_is_refused_there() {
+    let upstream = Upstream::start(|_| Reply::json(&completion("a", 1_000, 500)));
+    let server = door(&upstream, "");
+    let limits = json!({"limits": [{"quota_type": "cost", "window": "month", "limit": "0.001"}]});
+    server.put("/api/admin/plans/cents", &limits).expect(200);
+    server.put_tenant("paid", &json!({"plan": "cents"}));
+    // gpt-4o-mini: 0.15 and 0.60 dollars a million.
+    assert_eq!(chat(&server, "paid", r#","max_tokens":500"#).status, 200);
+    let event = super::only_event(&server, "paid");
+    assert_eq!(
+        (&event["provider"], &event["cost_usd"].to_string().replace('"', "")),
+        (&json!("openai"), &"0.00044".to_owned()),
+        "{event}"
+    );
+    let denied = chat(&server, "paid", r#","max_tokens":1000"#);
+    let error = denied.expect(429)["error"].clone();
+    assert!(error["message"].as_str().unwrap().contains("US dollars"), "{error}");
+    let unpriced = chat_body("").replace("gpt-4o-mini", "gpt-none-such");
+    let error = super::call(&server, "paid", "chat/completions", &unpriced).expect(403)["error"].clone();
+    assert_eq!((&error["code"], &error["param"]), (&json!("model_unpriced"), &json!("model")));
+    assert_eq!(super::call(&server, "unlimited", "chat/completions", &unpriced).status, 200);
+}
+
+#[test]
 fn without_a_cap_the_overage_is_recorded_in_full() {
     let upstream = Upstream::start(|_| Reply::json(&completion("a", 12, 5_000)));
     let server = super::support::Server::stopped();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod audit;
+mod costs;
 mod exact_usage;
 mod expiry;
 mod explain;

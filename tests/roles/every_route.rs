@@ -37,6 +37,7 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("GET", "/api/usage/{tenant}", Viewer, Named),
     ("GET", "/api/usage/{tenant}/today", Viewer, Named),
     ("GET", "/api/usage/{tenant}/events", Viewer, Named),
+    ("GET", "/api/usage/{tenant}/events/{event_id}", Viewer, Named),
     ("POST", "/api/quota/check", Service, Named),
     ("POST", "/api/quota/enforce", Service, Named),
     ("POST", "/api/quota/reserve", Service, Named),
@@ -62,6 +63,10 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("GET", "/api/admin/plans", Admin, All),
     ("PUT", "/api/admin/plans/{plan}", Admin, All),
     ("DELETE", "/api/admin/plans/{plan}", Admin, All),
+    ("GET", "/api/admin/prices", Admin, All),
+    ("PUT", "/api/admin/prices", Admin, All),
+    ("GET", "/api/admin/prices/check", Admin, All),
+    ("POST", "/api/admin/prices/reprice", Admin, All),
     ("GET", "/api/admin/alerts", Support, Named),
     ("GET", "/api/admin/keys", Admin, All),
     ("POST", "/api/admin/keys", Admin, All),
@@ -103,6 +108,7 @@ impl Subject {
             "reservation_id": reservation, "ttl_seconds": 3600});
         server.post("/api/quota/reserve", &body).expect(200);
         server.reserve(tenant, &[("tokens", 1_000_000)]).expect(429);
+        server.record(&json!([{"tenant_id": tenant, "event_type": "api_call", "event_id": format!("event-{tenant}")}]));
         let event = json!({"tenant_id": tenant, "event_type": "kb_uploaded", "entity_type": "knowledge_base", "action": "create"});
         server.post("/api/audit/events", &event).expect(200);
         let found = server.get(&format!("/api/audit/events?tenant_id={tenant}&event_type=kb_uploaded")).expect(200);
@@ -131,6 +137,7 @@ impl Subject {
         let id = if pattern.contains("reservations") { &self.reservation } else { &self.audit_event };
         let path = pattern
             .replace("{tenant}", &self.tenant)
+            .replace("{event_id}", &format!("event-{}", self.tenant))
             .replace("{type}", "tokens")
             .replace("{plan}", "spare-plan")
             .replace("{key_id}", &self.key)
@@ -156,6 +163,12 @@ impl Subject {
             }
             ("PUT", "/api/admin/tenants/{tenant}") => json!({}),
             ("PUT", "/api/admin/plans/{plan}") => json!({"limits": []}),
+            ("PUT", "/api/admin/prices") => {
+                let prices = json!({"m": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 0.000_001,
+                    "output_cost_per_token": 0.000_002}});
+                return (format!("{path}?dry_run=true"), Some(prices));
+            }
+            ("POST", "/api/admin/prices/reprice") => json!({"from": "2026-11-01", "to": "2026-11-02", "dry_run": true}),
             ("POST", "/api/admin/keys") => json!({"name": "made by a test", "role": "viewer"}),
             ("POST", "/api/admin/keys/{key_id}/rotate") => json!({}),
             ("POST", "/api/admin/jobs") => json!({"job": "aggregate_usage_metrics"}),

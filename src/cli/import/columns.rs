@@ -9,8 +9,8 @@ use super::shift::{Shift, TimeUnit};
 use crate::domain::money::Money;
 
 /// The fields of an event that a column can be, beside `event_timestamp`, `cost_usd`, `metadata` and `metadata.NAME`.
-const TEXTS: [&str; 7] =
-    ["tenant_id", "event_type", "event_id", "api_method", "api_endpoint", "chat_session_id", "model"];
+const TEXTS: [&str; 8] =
+    ["tenant_id", "event_type", "event_id", "api_method", "api_endpoint", "chat_session_id", "model", "provider"];
 const COUNTS: [&str; 10] = [
     "api_status_code",
     "api_response_time_ms",

@@ -11,8 +11,9 @@ use super::super::error::ApiError;
 use super::super::params::Params;
 use super::super::wire::quota::QuotaStatusJson;
 use super::super::wire::scalar::{Number, number};
-use super::super::wire::usage::{EventRow, Exceeding, Summary, UsageRow};
+use super::super::wire::usage::{EventRow, Exceeding, ModelRow, Summary, UsageRow};
 use super::blocking;
+use super::usage::{groups_by_model, tenant_rows};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{PeriodType, Timestamp};
@@ -30,17 +31,19 @@ enum Metric {
     Of(ConsumerMetric),
 }
 
-/// `?tenantId&period&startDate&endDate&metric&limit`.
+/// `?tenantId&period&startDate&endDate&metric&limit&group_by`; `group_by=model` gives sums by model instead, with a tenant
+/// beside each of its rows.
 pub async fn show(State(state): State<HttpState>, uri: Uri) -> Result<Response, ApiError> {
-    let params = Params::read(&uri, &["tenantId", "period", "startDate", "endDate", "metric", "limit"])?;
+    let params = Params::read(&uri, &["tenantId", "period", "startDate", "endDate", "metric", "limit", "group_by"])?;
     let now = state.engine.now();
     let period = params.period()?;
     let metric = read_metric(&params)?;
     let limit = params.limit(CONSUMERS, CONSUMERS_MAX)?;
     let range = params.range(period, now)?;
     let tenant_id: Option<TenantId> = params.parsed("tenantId")?;
-    let asked = Asked { state, period, range, now };
+    let asked = Asked { state, period, range, now, by_model: groups_by_model(&params)? };
     match tenant_id {
+        None if asked.by_model => blocking(move || asked.by_model()).await?,
         Some(tenant_id) => blocking(move || asked.one_tenant(tenant_id)).await?,
         None => blocking(move || asked.all_tenants(metric, limit)).await?,
     }
@@ -61,6 +64,7 @@ struct Asked {
     period: PeriodType,
     range: (Timestamp, Timestamp),
     now: Timestamp,
+    by_model: bool,
 }
 
 #[derive(Serialize)]
@@ -72,6 +76,14 @@ struct OneTenant {
     quota: QuotaStatusJson,
     #[serde(rename = "recentEvents")]
     recent_events: Vec<EventRow>,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct Models {
+    period: &'static str,
+    #[serde(rename = "byModel")]
+    by_model: Vec<ModelRow>,
     timestamp: String,
 }
 
@@ -118,16 +130,27 @@ impl Consumer {
 impl Asked {
     fn one_tenant(self, tenant_id: TenantId) -> Result<Response, ApiError> {
         let (from, to) = self.range;
-        let rows = self.state.tracker.get_tenant_usage(&tenant_id, from, to, self.period)?;
+        let usage = tenant_rows(&self.state, &tenant_id, self.range, self.period, self.by_model)?;
         let quota = self.state.enforcer.get_quota_status(&tenant_id)?;
         let query = EventQuery { from, to, event_type: None, limit: RECENT_EVENTS, after: None };
         let page = self.state.tracker.get_tenant_events(&tenant_id, &query)?;
         let answer = OneTenant {
             tenant_id: tenant_id.to_string(),
             period: self.period.name(),
-            usage: rows.into_iter().map(UsageRow::from).collect(),
+            usage,
             quota: QuotaStatusJson::from(&quota),
             recent_events: page.events.into_iter().map(EventRow::from).collect(),
+            timestamp: self.now.to_string(),
+        };
+        Ok((StatusCode::OK, Json(answer)).into_response())
+    }
+
+    fn by_model(self) -> Result<Response, ApiError> {
+        let (from, to) = self.range;
+        let models = self.state.tracker.get_usage_by_model(self.period, from, to)?;
+        let answer = Models {
+            period: self.period.name(),
+            by_model: models.into_iter().map(ModelRow::from).collect(),
             timestamp: self.now.to_string(),
         };
         Ok((StatusCode::OK, Json(answer)).into_response())

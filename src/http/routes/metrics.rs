@@ -14,11 +14,12 @@ use super::super::metrics_table::{
     FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED, HTTP_DURATION,
     HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD,
     PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS,
-    STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, WRITER_READY,
+    STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
 };
 use super::blocking;
 use crate::domain::quota::LimitState;
 use crate::gateway::UPSTREAM_CLASSES;
+use crate::writer::UnpricedModels;
 
 /// The text of now.
 pub async fn show(State(state): State<HttpState>) -> Result<Response, ApiError> {
@@ -66,6 +67,7 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
     text.one(&RECORDING_ERRORS, errors);
     text.one(&AUDIT_SAMPLED_OUT, meter.sampled_out.get());
+    unpriced(&shared.unpriced, text);
     let alarm = u8::from(shared.clock.alarm().is_some());
     text.one(&CLOCK_ALARM, alarm);
     let waiting = u8::from(shared.clock_unconfirmed.load(std::sync::atomic::Ordering::Relaxed));
@@ -86,6 +88,27 @@ fn platform(ceilings: &[LimitState], text: &mut Exposition) {
     family(&PLATFORM_CEILING, |state| state.limit.unwrap_or(0));
     family(&PLATFORM_USED, |state| state.used);
     family(&PLATFORM_HELD, |state| state.held);
+}
+
+/// Labels are bounded: so many models by name, then the rest together.
+fn unpriced(models: &UnpricedModels, text: &mut Exposition) {
+    const NAMED_MAX: usize = 64;
+    let (listed, unlisted_events) = models.listed();
+    text.one(&UNPRICED_MODELS, listed.len());
+    text.family(&UNPRICED_EVENTS);
+    let escaped = |model: &str| model.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut named = std::collections::BTreeMap::<&str, u64>::new();
+    let mut other = unlisted_events;
+    for model in &listed {
+        match named.len() < NAMED_MAX || named.contains_key(model.model.as_str()) {
+            true => *named.entry(model.model.as_str()).or_default() += model.events,
+            false => other += model.events,
+        }
+    }
+    for (model, events) in named {
+        text.sample(&UNPRICED_EVENTS, &format!("{{model=\"{}\"}}", escaped(model)), events);
+    }
+    text.sample(&UNPRICED_EVENTS, "{model=\"\"}", other);
 }
 
 fn jobs(state: &HttpState, text: &mut Exposition) {

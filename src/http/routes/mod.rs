@@ -1,6 +1,7 @@
 //! The routes on one page: what each asks of its caller, and where it is answered.
 
 mod admin_plans;
+mod admin_prices;
 mod admin_tenants;
 mod admin_usage;
 mod alerts;
@@ -82,6 +83,8 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/usage/{tenant}/today" Viewer Path get_today_usage "The open UTC day's metrics row of a tenant" => get(usage::today);
     "GET" "/api/usage/{tenant}/events" Viewer Path get_tenant_events "A tenant's raw events, newest first, by cursor" => get(usage::events);
 
+    "GET" "/api/usage/{tenant}/events/{event_id}" Viewer Path get_tenant_event "One event with its cost explained: price, tier, each class's count x rate" => get(usage::event);
+
     "POST" "/api/quota/check" Service Handler check_quota "Whether amounts would fit now; changes nothing" => post(quota::check);
     "POST" "/api/quota/enforce" Service Handler enforce_quota "Takes amounts for 60 seconds, closed by the next recorded event" => post(quota::enforce);
     "POST" "/api/quota/reserve" Service Handler reserve_quota "Takes amounts of several types, all or nothing" => post(reservations::reserve);
@@ -108,6 +111,10 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin All put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin All remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);
+    "GET" "/api/admin/prices" Admin All list_prices "The prices in force by cursor; ?model= shows what a name is priced by" => get(admin_prices::list);
+    "PUT" "/api/admin/prices" Admin All put_prices "Puts a price file in force, ours or another catalogue's; ?dry_run=true only shows what differs" => put(admin_prices::change);
+    "GET" "/api/admin/prices/check" Admin All check_prices "Models of the last 30 days without a price, and prices that nobody looked at for long" => get(admin_prices::check);
+    "POST" "/api/admin/prices/reprice" Admin All reprice_events "Prices the kept events of a range again after a correction, with the difference by tenant and model" => post(admin_prices::reprice);
     "GET" "/api/admin/keys" Admin All list_keys "The keys without their secrets, by cursor" => get(keys::list);
     "POST" "/api/admin/keys" Admin All create_key "Makes a key; its secret is in the answer, this once" => post(keys::create);
     "POST" "/api/admin/keys/{key_id}/rotate" Admin All rotate_key "Puts a new key in a key's place; the old one works for an overlap" => post(keys::rotate);

@@ -30,6 +30,7 @@ pub async fn check(
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
     caller.check(&request.tenant_id)?;
+    require_price(&state, &request)?;
     let decision = state.enforcer.check(&request.tenant_id, &request.items)?;
     Ok(answer(StatusCode::OK, &decision, DecisionJson::new(&decision, request.single, None)))
 }
@@ -45,9 +46,16 @@ pub async fn enforce(
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
     caller.check(&request.tenant_id)?;
+    require_price(&state, &request)?;
     let outcome = state.enforcer.enforce(&request.tenant_id, &request.items, request_id.as_deref()).await?;
     let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
+}
+
+/// 403 `model_unpriced` for a model without a price, where the tenant has a cost limit.
+pub(super) fn require_price(state: &HttpState, request: &QuotaRequest) -> Result<(), ApiError> {
+    let (provider, model) = request.named_model();
+    Ok(state.enforcer.require_price(&request.tenant_id, provider, model)?)
 }
 
 /// Everything about a tenant's quotas now.

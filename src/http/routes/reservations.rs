@@ -20,7 +20,7 @@ use super::super::wire::object::{INVALID_REQUEST, Object, read_array};
 use super::super::wire::quota::{DecisionJson, QuotaRequest};
 use super::super::wire::usage::Settled;
 use super::events::Tally;
-use super::quota::{answer, status_of};
+use super::quota::{answer, require_price, status_of};
 use crate::domain::event::UsageEvent;
 use crate::domain::tenant::TenantId;
 use crate::enforcer::{EnforceError, ReserveRequest};
@@ -48,6 +48,7 @@ pub async fn reserve(
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
     caller.check(&request.tenant_id)?;
+    require_price(&state, &request)?;
     let reservation_id = request.reservation_id.clone();
     let reserved = state.enforcer.reserve(ReserveRequest {
         tenant_id: request.tenant_id,

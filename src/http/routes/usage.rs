@@ -1,15 +1,19 @@
 //! Reading one tenant's usage: metrics rows, and raw events by cursor.
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::Uri;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 
 use super::super::HttpState;
 use super::super::cursor;
 use super::super::error::ApiError;
-use super::super::params::{Params, PathTenant};
+use super::super::params::{Params, PathTenant, segment};
+use super::super::wire::cost::EventCostJson;
 use super::super::wire::usage::{EventRow, EventRows, TenantUsage, TodayUsage, UsageRow};
 use super::blocking;
+use crate::domain::event::EventId;
+use crate::domain::tenant::TenantId;
 use crate::domain::time::{PeriodType, Timestamp};
 use crate::tracker::{EventPosition, EventQuery};
 
@@ -17,18 +21,17 @@ use crate::tracker::{EventPosition, EventQuery};
 const PAGE_EVENTS: usize = 100;
 const PAGE_EVENTS_MAX: usize = 1_000;
 
-/// `?period&startDate&endDate` -> `{tenant_id, period, usage}`.
+/// `?period&startDate&endDate&group_by` -> `{tenant_id, period, usage}`; `group_by=model` adds `by_model` to each row.
 pub async fn rows(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
     uri: Uri,
 ) -> Result<Json<TenantUsage>, ApiError> {
-    let params = Params::read(&uri, &["period", "startDate", "endDate"])?;
-    let period = params.period()?;
+    let params = Params::read(&uri, &["period", "startDate", "endDate", "group_by"])?;
+    let (period, by_model) = (params.period()?, groups_by_model(&params)?);
     let (from, to) = params.range(period, state.engine.now())?;
     let usage = blocking(move || {
-        let rows = state.tracker.get_tenant_usage(&tenant_id, from, to, period)?;
-        let usage = rows.into_iter().map(UsageRow::from).collect();
+        let usage = tenant_rows(&state, &tenant_id, (from, to), period, by_model)?;
         Ok::<_, ApiError>(TenantUsage { tenant_id, period: period.name().to_owned(), usage })
     });
     usage.await?.map(Json)
@@ -46,6 +49,62 @@ pub async fn today(
         Ok::<_, ApiError>(TodayUsage { tenant_id, usage: UsageRow::from(usage) })
     });
     usage.await?.map(Json)
+}
+
+/// Whether `group_by=model` is asked for.
+pub(super) fn groups_by_model(params: &Params) -> Result<bool, ApiError> {
+    match params.get("group_by") {
+        None => Ok(false),
+        Some("model") => Ok(true),
+        Some(_) => Err(ApiError::parameter("group_by", "must be model")),
+    }
+}
+
+/// A tenant's rows, newest first, each with its sums by model if asked for.
+pub(super) fn tenant_rows(
+    state: &HttpState,
+    tenant_id: &TenantId,
+    (from, to): (Timestamp, Timestamp),
+    period: PeriodType,
+    by_model: bool,
+) -> Result<Vec<UsageRow>, ApiError> {
+    if by_model {
+        let rows = state.tracker.get_tenant_usage_by_model(tenant_id, from, to, period)?;
+        return Ok(rows.into_iter().map(|(row, models)| UsageRow::with_models(row, models)).collect());
+    }
+    Ok(state.tracker.get_tenant_usage(tenant_id, from, to, period)?.into_iter().map(UsageRow::from).collect())
+}
+
+/// The event that the path names.
+pub struct PathEvent {
+    tenant_id: TenantId,
+    event_id: EventId,
+}
+
+impl<S: Sync + Send> FromRequestParts<S> for PathEvent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let PathTenant(tenant_id) = PathTenant::from_request_parts(parts, state).await?;
+        let text = segment(parts, state, "event_id").await?;
+        let event_id = text.parse().map_err(|error| ApiError::parameter("event_id", error))?;
+        Ok(Self { tenant_id, event_id })
+    }
+}
+
+/// The event with its cost explained: price, tier, and each class's count x rate.
+pub async fn event(
+    State(state): State<HttpState>,
+    PathEvent { tenant_id, event_id }: PathEvent,
+    uri: Uri,
+) -> Result<Json<EventCostJson>, ApiError> {
+    Params::read(&uri, &[])?;
+    let found = blocking(move || state.tracker.get_tenant_event(&tenant_id, &event_id)).await??;
+    let unknown = || {
+        let message = "this tenant has no such event, or retention has taken it";
+        ApiError::new(StatusCode::NOT_FOUND, "event_unknown", message)
+    };
+    found.map(EventCostJson::from).map(Json).ok_or_else(unknown)
 }
 
 /// `?startDate&endDate&event_type&limit&cursor` -> `{events, next_cursor}`.

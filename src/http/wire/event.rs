@@ -2,14 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::marker::PhantomData;
-use std::str::FromStr;
 
 use compact_str::CompactString;
-use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::field::{parsed, whole};
 use super::object::{read_array, too_many};
 use super::scalar::money_of;
 use super::{Fault, reason, shortened};
@@ -17,6 +15,7 @@ use crate::domain::event::{EventId, InvalidEvent, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
+use crate::rules::pricing::put_usage;
 
 /// The most events in one JSON batch.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
@@ -24,7 +23,7 @@ pub const BATCH_EVENTS_MAX: usize = 10_000;
 pub const INVALID_EVENT: &str = "invalid_event";
 
 /// The names of an event's fields.
-pub const EVENT_FIELDS: [&str; 20] = [
+pub const EVENT_FIELDS: [&str; 22] = [
     "tenant_id",
     "event_type",
     "event_id",
@@ -45,7 +44,11 @@ pub const EVENT_FIELDS: [&str; 20] = [
     "reasoning_tokens",
     "cost_usd",
     "metadata",
+    "provider",
+    "usage",
 ];
+/// The largest usage object, in bytes of JSON.
+const USAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// An event as sent, before what surrounds it (an envelope, a header) fills its gaps.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +74,8 @@ pub struct EventDraft {
     pub reasoning_tokens: Option<u64>,
     pub cost_usd: Option<Money>,
     pub metadata: Option<Box<str>>,
+    pub provider: Option<CompactString>,
+    pub usage: Option<Box<serde_json::Value>>,
 }
 
 impl EventDraft {
@@ -102,7 +107,15 @@ impl EventDraft {
         let missing = |field: &'static str| Fault::field(INVALID_EVENT, field, "is required");
         let tenant_id = self.tenant_id.ok_or_else(|| missing("tenant_id"))?;
         let event_type = self.event_type.ok_or_else(|| missing("event_type"))?;
-        let event = UsageEvent {
+        let given = [
+            ("tokens_consumed", self.tokens_consumed),
+            ("input_tokens", self.input_tokens),
+            ("cached_input_tokens", self.cached_input_tokens),
+            ("output_tokens", self.output_tokens),
+            ("reasoning_tokens", self.reasoning_tokens),
+            ("embedding_tokens", self.embedding_tokens),
+        ];
+        let mut event = UsageEvent {
             tenant_id,
             event_type,
             event_id: self.event_id,
@@ -123,7 +136,21 @@ impl EventDraft {
             reasoning_tokens: self.reasoning_tokens,
             cost_usd: self.cost_usd,
             metadata: self.metadata,
+            provider: self.provider,
+            usage: None,
+            estimate: None,
         };
+        if let Some(usage) = self.usage {
+            if let Some((field, _)) = given.into_iter().find(|(_, count)| count.is_some()) {
+                return Err(Fault::field(
+                    INVALID_EVENT,
+                    "usage",
+                    format_args!("stands instead of {field}: give one of them"),
+                ));
+            }
+            put_usage(&mut event, &usage)
+                .map_err(|error| Fault::field("usage_unreadable", "usage", format_args!("cannot be read: {error}")))?;
+        }
         event.validate()?;
         Ok(event)
     }
@@ -215,6 +242,8 @@ impl<'de> Visitor<'de> for DraftSeed<'_> {
                 16 => draft.output_tokens = whole(&mut map)?,
                 17 => draft.reasoning_tokens = whole(&mut map)?,
                 18 => draft.cost_usd = money_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
+                20 => draft.provider = parsed(&mut map)?,
+                21 => draft.usage = usage_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
                 _ => draft.metadata = metadata_of(map.next_value::<&RawValue>()?).map_err(de::Error::custom)?,
             }
             place.field.set(None);
@@ -232,6 +261,18 @@ fn metadata_of(raw: &RawValue) -> Result<Option<Box<str>>, String> {
             Ok(Some(sorted.to_string().into_boxed_str()))
         }
         _ => Err("must be a JSON object".to_owned()),
+    }
+}
+
+/// The provider's own object as it is; null is `None`.
+fn usage_of(raw: &RawValue) -> Result<Option<Box<serde_json::Value>>, String> {
+    match raw.get().as_bytes().first() {
+        Some(b'n') => Ok(None),
+        Some(b'{') if raw.get().len() > USAGE_BYTES_MAX => Err("is larger than 64 KiB of JSON".to_owned()),
+        Some(b'{') => {
+            serde_json::from_str(raw.get()).map(|usage| Some(Box::new(usage))).map_err(|error| reason(&error))
+        }
+        _ => Err("must be the JSON object that the provider sent".to_owned()),
     }
 }
 
@@ -254,71 +295,9 @@ impl Visitor<'_> for FieldSeed<'_> {
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<usize, E> {
         EVENT_FIELDS.iter().position(|known| *known == name).ok_or_else(|| {
-            self.0.refuse(if name == "provider" || name == "usage" {
-                Fault::field(
-                    "usage_extraction_unavailable",
-                    name.to_owned(),
-                    "cannot be read by this version: send input_tokens and output_tokens",
-                )
-            } else {
-                let name = shortened(name).into_owned();
-                Fault::field(INVALID_EVENT, name, "is not a field of an event: put it into `metadata`")
-            })
+            let name = shortened(name).into_owned();
+            self.0.refuse(Fault::field(INVALID_EVENT, name, "is not a field of an event: put it into `metadata`"))
         })
-    }
-}
-
-/// A value read from its text; null is `None`.
-fn parsed<'de, T: FromStr<Err: fmt::Display>, A: MapAccess<'de>>(map: &mut A) -> Result<Option<T>, A::Error> {
-    map.next_value::<Parsed<T>>().map(|parsed| parsed.0)
-}
-
-/// A whole number; null is `None`.
-fn whole<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<u64>, A::Error> {
-    map.next_value::<Whole>().map(|whole| whole.0)
-}
-
-struct Parsed<T>(Option<T>);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor<T>(PhantomData<T>);
-        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for TextVisitor<T> {
-            type Value = Parsed<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                text.parse()
-                    .map(|value| Parsed(Some(value)))
-                    .map_err(|error| E::custom(format_args!("is wrong: {error}")))
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Parsed(None))
-            }
-        }
-        deserializer.deserialize_any(TextVisitor(PhantomData))
-    }
-}
-
-struct Whole(Option<u64>);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WholeVisitor;
-        impl Visitor<'_> for WholeVisitor {
-            type Value = Whole;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number of 0 or more")
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Whole(Some(value)))
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Whole(None))
-            }
-        }
-        deserializer.deserialize_any(WholeVisitor)
     }
 }
 
@@ -387,8 +366,11 @@ mod tests {
             ("metadata", r#""text""#, INVALID_EVENT),
             ("metadata", "[]", INVALID_EVENT),
             ("prompt", r#""hello""#, INVALID_EVENT),
-            ("provider", r#""openai""#, "usage_extraction_unavailable"),
-            ("usage", r#"{"prompt_tokens":1}"#, "usage_extraction_unavailable"),
+            ("provider", "7", INVALID_EVENT),
+            ("provider", r#""""#, INVALID_EVENT),
+            ("usage", "[]", INVALID_EVENT),
+            ("usage", r#"{"tokens_in":1,"tokens_out":2}"#, "usage_unreadable"),
+            ("usage", r#"{"prompt_tokens":"1","completion_tokens":2}"#, "usage_unreadable"),
         ] {
             let fault = with(field, value).expect_err(field);
             assert_eq!((fault.code, fault.field.as_deref()), (code, Some(field)), "{value}: {fault}");
@@ -431,6 +413,19 @@ mod tests {
         assert_eq!(event.metadata.as_deref(), Some(r#"{"a":{"is_response":true},"b":[1,2.5]}"#));
         let sent = serde_json::to_string(&SentEvent::from(&event)).unwrap();
         assert_eq!(read(&sent).unwrap(), event, "{sent}");
+    }
+
+    #[test]
+    fn a_provider_s_usage_stands_instead_of_counts() {
+        let usage = r#""provider":"openai","usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,
+            "prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}"#;
+        let event =
+            read(&format!(r#"{{"tenant_id":"acme","event_type":"api_call","model":"gpt-4o",{usage}}}"#)).unwrap();
+        assert_eq!((event.input_tokens, event.cached_input_tokens), (Some(9), Some(5)));
+        assert_eq!((event.output_tokens, event.reasoning_tokens, event.tokens()), (Some(4), Some(3), 13));
+        assert_eq!(event.usage, None, "nothing that has no field of its own");
+        let both = read(&format!(r#"{{"tenant_id":"acme","event_type":"x","input_tokens":9,{usage}}}"#)).unwrap_err();
+        assert_eq!(both.message, "usage stands instead of input_tokens: give one of them");
     }
 
     #[test]

@@ -3,11 +3,14 @@
 pub mod alert;
 pub mod audit;
 pub mod cloudevent;
+pub mod cost;
 pub mod event;
 pub mod explain;
+mod field;
 pub mod key;
 pub mod object;
 pub mod plan;
+pub mod price;
 pub mod quota;
 pub mod scalar;
 pub mod tenant;

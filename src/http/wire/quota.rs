@@ -26,6 +26,10 @@ pub struct QuotaRequest {
     pub items: Vec<Item>,
     /// The type, when it was asked in the single form.
     pub single: Option<QuotaType>,
+    /// The model that will be used, if the caller names it.
+    pub model: Option<String>,
+    /// Who serves it.
+    pub provider: Option<String>,
     /// Only of a reserve: seconds to live.
     pub ttl_seconds: Option<u32>,
     /// Only of a reserve: the idempotency key.
@@ -33,11 +37,16 @@ pub struct QuotaRequest {
 }
 
 impl QuotaRequest {
+    /// The provider and the model that are named.
+    pub fn named_model(&self) -> (Option<&str>, Option<&str>) {
+        (self.provider.as_deref(), self.model.as_deref())
+    }
+
     /// Reads `{tenant_id, quota_type, amount}` or `{tenant_id, items}`.
     pub fn read(json: &[u8]) -> Result<Self, Fault> {
         let mut object = Object::read(json)?;
         let request = Self::of(&mut object)?;
-        object.finish("tenant_id, quota_type and amount, or tenant_id and items")?;
+        object.finish("tenant_id, quota_type and amount, or tenant_id and items; model and provider")?;
         Ok(request)
     }
 
@@ -46,7 +55,7 @@ impl QuotaRequest {
         let mut object = Object::read(json)?;
         let (ttl_seconds, reservation_id) = (object.value("ttl_seconds")?, object.value("reservation_id")?);
         let request = Self { ttl_seconds, reservation_id, ..Self::of(&mut object)? };
-        object.finish("tenant_id, items, ttl_seconds and reservation_id")?;
+        object.finish("tenant_id, items, ttl_seconds, reservation_id, model and provider")?;
         Ok(request)
     }
 
@@ -66,7 +75,8 @@ impl QuotaRequest {
                 (vec![item], Some(item.quota_type))
             }
         };
-        Ok(Self { tenant_id, items, single, ttl_seconds: None, reservation_id: None })
+        let (model, provider) = (object.value("model")?, object.value("provider")?);
+        Ok(Self { tenant_id, items, single, model, provider, ttl_seconds: None, reservation_id: None })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is read back: metrics rows, event rows, totals and receipts, by their documented names.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -7,9 +9,11 @@ use uuid::Uuid;
 use super::scalar::{money_or_null, number, text};
 use crate::domain::event::{EventId, RecordedEvent, UsageEvent, event_types};
 use crate::domain::metrics::UsageMetrics;
+use crate::domain::models::{ModelKey, ModelSums};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::UsageCounts;
 use crate::tracker::{ExceedingTenant, MultiTenantStats};
 
 /// One row of `tenant_usage_metrics`.
@@ -61,6 +65,89 @@ pub struct UsageRow {
     pub created_at: Timestamp,
     #[serde(with = "text")]
     pub updated_at: Timestamp,
+    /// Only with `group_by=model`; its rows add up to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_model: Option<Vec<ModelRow>>,
+}
+
+impl UsageRow {
+    /// With its sums by model.
+    pub fn with_models(row: UsageMetrics, models: Vec<(ModelKey, ModelSums)>) -> Self {
+        Self { by_model: Some(models.into_iter().map(ModelRow::from).collect()), ..Self::from(row) }
+    }
+}
+
+/// One model's part of a row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names of ModelSums")]
+pub struct ModelRow {
+    /// Null: the events that name no model.
+    pub model: Option<String>,
+    /// Whether it stands for all models beyond the 64 that stand apart; `model` is `other` then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other: bool,
+    pub requests: u64,
+    pub total_tokens: u64,
+    pub input_tokens: u64,
+    pub cached_input_tokens: u64,
+    pub output_tokens: u64,
+    pub reasoning_tokens: u64,
+    pub embedding_tokens: u64,
+    pub cache_write_tokens: u64,
+    pub audio_input_tokens: u64,
+    pub audio_output_tokens: u64,
+    pub image_input_tokens: u64,
+    pub image_output_tokens: u64,
+    pub web_searches: u64,
+    #[serde(with = "money_or_null")]
+    pub estimated_cost_usd: Option<Money>,
+    pub unpriced_events: u64,
+}
+
+impl From<(ModelKey, ModelSums)> for ModelRow {
+    fn from((key, sums): (ModelKey, ModelSums)) -> Self {
+        let [
+            requests,
+            total_tokens,
+            input_tokens,
+            cached_input_tokens,
+            output_tokens,
+            reasoning_tokens,
+            embedding_tokens,
+            unpriced_events,
+            cache_write_tokens,
+            audio_input_tokens,
+            audio_output_tokens,
+            image_input_tokens,
+            image_output_tokens,
+            web_searches,
+        ] = sums.counts;
+        let other = key == ModelKey::Other;
+        Self {
+            model: match key {
+                ModelKey::Model(model) => Some(model.into_string()),
+                ModelKey::Other => Some("other".to_owned()),
+                ModelKey::None => None,
+            },
+            other,
+            requests,
+            total_tokens,
+            input_tokens,
+            cached_input_tokens,
+            output_tokens,
+            reasoning_tokens,
+            embedding_tokens,
+            cache_write_tokens,
+            audio_input_tokens,
+            audio_output_tokens,
+            image_input_tokens,
+            image_output_tokens,
+            web_searches,
+            // Nothing priced and something unpriced is unknown, not 0.
+            estimated_cost_usd: (unpriced_events == 0 || sums.cost > Money::ZERO).then_some(sums.cost),
+            unpriced_events,
+        }
+    }
 }
 
 impl From<UsageMetrics> for UsageRow {
@@ -102,6 +189,7 @@ impl From<UsageMetrics> for UsageRow {
             peak_qps: row.peak_qps,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            by_model: None,
         }
     }
 }
@@ -124,6 +212,8 @@ pub struct EventRow {
     pub api_response_time_ms: Option<u32>,
     pub chat_session_id: Option<String>,
     pub model: Option<String>,
+    #[serde(default)]
+    pub provider: Option<String>,
     pub embedding_tokens: Option<u64>,
     pub search_query_tokens: Option<u64>,
     pub search_result_count: Option<u64>,
@@ -132,8 +222,15 @@ pub struct EventRow {
     pub cached_input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub reasoning_tokens: Option<u64>,
+    /// Counts of the provider's own usage that have no field here, those that it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<BTreeMap<String, u64>>,
+    /// As the caller said, else by the price book; null is unknown, never free.
     #[serde(with = "money_or_null")]
     pub cost_usd: Option<Money>,
+    /// Whether `cost_usd` was reckoned by the price book.
+    #[serde(default)]
+    pub cost_estimated: bool,
     pub metadata: Option<Box<RawValue>>,
     #[serde(with = "text")]
     pub created_at: Timestamp,
@@ -144,6 +241,12 @@ impl From<RecordedEvent> for EventRow {
     fn from(recorded: RecordedEvent) -> Self {
         let event = recorded.event;
         let tokens = event.tokens();
+        let cost_usd = event.cost();
+        let cost_estimated = event.cost_usd.is_none() && cost_usd.is_some();
+        let given = |usage: &UsageCounts| {
+            let counts = usage.all().into_iter();
+            counts.filter_map(|(name, count)| Some((name.to_owned(), count?))).collect()
+        };
         let tokens_of = |kind: &str| (event.event_type == kind).then_some(tokens);
         Self {
             entry_id: recorded.entry_id,
@@ -158,13 +261,16 @@ impl From<RecordedEvent> for EventRow {
             api_response_time_ms: event.api_response_time_ms,
             chat_session_id: event.chat_session_id.map(Into::into),
             model: event.model.map(Into::into),
+            provider: event.provider.map(Into::into),
             search_result_count: event.search_result_count,
             tokens_consumed: tokens,
             input_tokens: event.input_tokens,
             cached_input_tokens: event.cached_input_tokens,
             output_tokens: event.output_tokens,
             reasoning_tokens: event.reasoning_tokens,
-            cost_usd: event.cost_usd,
+            usage: event.usage.as_deref().map(given),
+            cost_usd,
+            cost_estimated,
             // It was JSON when it was recorded.
             metadata: event.metadata.map(|json| number(json.into())),
             created_at: recorded.created_at,
@@ -173,7 +279,8 @@ impl From<RecordedEvent> for EventRow {
     }
 }
 
-/// An event as a caller sends it, for our own clients; what is not given is left out.
+/// An event as a caller sends it, for our own clients; what is not given is left out, and so is what was read out of a
+/// provider's own usage and has no field.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct SentEvent(serde_json::Map<String, serde_json::Value>);
@@ -190,6 +297,7 @@ impl From<&UsageEvent> for SentEvent {
             ("api_endpoint", event.api_endpoint.as_ref().map(ToString::to_string)),
             ("chat_session_id", event.chat_session_id.as_ref().map(ToString::to_string)),
             ("model", event.model.as_ref().map(ToString::to_string)),
+            ("provider", event.provider.as_ref().map(ToString::to_string)),
             // As text, which keeps every digit in every JSON library.
             ("cost_usd", event.cost_usd.map(|cost| cost.to_string())),
         ];

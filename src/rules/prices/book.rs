@@ -73,6 +73,17 @@ pub struct Found<'a> {
     pub borrowed: bool,
 }
 
+/// A model that was found.
+#[derive(Clone, Debug)]
+pub struct FoundModel<'a> {
+    /// Its prices over time.
+    pub model: &'a ModelPrices,
+    /// As [`Found::alias`].
+    pub alias: String,
+    /// As [`Found::borrowed`].
+    pub borrowed: bool,
+}
+
 impl Found<'_> {
     /// What a call costs by it; see [`cost`](super::cost).
     pub fn cost(&self, counts: &UsageCounts) -> Result<Cost, CostError> {
@@ -85,6 +96,12 @@ impl PriceBook {
     /// (`openai/gpt-4o`, or a model that a provider speaks for). `None` where provider, model or a price in force is
     /// unknown.
     pub fn find(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<Found<'_>> {
+        let found = self.find_model(provider, model)?;
+        found.model.at(at).map(|row| Found { row, alias: found.alias, borrowed: found.borrowed })
+    }
+
+    /// The model that a name means, whatever the time; as [`PriceBook::find`].
+    pub fn find_model(&self, provider: Option<&str>, model: &str) -> Option<FoundModel<'_>> {
         if model.len() > MAX_NAME || provider.is_some_and(|provider| provider.len() > MAX_NAME) {
             return None;
         }
@@ -93,20 +110,20 @@ impl PriceBook {
             Some(provider) => (self.provider(provider)?, model.as_str()),
             None => self.whose(&model)?,
         };
-        self.find_at(provider, model, at).or_else(|| {
+        self.find_in(provider, model).or_else(|| {
             // A model may carry its provider's name: `azure/gpt-4o`.
             let (prefix, rest) = model.split_once('/')?;
-            (self.provider(prefix)?.id == provider.id).then(|| self.find_at(provider, rest, at))?
+            (self.provider(prefix)?.id == provider.id).then(|| self.find_in(provider, rest))?
         })
     }
 
-    fn find_at<'a>(&'a self, provider: &'a ProviderPrices, model: &str, at: Timestamp) -> Option<Found<'a>> {
+    fn find_in<'a>(&'a self, provider: &'a ProviderPrices, model: &str) -> Option<FoundModel<'a>> {
         let others = provider.falls_back_to.iter().filter_map(|other| self.provider(other));
         let lists: Vec<&ProviderPrices> = std::iter::once(provider).chain(others).collect();
         for alias in candidates(model) {
             let found = lists.iter().find_map(|list| Some((list.model(&alias)?, list.id != provider.id)));
             if let Some((model, borrowed)) = found {
-                return model.at(at).map(|row| Found { row, alias, borrowed });
+                return Some(FoundModel { model, alias, borrowed });
             }
         }
         None

@@ -16,7 +16,7 @@ mod matching;
 mod names;
 mod toml_file;
 
-pub use book::{Found, ModelPrices, PriceBook, ProviderPrices};
+pub use book::{Found, FoundModel, ModelPrices, PriceBook, ProviderPrices};
 pub use cost::{Cost, CostError, CostLine, cost};
 pub use decimal::RateError;
 pub use diff::{Difference, RateChange, diff};

@@ -5,6 +5,7 @@
 mod audit;
 mod job;
 mod key;
+mod price;
 mod quota;
 mod tenant;
 
@@ -20,6 +21,8 @@ use crate::domain::time::{PeriodType, Timestamp};
 pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
 pub(super) use job::{decode_job, encode_job};
 pub(super) use key::{decode_api_key, encode_api_key};
+pub use price::{StoredBook, StoredPrice};
+pub(super) use price::{decode_book, decode_price, encode_book, encode_price};
 pub use quota::FiledDenial;
 pub(super) use quota::{
     STATES_PER_BLOCK, decode_denials, decode_operations, decode_quota_states, encode_denials, encode_operations,

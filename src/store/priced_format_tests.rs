@@ -1,0 +1,96 @@
+//! What priced events and prices were once written as is read for ever.
+
+use std::path::PathBuf;
+
+use super::block::{Block, cut_into_blocks};
+use super::format_tests::{at, bytes_in, bytes_of, commit, event, name, write_lines};
+use super::*;
+use crate::domain::event::Estimate;
+use crate::domain::models::ModelSums;
+use crate::domain::price::{PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
+use crate::domain::usage::UsageCounts;
+
+/// Blocks whose events have fields that came later: the provider, its usage, and the estimate.
+fn priced_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/priced-events.txt")
+}
+
+fn priced_event() -> StoredEvent {
+    let mut stored = event();
+    let usage = UsageCounts { cache_write_tokens: Some(40), web_searches: Some(0), ..UsageCounts::default() };
+    stored.event.cost_usd = None;
+    stored.event.provider = Some("openai".into());
+    stored.event.usage = Some(Box::new(usage));
+    stored.event.estimate = Some(Estimate { cost: "0.000012345".parse().unwrap(), price_no: 300 });
+    stored
+}
+
+fn priced_commit() -> Commit {
+    let plain = StoredEvent { entry_id: 42, event_id: "call-2".parse().unwrap(), ..event() };
+    Commit { entries: 2, events: vec![priced_event(), plain], ..commit() }
+}
+
+fn price() -> StoredPrice {
+    let rate = |femtos| Rate::from_femtos(femtos);
+    let input = TieredRate { base: rate(150_000_000), tiers: vec![Tier { above: 200_000, rate: rate(300_000_000) }] };
+    let row = PriceRow {
+        id: "openai/gpt-x@2026-11-01~0123456789abcdef".to_owned(),
+        provider: "openai".to_owned(),
+        model: "gpt-x".to_owned(),
+        validity: Validity { from: Some(at("2026-11-01T00:00:00Z")), daily: Some((59_400, 1_800)) },
+        tier_rule: TierRule::Graduated,
+        rates: [(PriceClass::Input, input), (PriceClass::WebSearch, rate(10).into())].into(),
+    };
+    StoredPrice { row, source: Some("https://prices.example/".to_owned()), checked: None }
+}
+
+fn book() -> StoredBook {
+    let text = "[providers.p]\n".to_owned();
+    StoredBook { format: "metergate".to_owned(), text, applied_at: at("2026-11-24T12:00:01Z") }
+}
+
+fn row_with_models() -> MetricsRow {
+    let mut row = MetricsRow {
+        created_at: at("2026-11-24T12:00:01Z"),
+        updated_at: at("2026-11-24T12:00:01Z"),
+        ..MetricsRow::default()
+    };
+    row.rollup.api_calls_total = 3;
+    let mut sums = ModelSums { cost: "0.5".parse().unwrap(), ..ModelSums::default() };
+    (sums.counts[0], sums.counts[13]) = (2, 7);
+    (0..70).for_each(|model| row.rollup.models.add(&format!("m{model:02}"), &sums));
+    row
+}
+
+#[test]
+fn what_priced_events_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&priced_fixture(), name);
+    let commit = journal::decode(9, &read("commit"), &name).unwrap();
+    assert_eq!(format!("{commit:?}"), format!("{:?}", priced_commit()));
+    assert_eq!(Block::read(&read("block")).unwrap().events(&name).unwrap(), [priced_event()]);
+    assert_eq!(records::decode_price(&read("price")).unwrap(), price());
+    assert_eq!(records::decode_book(&read("book")).unwrap(), book());
+    assert_eq!(metrics_rows::RowsBlock::read(&read("rows")).unwrap().rows().unwrap(), [(7, row_with_models())]);
+}
+
+#[test]
+fn blocks_without_priced_events_are_byte_for_byte_what_they_were() {
+    assert_eq!(cut_into_blocks(&[&event()]).unwrap().remove(0).1, bytes_of("block"));
+    let block = journal::encode(&Commit { operations: Vec::new(), ..commit() }, 5).unwrap();
+    assert_eq!(block[0], columns::FIRST);
+    assert_eq!(journal::encode(&priced_commit(), 5).unwrap()[0], columns::WITH_LATER);
+}
+
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_priced_fixture() {
+    let row = row_with_models();
+    let lines = [
+        ("commit", journal::encode(&priced_commit(), 5).unwrap()),
+        ("block", cut_into_blocks(&[&priced_event()]).unwrap().remove(0).1),
+        ("price", records::encode_price(&price()).unwrap()),
+        ("book", records::encode_book(&book()).unwrap()),
+        ("rows", metrics_rows::merge_blocks(None, &[(7, &row)]).unwrap().remove(0).1),
+    ];
+    write_lines(&priced_fixture(), &lines);
+}
