@@ -177,7 +177,8 @@ impl Exchange {
                     _ => (UsageCounts { output_tokens: Some(output), ..counts }, None),
                 }
             }
-            None => (UsageCounts::default(), None),
+            // Known to be nothing, so that it costs nothing: not unknown.
+            None => (UsageCounts { input_tokens: Some(0), output_tokens: Some(0), ..UsageCounts::default() }, None),
         };
         let event = self.event(ending, &counts, model, estimated);
         self.settle(event);

@@ -82,12 +82,12 @@ fn a_budget_in_dollars_holds_by_the_price_book_and_an_unpriced_model_is_refused_
     let limits = json!({"limits": [{"quota_type": "cost", "window": "month", "limit": "0.001"}]});
     server.put("/api/admin/plans/cents", &limits).expect(200);
     server.put_tenant("paid", &json!({"plan": "cents"}));
-    // gpt-4o-mini: 0.15 and 0.60 dollars a million.
+    // gpt-4o-mini: 0.15, cached 0.075, and 0.60 dollars a million.
     assert_eq!(chat(&server, "paid", r#","max_tokens":500"#).status, 200);
     let event = super::only_event(&server, "paid");
     assert_eq!(
         (&event["provider"], &event["cost_usd"].to_string().replace('"', "")),
-        (&json!("openai"), &"0.00044".to_owned()),
+        (&json!("openai"), &"0.0004497".to_owned()),
         "{event}"
     );
     let denied = chat(&server, "paid", r#","max_tokens":1000"#);

@@ -127,8 +127,8 @@ fn serve(
         let mut body = vec![0; length.unwrap_or(0)];
         reader.read_exact(&mut body)?;
         let asked = Asked { path, headers, body };
+        log.lock().expect("no thread panics with it").push(asked.clone());
         let answer = reply(&asked);
-        log.lock().expect("no thread panics with it").push(asked);
         match answer {
             Reply::Whole(status, headers, body) => {
                 write!(out, "HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n", body.len())?;
