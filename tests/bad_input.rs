@@ -215,7 +215,7 @@ fn an_unknown_route_tenant_or_reservation_is_404_and_a_wrong_method_405() {
     server.get("/api/admin/tenants/nobody").expect_error(404, "nobody");
 
     for (method, path) in [
-        ("GET", EVENTS),
+        ("PUT", EVENTS),
         ("DELETE", "/api/quota/check"),
         ("PATCH", "/api/admin/tenants/t"),
         ("POST", "/api/admin/usage"),

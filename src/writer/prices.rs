@@ -158,7 +158,7 @@ pub struct UnpricedModel {
     pub provider: Option<CompactString>,
     /// Events without a cost, repeats and refused ones among them.
     pub events: u64,
-    /// The reason of the last one.
+    /// The reason of the first one.
     pub reason: String,
 }
 
@@ -169,10 +169,7 @@ impl UnpricedModels {
         let key = (model.clone(), event.provider.clone());
         let full = listed.models.len() >= UNPRICED_MAX;
         match listed.models.get_mut(&key) {
-            Some(known) => {
-                known.events += 1;
-                known.reason = reason.to_string();
-            }
+            Some(known) => known.events += 1,
             None if full => listed.unlisted_events += 1,
             None => {
                 let (model, provider) = key.clone();

@@ -37,20 +37,6 @@ pub async fn rows(
     usage.await?.map(Json)
 }
 
-/// -> `{tenant_id, usage}`: the row of the open UTC day, all zero before its first event.
-pub async fn today(
-    State(state): State<HttpState>,
-    PathTenant(tenant_id): PathTenant,
-    uri: Uri,
-) -> Result<Json<TodayUsage>, ApiError> {
-    Params::read(&uri, &[])?;
-    let usage = blocking(move || {
-        let usage = state.tracker.get_today_usage(&tenant_id)?;
-        Ok::<_, ApiError>(TodayUsage { tenant_id, usage: UsageRow::from(usage) })
-    });
-    usage.await?.map(Json)
-}
-
 /// Whether `group_by=model` is asked for.
 pub(super) fn groups_by_model(params: &Params) -> Result<bool, ApiError> {
     match params.get("group_by") {
@@ -105,6 +91,20 @@ pub async fn event(
         ApiError::new(StatusCode::NOT_FOUND, "event_unknown", message)
     };
     found.map(EventCostJson::from).map(Json).ok_or_else(unknown)
+}
+
+/// -> `{tenant_id, usage}`: the row of the open UTC day, all zero before its first event.
+pub async fn today(
+    State(state): State<HttpState>,
+    PathTenant(tenant_id): PathTenant,
+    uri: Uri,
+) -> Result<Json<TodayUsage>, ApiError> {
+    Params::read(&uri, &[])?;
+    let usage = blocking(move || {
+        let usage = state.tracker.get_today_usage(&tenant_id)?;
+        Ok::<_, ApiError>(TodayUsage { tenant_id, usage: UsageRow::from(usage) })
+    });
+    usage.await?.map(Json)
 }
 
 /// `?startDate&endDate&event_type&limit&cursor` -> `{events, next_cursor}`.
