@@ -42,6 +42,14 @@ fn errors_of_the_upstream_pass_and_cost_no_token() {
         assert_eq!(tokens(&server, &tenant), (0, 0));
     }
     assert_eq!(upstream.asked().len(), 6, "no redirect was followed");
+    let metrics = server.get("/metrics").text;
+    for (status, count) in [("3xx", 1), ("4xx", 3), ("5xx", 2)] {
+        let line = format!("metergate_gateway_upstream_answers_total{{upstream=\"mock\",status=\"{status}\"}} {count}");
+        assert!(metrics.contains(&line), "{line}");
+    }
+    for line in ["metergate_gateway_open_calls 0", "metergate_gateway_before_upstream_seconds_count 6"] {
+        assert!(metrics.contains(line), "{line}");
+    }
 }
 
 #[test]
