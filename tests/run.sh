@@ -81,9 +81,10 @@ packages() {
     need cc gcc libc6-dev # zstd and mimalloc are compiled from C
     need curl curl
     need python3 python3-minimal
-    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    need node nodejs # the official OpenAI clients run through the door
+    need node nodejs
     need npm npm
+    # Later parts add their own: a browser, PostgreSQL.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     # Later parts add their own: a browser, PostgreSQL, Node.js.
     if [ "${#missing[@]}" -eq 0 ]; then
         echo "nothing is missing"
@@ -111,6 +112,12 @@ documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 }
 
+# The client libraries against the server that was built above.
+sdk() {
+    local target="${CARGO_TARGET_DIR:-target}"
+    METERGATE_BIN="$(cd "$target" && pwd)/debug/metergate" tests/sdk/run.sh
+}
+
 data="${METERGATE_TEST_DATA:-../shared/data}"
 if [ -d "$data" ]; then
     METERGATE_TEST_DATA="$(cd "$data" && pwd)"
@@ -124,11 +131,11 @@ run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "build" cargo build --locked --bin metergate
 run "test" tests
 run "doc" documentation
+run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh
 # ---- Later parts go here, each as one more `run NAME COMMAND`:
 # run "browser" tests/browser/run.sh          the dashboard in a real browser
 # run "postgres" tests/postgres/run.sh        the mirror against a real PostgreSQL
-# run "sdk" tests/sdk/run.sh                  the client libraries against a real server
 
 # ---- Summary ------------------------------------------------------------------------------------------------------
 
