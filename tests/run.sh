@@ -85,7 +85,6 @@ packages() {
     need npm npm
     # Later parts add their own: a browser, PostgreSQL.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    # Later parts add their own: a browser, PostgreSQL, Node.js.
     if [ "${#missing[@]}" -eq 0 ]; then
         echo "nothing is missing"
     elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
