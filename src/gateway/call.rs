@@ -23,6 +23,8 @@ use crate::domain::tenant::TenantId;
 use crate::domain::usage::UsageCounts;
 use crate::enforcer::{EnforceError, ReserveOutcome, ReserveRequest};
 
+/// What the ids of the door's own holds begin with.
+const RESERVED_PREFIX: &str = "door-";
 /// How much longer than its upstream's timeout a hold lives.
 const HOLD_SECONDS_AFTER: u32 = 30;
 /// The largest answer that is not a stream.
@@ -151,10 +153,11 @@ impl Parts {
         let upstream = self.upstream_of(&body.model, call.upstream.as_deref())?;
         let reserved =
             self.reserve(call.endpoint, &call.tenant_id, call.request_id.as_deref(), &upstream, &body).await?;
-        let Reserved { event_id, decision, output, cap } = reserved;
+        let Reserved { event_id, reservation_id, decision, output, cap } = reserved;
         let granted = Granted {
             tenant_id: call.tenant_id,
             event_id,
+            reservation_id,
             endpoint: call.endpoint,
             started,
             request_id: call.request_id,
@@ -259,6 +262,7 @@ impl Parts {
     ) -> Result<Reserved, CallError> {
         self.enforcer.require_price(tenant_id, Some(&upstream.provider), Some(&body.model))?;
         let event_id = crate::ids::new_uuid_v7(self.now());
+        let reservation_id = new_reservation_id();
         for attempt in 1.. {
             let (output, cap, shrunk) = self.output_bound(endpoint, tenant_id, upstream, body)?;
             let item = |quota_type, amount| Item { quota_type, amount };
@@ -275,12 +279,12 @@ impl Parts {
                 tenant_id: tenant_id.clone(),
                 items,
                 ttl_seconds: Some(upstream.timeout.as_secs() as u32 + HOLD_SECONDS_AFTER),
-                reservation_id: Some(event_id.to_string()),
+                reservation_id: Some(reservation_id.clone()),
                 request_id: request_id.map(str::to_owned),
             });
             let outcome = outcome.await?;
             if outcome.decision.allowed {
-                return Ok(Reserved { event_id, decision: outcome.decision, output, cap });
+                return Ok(Reserved { event_id, reservation_id, decision: outcome.decision, output, cap });
             }
             let by_tokens_alone =
                 outcome.decision.denied_by.iter().all(|denied| denied.state.quota_type == QuotaType::Tokens);
@@ -358,9 +362,20 @@ impl Parts {
 /// A hold, and what it allows.
 struct Reserved {
     event_id: Uuid,
+    reservation_id: String,
     decision: Decision,
     output: u64,
     cap: Option<u64>,
+}
+
+/// An id that no caller can name: the door settles its holds itself. Not the event's, which callers are told.
+fn new_reservation_id() -> String {
+    format!("{RESERVED_PREFIX}{:032x}", u128::from_le_bytes(crate::ids::random_bytes()))
+}
+
+/// Whether a reservation is the door's own, which callers may neither make nor settle nor release.
+pub fn is_door_s(reservation_id: &str) -> bool {
+    reservation_id.starts_with(RESERVED_PREFIX)
 }
 
 /// Answers that are about the operator and not the caller.

@@ -17,14 +17,14 @@ use super::endpoint::Endpoint;
 use super::event_stream::{contains, data_of};
 use super::token_bound::token_bound;
 use super::upstream::Upstream;
-use crate::domain::event::{EventId, STATUS_ABANDONED, UsageEvent};
+use crate::domain::event::{EventId, EventOutcome, STATUS_ABANDONED, UsageEvent};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 use crate::enforcer::EnforceError;
 use crate::rules::extract::UsageStream;
 use crate::rules::pricing::put_counts;
-use crate::writer::{Receipt, WriteError};
+use crate::writer::{Receipt, Recorded, WriteError};
 
 /// How long a settlement is tried again while the writer cannot take it.
 const SETTLE_TRIES: u32 = 60;
@@ -82,6 +82,8 @@ impl Ending {
 pub(super) struct Granted {
     pub(super) tenant_id: TenantId,
     pub(super) event_id: Uuid,
+    /// Of its hold.
+    pub(super) reservation_id: String,
     pub(super) endpoint: Endpoint,
     pub(super) started: Timestamp,
     pub(super) request_id: Option<String>,
@@ -103,15 +105,17 @@ pub(super) struct Exchange {
     /// Whether the upstream has said that its answer is whole.
     pub(super) complete: bool,
     ended: Option<Ended>,
+    open: Option<OpenCall>,
 }
 
 impl Exchange {
     pub(super) fn open(parts: Arc<Parts>, upstream: Arc<Upstream>, granted: Granted, body: &CallBody) -> Self {
-        parts.meter.opened();
+        let open = Some(OpenCall::new(&parts));
         let api = granted.endpoint.api(&upstream.provider);
         let usage = Some(UsageStream::new(Some(&upstream.provider), Some(api)));
         let (model, prompt_bound) = (body.model.clone(), body.prompt_bound);
-        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen: 0, complete: false, ended: None }
+        let (output_seen, complete, ended) = (0, false, None);
+        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen, complete, ended, open }
     }
 
     /// Reads usage out of the next bytes of the answer.
@@ -157,7 +161,6 @@ impl Exchange {
         if let Some(ended) = self.ended {
             return ended;
         }
-        self.parts.meter.closed();
         let told = self.usage.take().and_then(|usage| {
             usage.finish().unwrap_or_else(|error| {
                 // Which upstream's usage cannot be read is for its operator to know.
@@ -181,7 +184,8 @@ impl Exchange {
             None => (UsageCounts { input_tokens: Some(0), output_tokens: Some(0), ..UsageCounts::default() }, None),
         };
         let event = self.event(ending, &counts, model, estimated);
-        self.settle(event);
+        let open = self.open.take();
+        self.settle(event, open);
         let ended = Ended { counts };
         self.ended = Some(ended);
         ended
@@ -218,26 +222,39 @@ impl Exchange {
         event
     }
 
-    /// Queues the settlement now; a full queue, or a commit that fails, is tried again in the background.
-    fn settle(&self, event: UsageEvent) {
+    /// Queues the settlement now; a full queue, or a commit that fails, is tried again in the background. The call counts
+    /// as open until its settlement is on disk or given up.
+    fn settle(&self, mut event: UsageEvent, open: Option<OpenCall>) {
         let tenant_id = self.granted.tenant_id.clone();
-        let reservation_id = self.granted.event_id.to_string();
+        let reservation_id = self.granted.reservation_id.clone();
         let parts = Arc::clone(&self.parts);
-        let begun = parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()]);
+        let begin = move |event: &UsageEvent, parts: &Parts| {
+            parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()])
+        };
+        let begun = begin(&event, &parts);
         let again = async move {
+            let _open = open;
             let mut begun = begun;
             for _ in 0..SETTLE_TRIES {
-                let error = match wait(begun).await {
-                    Ok(()) => return,
-                    Err(error) => error,
-                };
-                if !matches!(error, EnforceError::Write(_)) {
-                    tracing::error!(%error, "a call could not be settled: its hold lapses, and its usage is not recorded");
-                    parts.meter.unsettled.add(1);
-                    return;
+                match wait(begun).await {
+                    Ok(None | Some(EventOutcome::Accepted | EventOutcome::Duplicate)) => return,
+                    Ok(Some(EventOutcome::Conflict)) => {
+                        // Somebody has recorded another event under this id: what was used is charged all the same.
+                        event.event_id = Some(EventId::Uuid(crate::ids::new_uuid_v7(parts.now())));
+                    }
+                    Ok(Some(EventOutcome::Rejected(rejection))) => {
+                        tracing::error!(%rejection, "the usage of a call was rejected: it is not recorded");
+                        parts.meter.unsettled.add(1);
+                        return;
+                    }
+                    Err(EnforceError::Write(_)) => tokio::time::sleep(SETTLE_PAUSE).await,
+                    Err(error) => {
+                        tracing::error!(%error, "a call could not be settled: its hold lapses, and its usage is not recorded");
+                        parts.meter.unsettled.add(1);
+                        return;
+                    }
                 }
-                tokio::time::sleep(SETTLE_PAUSE).await;
-                begun = parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()]);
+                begun = begin(&event, &parts);
             }
             tracing::error!("a call could not be settled in time: its hold lapses, and its usage is not recorded");
             parts.meter.unsettled.add(1);
@@ -250,10 +267,26 @@ impl Exchange {
     }
 }
 
-async fn wait(begun: Result<Receipt<crate::writer::Recorded>, EnforceError>) -> Result<(), EnforceError> {
+/// What became of the one event of a settlement.
+async fn wait(begun: Result<Receipt<Recorded>, EnforceError>) -> Result<Option<EventOutcome>, EnforceError> {
     let recorded = begun?.await.map_err(|error: WriteError| EnforceError::from(error))?;
-    drop(recorded);
-    Ok(())
+    Ok(recorded.outcomes.into_iter().next())
+}
+
+/// Counts a call as open for as long as it lives.
+struct OpenCall(Arc<Parts>);
+
+impl OpenCall {
+    fn new(parts: &Arc<Parts>) -> Self {
+        parts.meter.opened();
+        Self(Arc::clone(parts))
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.meter.closed();
+    }
 }
 
 impl Drop for Exchange {

@@ -20,7 +20,7 @@ mod widget_stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use call::{Answer, AnswerBody, Call, CallError, UpstreamFailure};
+pub use call::{Answer, AnswerBody, Call, CallError, UpstreamFailure, is_door_s};
 pub use call_body::InvalidCall;
 pub use endpoint::Endpoint;
 pub use meter::{GatewayMeter, UPSTREAM_CLASSES, UpstreamMeter};

@@ -42,7 +42,9 @@ fn errors_of_the_upstream_pass_and_cost_no_token() {
         assert_eq!(tokens(&server, &tenant), (0, 0));
     }
     assert_eq!(upstream.asked().len(), 6, "no redirect was followed");
-    let metrics = server.get("/metrics").text;
+    let metrics = wait_for("no call is open", 10, || {
+        Some(server.get("/metrics").text).filter(|text| text.contains("metergate_gateway_open_calls 0"))
+    });
     for (status, count) in [("3xx", 1), ("4xx", 3), ("5xx", 2)] {
         let line = format!("metergate_gateway_upstream_answers_total{{upstream=\"mock\",status=\"{status}\"}} {count}");
         assert!(metrics.contains(&line), "{line}");
@@ -163,4 +165,37 @@ fn a_stop_lets_a_stream_end_and_records_it() {
     assert_eq!(chat(&server, "stop", r#","stream":true"#).status, 200);
     server.restart();
     assert_eq!(only_event(&server, "stop")["tokens_consumed"], json!(62));
+}
+
+#[test]
+fn the_id_in_a_stream_s_head_neither_frees_its_hold_nor_erases_its_usage() {
+    let upstream = Upstream::start(|_| Reply::Stuck(half()));
+    let server = door(&upstream, "timeout_seconds = 2");
+    let mut stream = begin(&server, "thief", &chat_body(r#","stream":true"#));
+    let head = read_until(&mut stream, "This");
+    let (_, rest) = head.split_once("x-metergate-event-id: ").unwrap();
+    let id = rest.split("\r\n").next().unwrap();
+    let held = tokens(&server, "thief").1;
+    assert!(held > 1_000);
+    let settle = json!({"tenant_id": "thief", "events": []});
+    let holds = server.get("/api/quota/thief").text;
+    let own = holds.split('"').find(|text| text.starts_with("door-")).map(str::to_owned);
+    for id in own.iter().map(String::as_str).chain([id, "door-1"]) {
+        server.post(&format!("/api/quota/reservations/{id}/settle"), &settle).expect(404);
+        let released = server.delete(&format!("/api/quota/reservations/{id}?tenant_id=thief"));
+        assert_eq!(released.status, 404, "{released:?}");
+    }
+    let items = json!([{"quota_type": "tokens", "amount": 1}]);
+    let made = json!({"tenant_id": "thief", "items": items, "reservation_id": "door-1"});
+    server.post("/api/quota/reserve", &made).expect(400);
+    assert_eq!(tokens(&server, "thief").1, held, "the hold stands");
+
+    let forged = json!({"event_id": id, "tenant_id": "thief", "event_type": "chat_message", "tokens_consumed": 0});
+    server.post("/api/usage/events", &forged).expect(200);
+    let events = events(&server, "thief", 2);
+    let real = events.iter().find(|event| event["event_id"] != json!(id)).unwrap();
+    assert_eq!(real["metadata"]["ended"], json!("timed_out"), "{real}");
+    assert!(real["tokens_consumed"].as_u64().unwrap() > 0, "{real}");
+    let (used, held) = tokens(&server, "thief");
+    assert_eq!((Some(used), held), (real["tokens_consumed"].as_u64(), 0));
 }
