@@ -200,7 +200,7 @@ impl Exchange {
         event.api_status_code = Some(ending.status());
         event.api_response_time_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
         event.chat_session_id = self.granted.chat_session_id.as_deref().map(Into::into);
-        event.model = Some(model.filter(|model| model.len() <= 128).as_deref().unwrap_or(&self.model).into());
+        event.model = Some(self.priced_model(model.as_deref()).into());
         event.provider = Some(self.upstream.provider.as_str().into());
         put_counts(&mut event, *counts);
         event.tokens_consumed = Some(counts.total_tokens());
@@ -220,6 +220,14 @@ impl Exchange {
         }
         event.metadata = Some(Value::Object(metadata).to_string().into());
         event
+    }
+
+    /// The model that the event names: the one that the upstream told, unless only the one that was asked for has a price.
+    fn priced_model<'a>(&'a self, told: Option<&'a str>) -> &'a str {
+        let Some(told) = told.filter(|told| (1..=128).contains(&told.len())) else { return &self.model };
+        let (prices, now) = (self.parts.writer.shared().prices.load(), self.parts.now());
+        let has_price = |model| prices.has_price(Some(&self.upstream.provider), model, now);
+        if has_price(told) || !has_price(&self.model) { told } else { &self.model }
     }
 
     /// Queues the settlement now; a full queue, or a commit that fails, is tried again in the background. The call counts
