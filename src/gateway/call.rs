@@ -271,9 +271,11 @@ impl Parts {
                 item(QuotaType::ApiCalls, 1),
                 item(endpoint.quota_type(), 1),
             ];
-            items.extend(
-                self.cost_bound(endpoint, tenant_id, upstream, body, output).map(|cost| item(QuotaType::Cost, cost)),
-            );
+            match self.cost_bound(endpoint, tenant_id, upstream, body, output) {
+                Some(cost) => items.push(item(QuotaType::Cost, cost)),
+                // A price that does not cover such a call is none.
+                None => self.enforcer.require_no_cost_limit(tenant_id, &body.model)?,
+            }
             // The same id each time: a denial holds nothing under it.
             let outcome = self.enforcer.reserve(ReserveRequest {
                 tenant_id: tenant_id.clone(),
@@ -309,7 +311,10 @@ impl Parts {
         }
         let models_most = upstream.max_output_tokens(&body.model).unwrap_or(u64::MAX);
         if let Some(given) = body.output_max {
-            return Ok((given.min(models_most).saturating_mul(body.choices), None, false));
+            let most = given.min(models_most);
+            let heeded = endpoint.heeded_cap_field(&upstream.provider);
+            let cap = heeded.filter(|field| !body.gives(field)).map(|_| most);
+            return Ok((most.saturating_mul(body.choices), cap, false));
         }
         let default = self.default_output_tokens.min(models_most);
         let item = Item { quota_type: QuotaType::Tokens, amount: 0 };
