@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::HeaderMap;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -118,6 +118,9 @@ pub enum UpstreamFailure {
     /// It broke off.
     #[error("the upstream's answer broke off")]
     BrokeOff,
+    /// Compressed, although that was not asked for.
+    #[error("the upstream's answer is compressed, so that its usage cannot be read")]
+    Compressed,
     /// Larger than 64 MiB.
     #[error("the upstream's answer is too large")]
     TooLarge,
@@ -154,8 +157,9 @@ impl Parts {
         let reserved =
             self.reserve(call.endpoint, &call.tenant_id, call.request_id.as_deref(), &upstream, &body).await?;
         let Reserved { event_id, reservation_id, decision, output, cap } = reserved;
+        let tenant_id = call.tenant_id;
         let granted = Granted {
-            tenant_id: call.tenant_id,
+            tenant_id: tenant_id.clone(),
             event_id,
             reservation_id,
             endpoint: call.endpoint,
@@ -179,7 +183,7 @@ impl Parts {
         self.meter.before.note(Duration::from_micros(self.now().micros_since(started).max(0) as u64));
 
         let asked = self.now();
-        let sent = timeout(upstream.timeout, upstream.send(call.endpoint, &call.headers, forwarded));
+        let sent = timeout(upstream.timeout, upstream.send(call.endpoint, &tenant_id, &call.headers, forwarded));
         let sent = tokio::select! {
             sent = sent => sent,
             // Who streams and hangs up wants no more of it; a whole answer is waited for, since it will be billed.
@@ -209,6 +213,11 @@ impl Parts {
             tracing::warn!(upstream = upstream.name, status, "an upstream's answer is not passed on: {failure}");
             exchange.end(Ending::Answered(502));
             return Err(fails(failure, decision));
+        }
+        if status < 400 && is_encoded(&head.headers) {
+            tracing::warn!(upstream = upstream.name, "an upstream compresses its answers: their usage cannot be read");
+            exchange.end(Ending::Unreadable);
+            return Err(fails(UpstreamFailure::Compressed, decision));
         }
         let time_left =
             upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
@@ -390,6 +399,12 @@ fn withheld(status: u16) -> Option<UpstreamFailure> {
         100..=199 | 300..=399 => Some(UpstreamFailure::Redirect),
         _ => None,
     }
+}
+
+/// Whether an answer's bytes are not what they stand for.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let identity = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.is_empty() && !identity(value))
 }
 
 async fn whole(body: Incoming, time_left: Duration) -> Result<Bytes, UpstreamFailure> {

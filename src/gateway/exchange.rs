@@ -3,7 +3,8 @@
 //! However a call ends, its [`Exchange`] settles the hold with an event, once: by [`Exchange::end`], or when it is dropped
 //! because the caller went away. The settlement is queued before the caller can see the end of the answer. Where the
 //! upstream tells no usage, it is estimated from what was sent and seen, never above what was reserved, and the event's
-//! metadata say `usage_estimated`.
+//! metadata say `usage_estimated`. Where the answer was not seen at all (no answer in time, broken off, unreadable, the caller
+//! gone before its first word), the reserved output stands for it, since the upstream bills what it made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) enum Ending {
     TimedOut,
     /// The answer broke off in the middle.
     BrokeOff,
+    /// The answer is compressed, although that was not asked for.
+    Unreadable,
     /// The caller went away before the end.
     CallerGone,
     /// The caller went away before the upstream was asked.
@@ -52,7 +55,7 @@ impl Ending {
     pub(super) const fn status(self) -> u16 {
         match self {
             Self::Answered(status) => status,
-            Self::Unreachable | Self::BrokeOff => 502,
+            Self::Unreachable | Self::BrokeOff | Self::Unreadable => 502,
             Self::TimedOut => 504,
             Self::CallerGone | Self::NeverSent => STATUS_ABANDONED,
         }
@@ -64,6 +67,7 @@ impl Ending {
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",
             Self::BrokeOff => "broke_off",
+            Self::Unreadable => "unreadable",
             Self::CallerGone | Self::NeverSent => "caller_gone",
         }
     }
@@ -73,7 +77,7 @@ impl Ending {
         match self {
             Self::Answered(status) => status < 400,
             Self::Unreachable | Self::NeverSent => false,
-            Self::TimedOut | Self::BrokeOff | Self::CallerGone => true,
+            Self::TimedOut | Self::BrokeOff | Self::Unreadable | Self::CallerGone => true,
         }
     }
 }
@@ -173,7 +177,8 @@ impl Exchange {
             Some(told) => (told.counts, told.model),
             None if estimated => {
                 self.parts.meter.estimated.add(1);
-                let output = self.output_seen.min(self.granted.output_reserved);
+                let unseen = self.output_seen == 0 && !matches!(ending, Ending::Answered(_));
+                let output = if unseen { u64::MAX } else { self.output_seen }.min(self.granted.output_reserved);
                 let counts = UsageCounts { input_tokens: Some(self.prompt_bound), ..UsageCounts::default() };
                 match self.granted.endpoint {
                     Endpoint::Embeddings => (counts, None),

@@ -89,7 +89,7 @@ static TABLE: &[ErrorInfo] = &[
     row(502, "answer_failed", "The chat widget's model gave no answer.", "See the audit log and the log."),
     row(502, "upstream_unreachable", "The model's upstream cannot be reached, or hung up without an answer.", "Look at its `base_url` and at the log."),
     row(502, "upstream_key_refused", "The upstream refused the key it is configured with.", "Correct the variable that `api_key_env` names and restart."),
-    row(502, "upstream_answer_unusable", "The upstream's answer broke off, was above 64 MiB, or was a redirect.", "Try again; see the log."),
+    row(502, "upstream_answer_unusable", "The upstream's answer broke off, was above 64 MiB or compressed, or was a redirect.", "Try again; see the log."),
     row(503, "widget_closed", "The chat widget has no model.", "Set `widget.model` and restart."),
     row(503, "too_many_sessions", "100,000 chat sessions are open.", "Try again when some have expired."),
     row(503, "queue_full", "More waits for the disk than is taken on; nothing was recorded.", "Try again after `Retry-After`."),

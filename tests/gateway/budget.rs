@@ -146,7 +146,8 @@ fn what_the_upstream_calls_its_model_and_a_price_that_does_not_fit_pass_no_budge
         upstream.address
     );
     let server = door(&upstream, &more);
-    let prices = "[providers.here]\n[prices.here.priced]\ninput = \"1\"\noutput = \"2\"\n[prices.here.half]\ninput = \"1\"\n";
+    let prices =
+        "[providers.here]\n[prices.here.priced]\ninput = \"1\"\noutput = \"2\"\n[prices.here.half]\ninput = \"1\"\n";
     let bearer = format!("Bearer {}", super::support::ADMIN_KEY);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/toml")];
     server.send("PUT", "/api/admin/prices", &headers, Some(prices.as_bytes())).expect(200);

@@ -69,6 +69,7 @@ fn an_upstream_that_is_not_there_is_502_and_one_that_is_silent_504() {
     // It may have worked: what was sent is counted, by its bound.
     assert_eq!(event["metadata"]["usage_estimated"], json!(true));
     assert!(event["input_tokens"].as_u64().unwrap() >= 12, "{event}");
+    assert_eq!(event["output_tokens"], json!(1_024), "all that was reserved: {event}");
 
     let body = chat_body("").replace("gpt-4o-mini", "nobody");
     let answer = super::call(&server, "gone", "chat/completions", &body);
@@ -198,4 +199,29 @@ fn the_id_in_a_stream_s_head_neither_frees_its_hold_nor_erases_its_usage() {
     assert!(real["tokens_consumed"].as_u64().unwrap() > 0, "{real}");
     let (used, held) = tokens(&server, "thief");
     assert_eq!((Some(used), held), (real["tokens_consumed"].as_u64(), 0));
+}
+
+#[test]
+fn a_caller_who_hangs_up_before_the_first_word_pays_all_that_was_reserved() {
+    let upstream = Upstream::start(|_| Reply::Silent);
+    let server = door(&upstream, "");
+    let stream = begin(&server, "early", &chat_body(r#","stream":true,"max_tokens":77"#));
+    wait_for("it is asked", 10, || (upstream.asked().len() == 1).then_some(()));
+    drop(stream);
+    let event = only_event(&server, "early");
+    assert_eq!((&event["api_status_code"], &event["output_tokens"]), (&json!(499), &json!(77)), "{event}");
+    assert_eq!(event["metadata"]["usage_estimated"], json!(true), "{event}");
+}
+
+#[test]
+fn a_compressed_answer_is_unusable_and_charged_by_what_was_reserved() {
+    let upstream = Upstream::start(|_| {
+        let headers = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
+        Reply::Whole(200, headers.to_owned(), vec![0x1f, 0x8b, 8, 0])
+    });
+    let server = door(&upstream, "");
+    let answer = chat(&server, "packed", r#","max_tokens":77"#);
+    assert_eq!(answer.expect(502)["error"]["code"], json!("upstream_answer_unusable"));
+    let event = only_event(&server, "packed");
+    assert_eq!((&event["metadata"]["ended"], &event["output_tokens"]), (&json!("unreadable"), &json!(77)), "{event}");
 }

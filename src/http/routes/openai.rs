@@ -144,9 +144,10 @@ fn refused(error: CallError) -> Result<Response, ApiError> {
                 UpstreamFailure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
                 UpstreamFailure::KeyRefused => (StatusCode::BAD_GATEWAY, "upstream_key_refused"),
                 UpstreamFailure::Unreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
-                UpstreamFailure::BrokeOff | UpstreamFailure::TooLarge | UpstreamFailure::Redirect => {
-                    (StatusCode::BAD_GATEWAY, "upstream_answer_unusable")
-                }
+                UpstreamFailure::BrokeOff
+                | UpstreamFailure::Compressed
+                | UpstreamFailure::TooLarge
+                | UpstreamFailure::Redirect => (StatusCode::BAD_GATEWAY, "upstream_answer_unusable"),
             };
             let mut response = ApiError::new(status, code, error.to_string()).into_response();
             mark(&mut response, *event_id, decision);
