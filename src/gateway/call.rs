@@ -15,6 +15,7 @@ use super::call_body::{CallBody, InvalidCall};
 use super::endpoint::Endpoint;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
+use super::places::Place;
 use super::upstream::{Upstream, headers_for_caller};
 use super::{Gateway, Parts};
 use crate::domain::event::{EventId, UsageEvent};
@@ -38,6 +39,8 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// Whose.
     pub tenant_id: TenantId,
+    /// Its place, kept until it is settled.
+    pub place: Place,
     /// The id of the caller's request.
     pub request_id: Option<String>,
     /// The chat session it belongs to.
@@ -168,7 +171,7 @@ impl Parts {
             chat_session_id: call.chat_session_id,
             output_reserved: output,
         };
-        let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body);
+        let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body, call.place);
         if let Some(on_granted) = call.on_granted {
             on_granted();
         }

@@ -16,6 +16,7 @@ use super::Parts;
 use super::call_body::CallBody;
 use super::endpoint::Endpoint;
 use super::event_stream::{contains, data_of};
+use super::places::Place;
 use super::token_bound::token_bound;
 use super::upstream::Upstream;
 use crate::domain::event::{EventId, EventOutcome, STATUS_ABANDONED, UsageEvent};
@@ -113,8 +114,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn open(parts: Arc<Parts>, upstream: Arc<Upstream>, granted: Granted, body: &CallBody) -> Self {
-        let open = Some(OpenCall::new(&parts));
+    pub(super) fn open(
+        parts: Arc<Parts>,
+        upstream: Arc<Upstream>,
+        granted: Granted,
+        body: &CallBody,
+        place: Place,
+    ) -> Self {
+        let open = Some(OpenCall::new(&parts, place));
         let api = granted.endpoint.api(&upstream.provider);
         let usage = Some(UsageStream::new(Some(&upstream.provider), Some(api)));
         let (model, prompt_bound) = (body.model.clone(), body.prompt_bound);
@@ -286,19 +293,22 @@ async fn wait(begun: Result<Receipt<Recorded>, EnforceError>) -> Result<Option<E
     Ok(recorded.outcomes.into_iter().next())
 }
 
-/// Counts a call as open for as long as it lives.
-struct OpenCall(Arc<Parts>);
+/// Counts a call as open, and keeps its place, for as long as it lives.
+struct OpenCall {
+    parts: Arc<Parts>,
+    _place: Place,
+}
 
 impl OpenCall {
-    fn new(parts: &Arc<Parts>) -> Self {
+    fn new(parts: &Arc<Parts>, place: Place) -> Self {
         parts.meter.opened();
-        Self(Arc::clone(parts))
+        Self { parts: Arc::clone(parts), _place: place }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.meter.closed();
+        self.parts.meter.closed();
     }
 }
 

@@ -83,11 +83,13 @@ async fn forward(
     if media_of(&headers)? != Media::Json {
         return Err(unsupported("application/json"));
     }
+    let place = state.gateway.place(&tenant_id)?;
     let body: Bytes = read_call(&headers, body).await?;
     let request_id = request_id.as_deref().map(str::to_owned);
     let call = Call {
         endpoint,
         tenant_id,
+        place,
         request_id,
         chat_session_id: None,
         upstream: None,
