@@ -1,12 +1,12 @@
 //! The chat widget's sessions: in memory, bounded in number, with limits per session and per address.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
 use crate::domain::tenant::TenantId;
-use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_MINUTE, Timestamp};
+use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_MINUTE, MICROS_PER_SECOND, Timestamp};
 
 /// How long a session lives from its last use.
 const LIFE_MICROS: i64 = 30 * MICROS_PER_MINUTE;
@@ -14,6 +14,8 @@ const LIFE_MICROS: i64 = 30 * MICROS_PER_MINUTE;
 const REMEMBERED_MICROS: i64 = MICROS_PER_DAY;
 /// The most sessions, expired ones included.
 const SESSIONS_MAX: usize = 100_000;
+/// The most sessions of one tenant, expired ones included.
+const TENANT_SESSIONS_MAX: usize = 10_000;
 /// The most addresses that are watched at once.
 const ADDRESSES_MAX: usize = 100_000;
 /// Messages of one session in any 60 seconds.
@@ -48,6 +50,8 @@ pub(super) struct Sessions(Mutex<State>);
 #[derive(Default)]
 struct State {
     sessions: HashMap<String, Session>,
+    by_tenant: HashMap<TenantId, usize>,
+    cleared_at: Option<Timestamp>,
     addresses: HashMap<IpAddr, Recent>,
 }
 
@@ -56,6 +60,44 @@ struct Session {
     visitor_id: Option<String>,
     expires_at: Timestamp,
     recent: Recent,
+}
+
+impl State {
+    fn is_full(&self, tenant_id: &TenantId) -> bool {
+        self.sessions.len() >= SESSIONS_MAX
+            || self.by_tenant.get(tenant_id).is_some_and(|sessions| *sessions >= TENANT_SESSIONS_MAX)
+    }
+
+    /// Forgets sessions that have expired; at most once a second, since it looks at all of them.
+    fn clear(&mut self, now: Timestamp) {
+        if self.cleared_at.is_some_and(|at| now.micros_since(at).abs() < MICROS_PER_SECOND) {
+            return;
+        }
+        self.cleared_at = Some(now);
+        self.sessions.retain(|_, session| now < session.expires_at);
+        self.by_tenant.clear();
+        for session in self.sessions.values() {
+            *self.by_tenant.entry(session.tenant_id.clone()).or_default() += 1;
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        if let Some(sessions) = self.by_tenant.get_mut(&session.tenant_id) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                self.by_tenant.remove(&session.tenant_id);
+            }
+        }
+    }
+}
+
+/// What is watched for an address: of version 6 the network of 64 bits, which is the least that one household has.
+fn watched(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        version_4 => version_4,
+    }
 }
 
 /// The messages of the last 60 seconds.
@@ -80,14 +122,15 @@ impl Sessions {
         now: Timestamp,
     ) -> Option<(String, Timestamp)> {
         let mut state = self.0.lock();
-        if state.sessions.len() >= SESSIONS_MAX {
-            state.sessions.retain(|_, session| now < session.expires_at);
+        if state.is_full(&tenant_id) {
+            state.clear(now);
         }
-        if state.sessions.len() >= SESSIONS_MAX {
+        if state.is_full(&tenant_id) {
             return None;
         }
         let id: String = crate::ids::random_bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
         let expires_at = now.plus_micros(LIFE_MICROS);
+        *state.by_tenant.entry(tenant_id.clone()).or_default() += 1;
         state.sessions.insert(id.clone(), Session { tenant_id, visitor_id, expires_at, recent: Recent::default() });
         Some((id, expires_at))
     }
@@ -95,16 +138,17 @@ impl Sessions {
     /// Lets a message in, and the session live on.
     pub(super) fn admit(&self, id: &str, address: Option<IpAddr>, now: Timestamp) -> Result<Admitted, SessionRefused> {
         let mut state = self.0.lock();
-        let State { sessions, addresses } = &mut *state;
-        let Some(session) = sessions.get_mut(id) else { return Err(SessionRefused::Unknown) };
-        if now.micros_since(session.expires_at) > REMEMBERED_MICROS {
-            sessions.remove(id);
-            return Err(SessionRefused::Unknown);
+        let forgotten = |session: &Session| now.micros_since(session.expires_at) > REMEMBERED_MICROS;
+        if state.sessions.get(id).is_some_and(forgotten) {
+            state.forget(id);
         }
+        let State { sessions, addresses, .. } = &mut *state;
+        let Some(session) = sessions.get_mut(id) else { return Err(SessionRefused::Unknown) };
         if session.recent.count(now) >= SESSION_MESSAGES_PER_MINUTE {
             return Err(SessionRefused::TooFast);
         }
-        if let Some(address) = address {
+        // Before the session's end is looked at: who asks with one that has expired is counted too.
+        if let Some(address) = address.map(watched) {
             if addresses.len() >= ADDRESSES_MAX {
                 addresses.retain(|_, recent| recent.count(now) > 0);
             }
@@ -159,5 +203,37 @@ mod tests {
         assert_eq!(sessions.admit(&ids[3], address, at(25)), Err(SessionRefused::TooFast));
         assert!(sessions.admit(&ids[3], "192.0.2.2".parse().ok(), at(25)).is_ok());
         assert!(sessions.admit(&ids[0], address, at(60)).is_ok());
+    }
+
+    #[test]
+    fn one_tenant_does_not_take_the_sessions_of_others() {
+        let sessions = Sessions::default();
+        let make = |tenant: &str, second| sessions.create(tenant.parse().unwrap(), None, at(second));
+        let first = make("a", 0).unwrap().0;
+        for _ in 1..TENANT_SESSIONS_MAX {
+            assert!(make("a", 10).is_some());
+        }
+        assert_eq!(make("a", 20), None);
+        assert!(make("b", 20).is_some());
+        assert!(make("a", 1_805).is_some(), "the first has expired");
+        assert_eq!(make("a", 1_805), None);
+        assert_eq!(sessions.admit(&first, None, at(1_805)), Err(SessionRefused::Unknown));
+        assert!(make("a", 1_812).is_some());
+        let state = sessions.0.lock();
+        assert_eq!(state.by_tenant.values().sum::<usize>(), state.sessions.len());
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_64_bits_are_one() {
+        let sessions = Sessions::default();
+        let ids: Vec<String> =
+            (0..4).map(|_| sessions.create("acme".parse().unwrap(), None, at(0)).unwrap().0).collect();
+        let from = |last: usize| format!("2001:db8:0:1::{last:x}").parse().ok();
+        for (place, id) in ids[..3].iter().enumerate() {
+            assert_eq!((0..20).filter(|n| sessions.admit(id, from(place * 20 + n), at(1)).is_ok()).count(), 20);
+        }
+        assert_eq!(sessions.admit(&ids[3], from(999), at(2)), Err(SessionRefused::TooFast));
+        assert!(sessions.admit(&ids[3], "2001:db8:0:2::1".parse().ok(), at(2)).is_ok());
+        assert_eq!(watched("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
     }
 }

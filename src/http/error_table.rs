@@ -93,7 +93,7 @@ static TABLE: &[ErrorInfo] = &[
     row(502, "upstream_answer_unusable", "The upstream's answer broke off, was above 64 MiB or compressed, or was a redirect.", "Try again; see the log."),
     row(503, "widget_closed", "The chat widget has no model.", "Set `widget.model` and restart."),
     row(503, "door_full", "1,024 calls to models are open.", "Try again after `Retry-After`."),
-    row(503, "too_many_sessions", "100,000 chat sessions are open.", "Try again when some have expired."),
+    row(503, "too_many_sessions", "100,000 chat sessions are open, or 10,000 of the tenant.", "Try again when some have expired."),
     row(503, "queue_full", "More waits for the disk than is taken on; nothing was recorded.", "Try again after `Retry-After`."),
     row(503, "commit_outcome_unknown", "The commit failed: it may be on disk or not.", "Repeat it with the same ids, after the restart."),
     row(503, "storage_unavailable", "The disk failed, or the server is stopping; nothing was recorded.", "Try again after `Retry-After`; see `metergate status`."),

@@ -58,7 +58,7 @@ pub async fn session(
             Ok(Json(json!({"sessionId": id, "expiresAt": expires_at.to_string()})).into_response())
         }
         None => {
-            let message = "there are 100,000 chat sessions already: try again when some have expired";
+            let message = "there are 100,000 chat sessions, or 10,000 of the tenant: try again when some have expired";
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", message))
         }
     }
