@@ -21,6 +21,7 @@ mod operations;
 mod plans;
 mod prices;
 mod quota;
+mod reconcile;
 mod reference;
 mod serve;
 mod show;
@@ -113,6 +114,9 @@ enum Command {
     /// List the thresholds of limits that were crossed, newest first
     #[command(after_help = "Examples:\n  metergate alerts --since 2026-11-24\n  metergate alerts --tenant acme --json")]
     Alerts(alerts::AlertsArgs),
+    /// Compare metered usage and cost with the provider's own report, by day and model; exit code 1 beyond the tolerance
+    #[command(after_help = reconcile::AFTER_HELP)]
+    Reconcile(reconcile::ReconcileArgs),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -221,6 +225,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
                 ask(global, target, purpose, |backend| command.run(backend))
             }
         },
+        Command::Reconcile(args) => ask(global, &args.target, Purpose::Read, |backend| reconcile::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),

@@ -14,6 +14,7 @@ pub mod plans;
 pub mod price_changes;
 pub mod prices;
 pub mod pricing;
+pub mod reconcile;
 pub mod retention;
 pub mod rollup;
 pub mod window;
