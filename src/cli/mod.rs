@@ -7,6 +7,7 @@ mod audit_proofs;
 mod backend;
 mod completions;
 mod config;
+mod demo;
 mod development;
 mod doctor;
 mod explain;
@@ -81,6 +82,9 @@ enum Command {
         [retention]\n  realtime_days = 30\n\n  [log]\n  format = \"json\""
     )]
     Serve(serve::ServeArgs),
+    /// Serve with a week of invented usage and traffic flowing, to look at everything in a minute
+    #[command(after_help = demo::AFTER_HELP)]
+    Demo(demo::DemoArgs),
     /// Record events from files, plain or gzip; a second run adds nothing
     #[command(after_help = import::AFTER_HELP)]
     Import(import::ImportArgs),
@@ -191,6 +195,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(global, args),
+        Command::Demo(args) => demo::run(global, args),
         Command::Doctor(args) => doctor::run(global, args),
         Command::Completions(args) => Ok(args.run(Cli::command())),
         Command::Help(args) => args.run(Cli::command()),
