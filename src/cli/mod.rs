@@ -19,6 +19,7 @@ mod keys;
 mod local;
 mod moment;
 mod operations;
+mod plan_costs;
 mod plans;
 mod prices;
 mod quota;

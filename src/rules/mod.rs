@@ -10,6 +10,7 @@ pub mod extract;
 pub mod keys;
 pub mod merkle;
 pub mod plan_changes;
+pub mod plan_costs;
 pub mod plans;
 pub mod price_changes;
 pub mod prices;

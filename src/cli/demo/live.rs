@@ -18,6 +18,8 @@ const DAYS_BACK: u32 = 7;
 const BATCH: usize = 2_000;
 /// The longest that one request to the demonstration's own server is thought to hold, in seconds.
 const HOLD_SECONDS: u64 = 60;
+/// Below the calls a minute of every shipped plan.
+const FIRST_CALLS: usize = 20;
 /// One of so many live calls leaves an audit record of its own.
 const AUDITED_EVERY: u64 = 4;
 
@@ -59,6 +61,15 @@ impl Caller {
             }
         }
         Ok(accepted)
+    }
+
+    /// Calls for the tenants with a low limit of their own until it is reached, so that alerts and denials are there at once.
+    pub fn reach_limits(&self) -> Result<(), Failure> {
+        let mut random = Random::new(&[self.seed, u64::MAX - 1]);
+        for tenant in TENANTS.iter().filter(|tenant| tenant.tokens_per_day.is_some()) {
+            (0..FIRST_CALLS).try_for_each(|_| self.one(&Call::next(tenant, &mut random)))?;
+        }
+        Ok(())
     }
 
     /// Calls until `stop` says so, or its other end is gone; a server that is gone ends it too.

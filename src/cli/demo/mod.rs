@@ -97,7 +97,7 @@ fn flow(caller: &Caller, stop: &Receiver<()>) {
         Err(failure) if failure.exit == Exit::Unreachable => return,
         Err(failure) => return show::note(format!("the last days could not be filled in: {failure}")),
     }
-    match caller.call_until(stop) {
+    match caller.reach_limits().and_then(|()| caller.call_until(stop)) {
         Err(failure) if failure.exit != Exit::Unreachable => show::note(format!("the traffic ended: {failure}")),
         Ok(()) | Err(_) => {}
     }

@@ -26,7 +26,7 @@ pub struct Call {
     /// The chat it belongs to.
     pub session: Option<String>,
     /// The model that answered.
-    pub model: Option<&'static str>,
+    pub model: &'static str,
     /// Input, cached input and output tokens; all 0 when it failed.
     pub tokens: [u64; 3],
     /// The HTTP status.
@@ -47,14 +47,13 @@ impl Call {
         ]);
         let chat = matches!(event_type, "chat_message" | "api_call");
         let model = match event_type {
-            "embedding" | "search" => Some(EMBEDDING_MODEL),
-            "kb_ingest" => None,
-            _ => Some(*random.weighted(tenant.models)),
+            "chat_message" | "api_call" => *random.weighted(tenant.models),
+            _ => EMBEDDING_MODEL,
         };
         let input = match event_type {
             "embedding" => random.log_normal(450.0, 0.9, 8_191),
             "search" => random.log_normal(14.0, 0.6, 200),
-            "kb_ingest" => 0,
+            "kb_ingest" => random.log_normal(2_500.0, 0.9, INPUT_MAX),
             _ => random.log_normal(1_000.0, 1.25, INPUT_MAX),
         };
         // Half of the calls begin with a long prompt that was sent before.
@@ -91,16 +90,10 @@ impl Call {
         let mut event = json!({
             "tenant_id": self.tenant, "event_type": self.event_type, "api_method": "POST", "api_endpoint": endpoint,
             "api_status_code": self.status, "api_response_time_ms": self.millis,
+            "model": self.model, "input_tokens": self.tokens[0], "output_tokens": self.tokens[2],
         });
-        let [input, cached, output] = self.tokens;
+        let cached = self.tokens[1];
         let mut put = |name: &str, value: Value| event[name] = value;
-        if let Some(model) = self.model {
-            put("model", model.into());
-        }
-        if input > 0 {
-            put("input_tokens", input.into());
-            put("output_tokens", output.into());
-        }
         if cached > 0 {
             put("cached_input_tokens", cached.into());
         }
