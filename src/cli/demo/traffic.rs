@@ -146,7 +146,7 @@ pub fn day(seed: u64, day: u32, until: Timestamp) -> Vec<Value> {
 /// The tenant of the next live call.
 pub fn next_tenant(random: &mut Random) -> &'static DemoTenant {
     let shares: Vec<(u32, &'static DemoTenant)> = TENANTS.iter().map(|tenant| (tenant.live_share, tenant)).collect();
-    *random.weighted::<&'static DemoTenant>(&shares)
+    random.weighted::<&'static DemoTenant>(&shares)
 }
 
 #[cfg(test)]

@@ -190,6 +190,13 @@ impl Line {
     }
 }
 
+/// Both sides of a day and a model.
+#[derive(Default)]
+struct Sides {
+    reported: Option<Figures>,
+    metered: Option<Metered>,
+}
+
 /// Compares. `metered` is by day and model as events name it; `canonical` gives the one name that aliases and dated names
 /// of a model share; `requests_decide` says whether the number of requests can be beyond the tolerance.
 pub fn reconcile(
@@ -199,54 +206,50 @@ pub fn reconcile(
     tolerance: Tolerance,
     requests_decide: bool,
 ) -> Vec<Line> {
-    let mut lines: BTreeMap<(u32, Option<String>), (Option<Figures>, Option<Metered>)> = BTreeMap::new();
+    let mut lines: BTreeMap<(u32, Option<String>), Sides> = BTreeMap::new();
     for ((day, model), figures) in &report.lines {
-        let key = (*day, model.as_deref().map(&canonical));
-        lines.entry(key).or_default().0.get_or_insert_default().add_all(figures);
+        let sides = lines.entry((*day, model.as_deref().map(&canonical))).or_default();
+        sides.reported.get_or_insert_default().add_all(figures);
     }
     // A day that is only told as a whole is compared as a whole, and no model of it is missing.
-    let of_all: BTreeSet<u32> = report.lines.keys().filter(|(_, model)| model.is_none()).map(|(day, _)| *day).collect();
-    let by_model: BTreeSet<u32> =
-        report.lines.keys().filter(|(_, model)| model.is_some()).map(|(day, _)| *day).collect();
+    let days = |whole: bool| -> BTreeSet<u32> {
+        report.lines.keys().filter(|(_, model)| model.is_none() == whole).map(|(day, _)| *day).collect()
+    };
+    let (of_all, by_model) = (days(true), days(false));
     for ((day, model), sums) in metered {
-        let mut keys = Vec::new();
-        if of_all.contains(day) {
-            keys.push((*day, None));
-        }
-        if by_model.contains(day) || !of_all.contains(day) {
-            keys.push((*day, Some(canonical(model))));
-        }
-        for key in keys {
-            let line = lines.entry(key).or_default().1.get_or_insert_default();
+        let whole = of_all.contains(day).then_some(None);
+        let own = (by_model.contains(day) || whole.is_none()).then(|| Some(canonical(model)));
+        for name in whole.into_iter().chain(own) {
+            let line = lines.entry((*day, name)).or_default().metered.get_or_insert_default();
             line.figures.add_all(&sums.figures);
             line.unpriced += sums.unpriced;
         }
     }
-    let decide = |measure: Measure| requests_decide || measure != Measure::Requests;
-    let compared =
-        |((day, model), (reported, metered)): ((u32, Option<String>), (Option<Figures>, Option<Metered>))| {
-            // Only failures that cost nothing are no difference.
-            if reported.is_none() && !metered.as_ref().is_some_and(|metered| metered.figures.is_use()) {
-                return None;
-            }
-            let amounts = |measure: Measure| {
-                let own = metered.as_ref().map(|metered| metered.figures.get(measure).unwrap_or(0));
-                let theirs = reported.as_ref().map(|reported| reported.get(measure));
-                match theirs {
-                    Some(None) => None,
-                    Some(Some(amount)) => Some((own, Some(amount))),
-                    None => own.filter(|amount| *amount > 0).map(|amount| (Some(amount), None)),
-                }
-            };
-            let of = |measure: Measure| {
-                let (metered, reported) = amounts(measure)?;
-                let within = tolerance.allows(metered.unwrap_or(0), reported.unwrap_or(0));
-                Some(Compared { measure, metered, reported, beyond: decide(measure) && !within })
-            };
-            let unpriced = metered.as_ref().map_or(0, |metered| metered.unpriced);
-            Some(Line { day, model, compared: Measure::ALL.into_iter().filter_map(of).collect(), unpriced })
-        };
+    let decides = |measure: Measure| requests_decide || measure != Measure::Requests;
+    let compared = |((day, model), sides): ((u32, Option<String>), Sides)| {
+        let compared = sides.compared(|measure, metered, reported| {
+            decides(measure) && !tolerance.allows(metered.unwrap_or(0), reported.unwrap_or(0))
+        });
+        let unpriced = sides.metered.map_or(0, |metered| metered.unpriced);
+        (!compared.is_empty()).then_some(Line { day, model, compared, unpriced })
+    };
     lines.into_iter().filter_map(compared).collect()
+}
+
+impl Sides {
+    /// What can be compared; empty when nothing is reported and what is metered are failures that cost nothing.
+    fn compared(&self, beyond: impl Fn(Measure, Option<u128>, Option<u128>) -> bool) -> Vec<Compared> {
+        let metered = |measure: Measure| self.metered.as_ref().map(|own| own.figures.get(measure).unwrap_or(0));
+        let of = |measure: Measure| {
+            let (metered, reported) = match &self.reported {
+                Some(reported) => (metered(measure), Some(reported.get(measure)?)),
+                None => (Some(metered(measure).filter(|amount| *amount > 0)?), None),
+            };
+            Some(Compared { measure, metered, reported, beyond: beyond(measure, metered, reported) })
+        };
+        let is_use = self.reported.is_some() || self.metered.as_ref().is_some_and(|metered| metered.figures.is_use());
+        Measure::ALL.into_iter().filter(|_| is_use).filter_map(of).collect()
+    }
 }
 
 #[cfg(test)]
