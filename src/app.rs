@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -10,8 +11,12 @@ use crate::clock::Clock;
 use crate::config::{EngineSettings, Networks};
 use crate::domain::schedule::Schedule;
 use crate::engine::{Metergate, OpenError};
+use crate::gateway::{Gateway, GatewaySettings, UnusableUpstream, WidgetSettings};
 use crate::http::{self, HttpState, ServerLimits};
 use crate::jobs::{JobName, Jobs, ScheduleFailed};
+
+/// How long a stop waits for answers whose callers are gone, so that their usage is recorded.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a server needs.
 #[derive(Clone)]
@@ -30,6 +35,10 @@ pub struct AppSettings {
     pub metrics_open: bool,
     /// Whose word about a client's address is believed.
     pub trusted_proxies: Networks,
+    /// Where the OpenAI-compatible door leads.
+    pub gateway: GatewaySettings,
+    /// The chat widget.
+    pub widget: WidgetSettings,
     /// The engine's own settings.
     pub engine: EngineSettings,
     /// Whether the clock can be moved through `/api/dev/clock`.
@@ -55,6 +64,9 @@ pub enum AppError {
     /// No admin key: every door would be closed.
     #[error("the admin key is empty: remove METERGATE_ADMIN_KEY to have one made, or set it")]
     NoAdminKey,
+    /// An upstream.
+    #[error(transparent)]
+    Upstream(#[from] UnusableUpstream),
     /// The schedule of the jobs.
     #[error(transparent)]
     Schedule(#[from] ScheduleFailed),
@@ -83,6 +95,8 @@ pub async fn run(
 
     let served = async {
         let refused = |source| AppError::Listen { address: settings.listen, source };
+        let (enforcer, tracker) = (engine.quota_enforcer(), engine.usage_tracker());
+        let gateway = Gateway::new(enforcer, tracker, engine.writer(), &settings.gateway)?;
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let scheduled = jobs.schedule().await?;
@@ -90,8 +104,12 @@ pub async fn run(
         let cron_secret = settings.cron_secret.as_deref();
         let state =
             HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
-        let state = state.trusting(settings.trusted_proxies);
+        let state = state.trusting(settings.trusted_proxies).with_gateway(gateway.clone(), settings.widget);
         http::serve(listener, http::router(state), settings.limits, shutdown).await;
+        let open = gateway.finish(SETTLE_TIME_MAX).await;
+        if open > 0 {
+            tracing::warn!(open, "calls to upstreams were given up: their holds lapse");
+        }
         scheduled.stop().await;
         Ok(())
     }

@@ -62,6 +62,7 @@
 //! | 8 | [`app`] | starts a server's parts in order, stops them in reverse |
 //! | 7 | [`http`] | JSON, status codes, keys; the only one that knows axum |
 //! | 6 | [`engine`] | [`Metergate`]: opens the parts, hands out the utilities, folds in the background, closes |
+//! | 6 | [`gateway`] | the metered door: forwards calls to upstreams, bounded, reserved, settled; the chat widget |
 //! | 6 | [`jobs`] | the schedule and the last runs; the only one that knows the scheduler |
 //! | 5 | [`tracker`] | records usage, reads it back, aggregates, cleans up, verifies; explains costs, prices a past range again |
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
@@ -254,6 +255,18 @@
 //! appends it to a file outside. `verify_audit` hashes every leaf, payload and node anew. Retention moves the lowest
 //! visible index, then frees payloads, ids and keys in small commits; leaves stay.
 //!
+//! **The door.** `http::routes::openai` finds the tenant (of the key, or of `x-metergate-tenant`) and hands the body to
+//! [`gateway::Gateway::call`], which runs it in a task of its own, so that a caller who goes away leaves it in order.
+//! `CallBody` reads the fields that matter and keeps the bytes; `PromptBound` bounds the prompt without a tokenizer; the hold
+//! (prompt and output, an api_call, a chat message or embedding) is on disk before the upstream is asked, and lives 30 s
+//! longer than the upstream's timeout. The body goes out as it came in, but for a cap where none was named and
+//! `include_usage`. A stream is a `MeteredBody`: each piece is fed to `rules::extract`, looked at event by event, and
+//! passed on in the same poll; the usage event that the caller had not asked for is taken out. An `Exchange` settles once, by
+//! [`gateway`]'s `Exchange::end` or when it is dropped: answered, failed, timed out, broken off, or left by its caller. It is
+//! queued before the caller can see the end, and not waited for. Errors under `/v1/` are put into OpenAI's shape by the
+//! frame (`http::openai_shape`). `tests/gateway`: `sixty_four_clients_never_get_more_served_than_the_budget`,
+//! `a_stream_passes_byte_for_byte_however_it_is_cut_and_the_extra_usage_is_taken_out_again`, and every ending.
+//!
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
 //! saved counters are loaded twice, for the live state and the shadow; fingerprints are rebuilt from the id columns without
 //! inflating a block; events filed but not folded go into the filed layer; then `Tail::replay` applies the journal behind
@@ -331,8 +344,7 @@
 //!
 //! # Rooms for what comes later
 //!
-//! `export` stands on floor 5 beside the tracker, `gateway` (the OpenAI-compatible
-//! door) on floor 6 beside the engine; `tests/floors.rs` has their places. The dashboard belongs
+//! `export` stands on floor 5 beside the tracker; `tests/floors.rs` has its place. The dashboard belongs
 //! to [`http`]. The audit log's leaves are written already; what is missing is the tree
 //! over them, with its checkpoints and proofs.
 
@@ -345,6 +357,7 @@ pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod gateway;
 pub mod http;
 pub mod ids;
 pub mod jobs;

@@ -84,6 +84,7 @@ packages() {
     need node nodejs
     need npm npm
     # Later parts add their own: a browser, PostgreSQL.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     if [ "${#missing[@]}" -eq 0 ]; then
         echo "nothing is missing"
     elif [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
@@ -130,6 +131,7 @@ run "build" cargo build --locked --bin metergate
 run "test" tests
 run "doc" documentation
 run "sdk" sdk
+run "openai clients" tests/sdk/run_openai.sh
 # ---- Later parts go here, each as one more `run NAME COMMAND`:
 # run "browser" tests/browser/run.sh          the dashboard in a real browser
 # run "postgres" tests/postgres/run.sh        the mirror against a real PostgreSQL

@@ -134,7 +134,7 @@ fn last_note(path: &Path) -> Result<String, Failure> {
     let lines: Vec<&str> = text.lines().collect();
     let signature = |line: &&str| line.starts_with('\u{2014}');
     let none = || Failure::usage(format!("{} has no signed checkpoint", path.display()));
-    let end = lines.iter().rposition(|line| signature(line)).ok_or_else(none)?;
+    let end = lines.iter().rposition(&signature).ok_or_else(none)?;
     let first_signature = lines[..=end].iter().rposition(|line| !signature(line)).ok_or_else(none)?;
     let from = lines[..first_signature].iter().rposition(|line| line.is_empty()).map_or(0, |empty| empty + 1);
     Ok(format!("{}\n", lines[from..=end].join("\n")))

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Arg, Command};
 
-use crate::config::settings_table;
+use crate::config::{UPSTREAM_FIELDS, settings_table};
 use crate::http::{error_table, metrics_table, route_note, route_table};
 
 const INTRO: &str = "\
@@ -38,6 +38,25 @@ server are read from flags and environment only. `metergate config` shows what i
 
 | setting | environment | default | allowed | what |
 |---|---|---|---|---|
+";
+
+const UPSTREAMS: &str = "
+### Upstreams
+
+Where the OpenAI-compatible door forwards to. Each is a table `[[upstream]]` of `metergate.toml`. A model goes to the upstream
+that names it, else to the longest pattern that fits. Redirects are not followed, no proxy is taken from the environment.
+
+```toml
+[[upstream]]
+name = \"openai\"
+base_url = \"https://api.openai.com/v1\"
+api_key_env = \"OPENAI_API_KEY\"
+models = [\"gpt-4o\", \"gpt-4o-mini\", \"o3*\", \"text-embedding-3-small\"]
+max_output_tokens = { \"gpt-4o\" = 16384, \"gpt-4o-mini\" = 16384 }
+```
+
+| field | what |
+|---|---|
 ";
 
 const COMMANDS: &str = "
@@ -81,6 +100,10 @@ pub fn text(mut root: Command) -> String {
         let default = if info.default.is_empty() { "none".to_owned() } else { format!("`{}`", info.default) };
         let (key, env, allowed, help) = (info.key, info.env, info.kind.allowed(), cell(info.help));
         let _ = writeln!(text, "| `{key}` | `{env}` | {default} | {} | {help} |", cell(&allowed));
+    }
+    text.push_str(UPSTREAMS);
+    for (field, help) in UPSTREAM_FIELDS {
+        let _ = writeln!(text, "| `{field}` | {} |", cell(help));
     }
     text.push_str(COMMANDS);
     root.build();

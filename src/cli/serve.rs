@@ -13,7 +13,8 @@ use super::failure::{Exit, Failure, chain};
 use super::local::{open_failure, prepare_folder};
 use super::target::Global;
 use crate::app::{self, AppError, AppSettings};
-use crate::config::Settings;
+use crate::config::{Settings, environment_variable};
+use crate::gateway::{GatewaySettings, WidgetSettings};
 use crate::http::ServerLimits;
 use crate::jobs::JobName;
 
@@ -160,7 +161,10 @@ async fn listen(
     listening: impl FnOnce(SocketAddr, &str),
 ) -> Result<Exit, Failure> {
     let stop = stop_signal().map_err(|error| Failure::caused(Exit::Failed, "signals cannot be watched", &error))?;
+    let gateway = gateway_settings(settings)?;
     let app = AppSettings {
+        gateway,
+        widget: widget_settings(settings),
         listen: settings.listen(),
         admin_key: key.key.clone(),
         cron_secret: settings.value("cron_secret").map(str::to_owned),
@@ -184,6 +188,42 @@ async fn listen(
         Ok(()) => Ok(Exit::Ok),
         Err(AppError::Open(error)) => Err(open_failure(error)),
         Err(error) => Err(Failure::new(Exit::Failed, chain(&error))),
+    }
+}
+
+/// The upstreams with their keys, which only the environment has.
+fn gateway_settings(settings: &Settings) -> Result<GatewaySettings, Failure> {
+    let mut upstreams = Vec::new();
+    for upstream in settings.upstreams() {
+        let key = upstream.api_key_env.as_deref().map(|variable| {
+            environment_variable(variable).ok_or_else(|| {
+                let (name, reason) =
+                    (&upstream.name, "is not set: set it to the upstream's key, or remove api_key_env");
+                Failure::usage(format!("upstream `{name}`: the environment variable {variable} {reason}"))
+            })
+        });
+        upstreams.push((upstream.clone(), key.transpose()?));
+    }
+    let default = GatewaySettings::default();
+    Ok(GatewaySettings {
+        upstreams,
+        // `Settings` has checked its range already.
+        default_output_tokens: settings
+            .value("default_output_tokens")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default.default_output_tokens),
+        cap_output: settings.value("cap_output") != Some("false"),
+    })
+}
+
+fn widget_settings(settings: &Settings) -> WidgetSettings {
+    let text = |key| settings.value(key).map(str::to_owned);
+    let origins = settings.value("widget.origins").unwrap_or_default().split(',').map(str::trim);
+    WidgetSettings {
+        origins: origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
+        upstream: text("widget.upstream"),
+        model: text("widget.model"),
+        system_prompt: text("widget.system_prompt"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use super::table::{Kind, SettingInfo, settings_table};
+use super::upstreams::{self, UpstreamSettings};
 
 /// The name of the file where none is given.
 const FILE_NAME: &str = "metergate.toml";
@@ -22,17 +23,27 @@ pub(super) fn find(
     if here.is_file() { Some((here, false)) } else { inside.is_file().then_some((inside, true)) }
 }
 
-/// Reads the file's settings as (setting, text). Fails at the first key that is unknown or of a wrong type.
-pub(super) fn read(path: &Path) -> Result<Vec<(&'static SettingInfo, String)>, ConfigError> {
+/// What a file says.
+pub(super) struct Contents {
+    /// Settings as (setting, text).
+    pub(super) settings: Vec<(&'static SettingInfo, String)>,
+    /// Its `[[upstream]]` tables.
+    pub(super) upstreams: Vec<UpstreamSettings>,
+}
+
+/// Reads the file. Fails at the first key that is unknown or of a wrong type.
+pub(super) fn read(path: &Path) -> Result<Contents, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         path: path.to_owned(),
         reason: error.to_string().trim().to_owned(),
     })?;
-    let mut found = Vec::new();
-    flatten(path, "", &table, &mut found)?;
-    Ok(found)
+    // The one key that is no setting of the table: a list of tables of its own.
+    let upstreams = table.remove("upstream").map(|value| upstreams::read(path, &value)).transpose()?;
+    let mut settings = Vec::new();
+    flatten(path, "", &table, &mut settings)?;
+    Ok(Contents { settings, upstreams: upstreams.unwrap_or_default() })
 }
 
 fn flatten(

@@ -5,6 +5,7 @@ mod file;
 mod networks;
 mod settings;
 mod table;
+mod upstreams;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub use engine_settings::{EngineSettings, UnknownTenants};
 pub use networks::{Networks, NetworksError};
 pub use settings::{Origin, Setting, Settings, Sources};
 pub use table::{Kind, SettingInfo, settings_table};
+pub use upstreams::{UPSTREAM_FIELDS, UpstreamSettings};
 
 /// Why the settings cannot be used. Each names the place, the key and what is allowed.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::table::{Kind, SettingInfo, settings_table};
-use super::{ConfigError, EngineSettings, Networks, UnknownTenants, environment_variable, file};
+use super::{ConfigError, EngineSettings, Networks, UnknownTenants, UpstreamSettings, environment_variable, file};
 use crate::domain::quota::Limit;
 use crate::domain::schedule::Schedule;
 
@@ -67,6 +67,7 @@ impl Setting {
 #[derive(Clone, Debug)]
 pub struct Settings {
     all: Vec<Setting>,
+    upstreams: Vec<UpstreamSettings>,
     file: Option<PathBuf>,
 }
 
@@ -89,9 +90,11 @@ impl Settings {
             };
             all.push(Setting { info, value, origin });
         }
-        let mut settings = Self { all, file: None };
+        let mut settings = Self { all, upstreams: Vec::new(), file: None };
         if let Some((path, in_data_dir)) = file::find(sources.config_file, &settings.data_dir(), sources.environment) {
-            for (info, value) in file::read(&path)? {
+            let contents = file::read(&path)?;
+            settings.upstreams = contents.upstreams;
+            for (info, value) in contents.settings {
                 if in_data_dir && info.key == "data_dir" {
                     let reason = "`data_dir` cannot be set by the file inside the data folder: remove it".to_owned();
                     return Err(ConfigError::Key { path, reason });
@@ -127,6 +130,11 @@ impl Settings {
     /// All of them, in the table's order.
     pub fn all(&self) -> &[Setting] {
         &self.all
+    }
+
+    /// The `[[upstream]]` tables of the file.
+    pub fn upstreams(&self) -> &[UpstreamSettings] {
+        &self.upstreams
     }
 
     /// The configuration file that was read.

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 33] = [
+const TABLE: [SettingInfo; 39] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -182,6 +182,48 @@ const TABLE: [SettingInfo; 33] = [
         "",
         Kind::Path,
         "The plans that fill an empty store; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "default_output_tokens",
+        "METERGATE_DEFAULT_OUTPUT_TOKENS",
+        "1024",
+        Kind::Count { min: 1, max: 1_000_000 },
+        "The output that the OpenAI-compatible door reserves, and asks for at most, when a call names no maximum.",
+    ),
+    SettingInfo::new(
+        "cap_output",
+        "METERGATE_CAP_OUTPUT",
+        "true",
+        Kind::Flag,
+        "Whether what is reserved is sent upstream as the call's maximum; false permits overage, which is flagged.",
+    ),
+    SettingInfo::new(
+        "widget.origins",
+        "METERGATE_WIDGET_ORIGINS",
+        "",
+        Kind::Text,
+        "The origins that may use POST /api/widget/chat, such as https://example.com, separated by commas; default: none.",
+    ),
+    SettingInfo::new(
+        "widget.upstream",
+        "METERGATE_WIDGET_UPSTREAM",
+        "",
+        Kind::Text,
+        "The [[upstream]] that answers the chat widget; default: the one that has widget.model.",
+    ),
+    SettingInfo::new(
+        "widget.model",
+        "METERGATE_WIDGET_MODEL",
+        "",
+        Kind::Text,
+        "The model that answers the chat widget; default: the chat route is closed.",
+    ),
+    SettingInfo::new(
+        "widget.system_prompt",
+        "METERGATE_WIDGET_SYSTEM_PROMPT",
+        "",
+        Kind::Text,
+        "What the chat widget's model is told before each message; default: nothing.",
     ),
     SettingInfo::new(
         "prices_file",

@@ -53,7 +53,8 @@ impl QuotaEnforcer {
         holders.into_iter().map(|slot| slot.id.clone()).collect()
     }
 
-    fn begin_settling(
+    /// Queues a settlement at once and gives its receipt; for callers that cannot wait, such as a connection that ends.
+    pub(crate) fn begin_settling(
         &self,
         tenant_id: Option<&TenantId>,
         reservation_id: &str,

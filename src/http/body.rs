@@ -14,10 +14,12 @@ use super::error::ApiError;
 pub const JSON_BYTES_MAX: usize = 64 * 1024;
 /// The largest JSON batch of events, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest body of a call that is forwarded to an upstream, in bytes: pictures and files stand in it.
+pub const CALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The longest silence within a body.
 pub const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How much of a body that is too large is read and thrown away.
-const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long an ordinary body may take in all.
 const JSON_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long a batch may take in all: 8 MiB at 70 KiB/s.
@@ -73,6 +75,11 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 /// A JSON batch of events, not yet read as JSON.
 pub async fn read_batch(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     within(body, BATCH_BYTES_MAX, BATCH_TIME_MAX, waits_for_continue(headers)).await
+}
+
+/// The body of a call that is forwarded, not read here.
+pub async fn read_call(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    within(body, CALL_BYTES_MAX, BATCH_TIME_MAX, waits_for_continue(headers)).await
 }
 
 /// Whether the sender waits for our word before it sends a body.

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::openai_shape::Told;
 use super::wire::Fault;
 use crate::audit::AuditError;
 use crate::domain::event::Rejection;
@@ -114,6 +115,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let field = self.details.as_ref().and_then(|details| details["field"].as_str()).map(str::to_owned);
         let mut body = json!({ "error": self.message });
         if !self.code.is_empty() {
             body["code"] = self.code.into();
@@ -122,6 +124,7 @@ impl IntoResponse for ApiError {
             body["details"] = details;
         }
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Told { code: self.code, message: self.message, field });
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::client_address::{ClientAddress, PeerAddress, client_address};
 use super::error::ApiError;
 use super::meter::HttpMeter;
+use super::openai_shape::{DOOR, reshaped};
 use crate::config::Networks;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,6 +43,7 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
     let request_id = request_id(request.headers());
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let method = request.method().clone();
+    let speaks_openai = request.uri().path().starts_with(DOOR);
     let path = request.extensions().get::<MatchedPath>().cloned();
 
     let mut running = Box::pin(next.run(request));
@@ -54,6 +56,9 @@ pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next)
     })
     .await;
 
+    if speaks_openai {
+        response = reshaped(response);
+    }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

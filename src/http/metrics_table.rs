@@ -52,6 +52,11 @@ metrics! {
     HTTP_REQUESTS "metergate_http_requests_total" "counter" ["method", "route", "status"] "Answers by route pattern and class of status.";
     REFUSED_REQUESTS "metergate_refused_requests_total" "counter" ["reason"] "Requests refused at the door, by what their key lacked.";
     HTTP_DURATION "metergate_http_request_duration_seconds" "histogram" ["method", "route"] "From the request's head to the head of its answer.";
+    GATEWAY_REQUESTS "metergate_gateway_upstream_answers_total" "counter" ["upstream", "status"] "Answers of upstreams by class of status; `none` where there was none.";
+    GATEWAY_BEFORE "metergate_gateway_before_upstream_seconds" "histogram" [] "What a forwarded call waits for us: from its body to the asking of its upstream, the hold on disk included.";
+    GATEWAY_OPEN "metergate_gateway_open_calls" "gauge" [] "Forwarded calls and streams that are not settled yet.";
+    GATEWAY_ESTIMATED "metergate_gateway_estimated_total" "counter" [] "Forwarded calls whose upstream told no usage, so that it was estimated.";
+    GATEWAY_UNSETTLED "metergate_gateway_unsettled_total" "counter" [] "Forwarded calls that could not be recorded; their holds lapse.";
 }
 
 /// Every metric there is, in the order of the text.

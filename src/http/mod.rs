@@ -11,6 +11,7 @@ mod exposition;
 mod frame;
 mod meter;
 mod metrics_table;
+mod openai_shape;
 mod params;
 mod route_notes;
 mod routes;
@@ -37,6 +38,7 @@ use crate::audit::AuditLogger;
 use crate::config::Networks;
 use crate::enforcer::QuotaEnforcer;
 use crate::engine::Metergate;
+use crate::gateway::{Gateway, Widget, WidgetSettings};
 use crate::jobs::Jobs;
 use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
@@ -63,6 +65,8 @@ pub struct Parts {
     keys: Keys,
     jobs: Jobs,
     meter: HttpMeter,
+    gateway: Gateway,
+    widget: Widget,
     trusted_proxies: Networks,
     metrics_open: bool,
     started: Instant,
@@ -86,11 +90,14 @@ impl HttpState {
         cron_secret: Option<&str>,
         metrics_open: bool,
     ) -> Self {
+        let gateway = Gateway::closed(engine.quota_enforcer(), engine.usage_tracker(), engine.writer());
         Self(Arc::new(Parts {
             tracker: engine.usage_tracker(),
             enforcer: engine.quota_enforcer(),
             audit: engine.audit_logger(),
             tenants: engine.tenants(),
+            widget: Widget::new(gateway.clone(), engine.audit_logger(), WidgetSettings::default()),
+            gateway,
             api_keys: engine.api_keys(),
             keys: Keys::new(admin_key, cron_secret, engine.api_keys()),
             engine,
@@ -104,6 +111,18 @@ impl HttpState {
 }
 
 impl HttpState {
+    /// Opens the door to upstreams, and the chat widget. For a state that is not shared yet.
+    pub fn with_gateway(mut self, gateway: Gateway, widget: WidgetSettings) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => {
+                parts.widget = Widget::new(gateway.clone(), parts.audit.clone(), widget);
+                parts.gateway = gateway;
+            }
+            None => tracing::error!("the state is shared already: the door stays closed"),
+        }
+        self
+    }
+
     /// Believes what these proxies say about where a request comes from. For a state that is not shared yet.
     pub fn trusting(mut self, proxies: Networks) -> Self {
         match Arc::get_mut(&mut self.0) {

@@ -68,14 +68,18 @@ pub fn cost_of(event: &UsageEvent, row: &PriceRow) -> Result<Cost, Unpriced> {
 
 /// Reads the provider's own usage into an event that gives no counts itself. Fails where the shape is not known.
 pub fn put_usage(event: &mut UsageEvent, usage: &serde_json::Value) -> Result<(), ExtractError> {
-    let mut counts = extract_usage(event.provider.as_deref(), None, usage)?.counts;
+    put_counts(event, extract_usage(event.provider.as_deref(), None, usage)?.counts);
+    Ok(())
+}
+
+/// Puts counts into an event: those that have a field there, and the rest beside them.
+pub fn put_counts(event: &mut UsageEvent, mut counts: UsageCounts) {
     event.input_tokens = counts.input_tokens.take();
     event.cached_input_tokens = counts.cached_input_tokens.take();
     event.output_tokens = counts.output_tokens.take();
     event.reasoning_tokens = counts.reasoning_tokens.take();
     event.embedding_tokens = counts.embedding_tokens.take();
     event.usage = (counts != UsageCounts::default()).then(|| Box::new(counts));
-    Ok(())
 }
 
 #[cfg(test)]

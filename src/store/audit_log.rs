@@ -8,15 +8,13 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::StoreError;
-use super::audit_tree::{TreeWriter, node};
+use super::audit_tree::TreeWriter;
 use super::records::{self, AuditCut};
 use super::tables;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditRecord, AuditResult, ResultFilter};
 use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
-use crate::rules::audit_bundle::{RunningRoot, leaf_commits_to, leaf_is_of};
-use crate::rules::merkle::{self, Hash};
 
 /// Looks into the keys that one page may take: a page that finds too little by then says where to go on.
 const STEPS_PER_PAGE: usize = 20_000;
@@ -120,33 +118,6 @@ pub struct LoggedPage {
     pub before: Option<u64>,
 }
 
-/// What a check of the whole log found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditCheck {
-    /// Records that the root is over.
-    pub size: u64,
-    /// The root, made from the leaves.
-    pub root: Hash,
-    /// The root over the records of a kept checkpoint; `None` without one, and when there are fewer.
-    pub root_at_kept: Option<Hash>,
-    /// Records whose stored bytes are there and are what their leaves commit to.
-    pub records: u64,
-    /// Records whose bytes retention has freed.
-    pub freed: u64,
-    /// Records above the retention cut whose bytes are not there: ranges of indices, both ends included.
-    pub missing: Vec<(u64, u64)>,
-    /// What is not as it was written, by index; at most 100.
-    pub faults: Vec<(u64, &'static str)>,
-}
-
-impl AuditCheck {
-    fn fault(&mut self, index: u64, what: &'static str) {
-        if self.faults.len() < 100 {
-            self.faults.push((index, what));
-        }
-    }
-}
-
 /// Writing, within the transaction of whatever the records are about.
 pub(super) struct AuditWriter<'t>(pub(super) &'t WriteTransaction);
 
@@ -229,35 +200,6 @@ impl AuditWriter<'_> {
         Ok(())
     }
 
-    /// The tree over the leaves of before there was one.
-    pub(super) fn grow_tree(&self) -> Result<(), StoreError> {
-        let leaves = self.0.open_table(tables::AUDIT_LEAVES)?;
-        let mut tree = TreeWriter::open(self.0)?;
-        for row in leaves.iter()? {
-            let (index, leaf) = row?;
-            tree.add(index.value(), leaf.value(), &leaves)?;
-        }
-        Ok(())
-    }
-
-    /// The root over the first `size` records.
-    pub(super) fn root(&self, size: u64) -> Result<Hash, StoreError> {
-        let (nodes, leaves) = (self.0.open_table(tables::AUDIT_NODES)?, self.0.open_table(tables::AUDIT_LEAVES)?);
-        merkle::root(size, &mut |place| node(place, &nodes, &leaves))
-    }
-
-    /// Keeps the last signed checkpoint.
-    pub(super) fn put_checkpoint(&self, note: &str) -> Result<(), StoreError> {
-        self.0.open_table(tables::META)?.insert(tables::META_AUDIT_CHECKPOINT, note.as_bytes())?;
-        Ok(())
-    }
-
-    /// Keeps the verifier key of who signs.
-    pub(super) fn put_verifier(&self, verifier: &str) -> Result<(), StoreError> {
-        self.0.open_table(tables::META)?.insert(tables::META_AUDIT_VERIFIER, verifier.as_bytes())?;
-        Ok(())
-    }
-
     /// Makes the ids of format 1 their tenants' own.
     pub(super) fn give_ids_to_tenants(&self) -> Result<(), StoreError> {
         {
@@ -293,93 +235,6 @@ impl AuditReader<'_> {
     pub(super) fn next_index(&self) -> Result<u64, StoreError> {
         let leaves = self.0.open_table(tables::AUDIT_LEAVES)?;
         Ok(leaves.last()?.map_or(0, |(index, _)| index.value() + 1))
-    }
-
-    /// The leaf at this index, as it is hashed.
-    pub(super) fn leaf(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let leaves = self.0.open_table(tables::AUDIT_LEAVES)?;
-        Ok(leaves.get(index)?.map(|leaf| leaf.value().to_vec()))
-    }
-
-    /// The stored bytes of a record, as its leaf commits to them; `None` once they are freed or erased.
-    pub(super) fn payload(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.open_table(tables::AUDIT)?.get(index)?.map(|bytes| bytes.value().to_vec()))
-    }
-
-    /// The root over the first `size` records.
-    pub(super) fn root(&self, size: u64) -> Result<Hash, StoreError> {
-        let (nodes, leaves) = (self.0.open_table(tables::AUDIT_NODES)?, self.0.open_table(tables::AUDIT_LEAVES)?);
-        merkle::root(size, &mut |place| node(place, &nodes, &leaves))
-    }
-
-    /// That record `index` is under the root of `size`.
-    pub(super) fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
-        let (nodes, leaves) = (self.0.open_table(tables::AUDIT_NODES)?, self.0.open_table(tables::AUDIT_LEAVES)?);
-        merkle::inclusion_proof(index, size, &mut |place| node(place, &nodes, &leaves))
-    }
-
-    /// That the log of `old` records is the begin of that of `new`.
-    pub(super) fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
-        let (nodes, leaves) = (self.0.open_table(tables::AUDIT_NODES)?, self.0.open_table(tables::AUDIT_LEAVES)?);
-        merkle::consistency_proof(old, new, &mut |place| node(place, &nodes, &leaves))
-    }
-
-    /// The last signed checkpoint, and the verifier key of who signs.
-    pub(super) fn checkpoint(&self) -> Result<(Option<String>, Option<String>), StoreError> {
-        let meta = self.0.open_table(tables::META)?;
-        let text = |name| -> Result<Option<String>, StoreError> {
-            let bytes = meta.get(name)?.map(|bytes| bytes.value().to_vec());
-            let text = bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| StoreError::Damaged("a text is none")));
-            text.transpose()
-        };
-        Ok((text(tables::META_AUDIT_CHECKPOINT)?, text(tables::META_AUDIT_VERIFIER)?))
-    }
-
-    /// Every leaf and subtree from the leaves up: the root over the first `size`, and the first index whose leaf, stored
-    /// bytes or nodes are not what they were hashed as. With the root over the first `kept` records, if there are so many.
-    pub(super) fn check(&self, size: u64, kept: Option<u64>) -> Result<AuditCheck, StoreError> {
-        let (nodes, leaves) = (self.0.open_table(tables::AUDIT_NODES)?, self.0.open_table(tables::AUDIT_LEAVES)?);
-        let payloads = self.0.open_table(tables::AUDIT)?;
-        let min_index = self.cut()?.min_index;
-        let mut check = AuditCheck { size, ..AuditCheck::default() };
-        let mut running = RunningRoot::default();
-        for index in 0..size {
-            if kept == Some(index) {
-                check.root_at_kept = Some(running.root());
-            }
-            let Some(leaf) = leaves.get(index)? else {
-                check.fault(index, "its leaf is missing");
-                return Ok(check);
-            };
-            let leaf = leaf.value();
-            if !leaf_is_of(leaf, index) {
-                check.fault(index, "its leaf is another record's");
-            }
-            match payloads.get(index)? {
-                Some(payload) if !leaf_commits_to(leaf, payload.value()) => {
-                    check.fault(index, "its stored bytes are not what its leaf commits to");
-                }
-                Some(payload) => match records::decode_audit(payload.value()) {
-                    Ok(record) if record.index == index => check.records += 1,
-                    _ => check.fault(index, "its stored bytes are no record of this index"),
-                },
-                None if index >= min_index => match check.missing.last_mut() {
-                    Some((_, last)) if *last + 1 == index => *last = index,
-                    _ => check.missing.push((index, index)),
-                },
-                None => check.freed += 1,
-            }
-            for (place, hash) in running.add(leaf) {
-                if nodes.get(place)?.map(|stored| stored.value()) != Some(hash) {
-                    check.fault(index, "a node of the tree above it is missing or changed");
-                }
-            }
-        }
-        check.root = running.root();
-        if kept == Some(size) {
-            check.root_at_kept = Some(check.root);
-        }
-        Ok(check)
     }
 
     /// The first index recorded at or after `time`.

@@ -17,6 +17,7 @@ mod migration;
 mod records;
 mod segments;
 mod snapshot;
+mod snapshot_audit;
 mod tables;
 mod transaction;
 
@@ -33,7 +34,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
-pub use audit_log::{AuditCheck, LoggedPage, LoggedRecord};
+pub use audit_log::{LoggedPage, LoggedRecord};
+pub use audit_tree::AuditCheck;
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};

@@ -83,6 +83,13 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("POST", "/api/admin/verify", Admin, All),
     ("GET", "/api/dev/clock", Admin, All),
     ("POST", "/api/dev/clock", Admin, All),
+    ("POST", "/api/widget/session", Service, Named),
+    ("POST", "/api/widget/chat", Open, All),
+    // Their answers are in OpenAI's shape: tests/gateway asks them.
+    ("POST", "/v1/chat/completions", Service, Named),
+    ("POST", "/v1/responses", Service, Named),
+    ("POST", "/v1/embeddings", Service, Named),
+    ("GET", "/v1/models", Viewer, List),
     ("GET", "/metrics", Viewer, All),
     ("GET", "/healthz", Open, All),
     ("GET", "/readyz", Open, All),
@@ -153,6 +160,7 @@ impl Subject {
                 json!({"tenant_id": tenant, "event_type": "x", "entity_type": "y", "action": "access"})
             }
             ("GET", "/api/audit/events" | "/api/audit/report") => return (format!("{path}?tenant_id={tenant}"), None),
+            ("POST", "/api/widget/session") => json!({"tenantId": tenant}),
             ("GET", "/api/admin/alerts") => return (format!("{path}?tenant_id={tenant}"), None),
             ("GET", "/api/audit/proof/inclusion") => return (format!("{path}?event_id={}", self.audit_event), None),
             ("GET", "/api/audit/proof/consistency") => return (format!("{path}?old=1"), None),
@@ -179,9 +187,11 @@ impl Subject {
     }
 }
 
-/// The rules of the routes that every server has.
+/// The rules of the routes that every server has, and that answer in our own shape.
 fn served() -> impl Iterator<Item = &'static (&'static str, &'static str, Least, Of)> {
-    RULES.iter().filter(|rule| !rule.1.starts_with("/api/dev/"))
+    RULES
+        .iter()
+        .filter(|rule| !rule.1.starts_with("/api/dev/") && !rule.1.starts_with("/v1/") && rule.1 != "/api/widget/chat")
 }
 
 #[test]

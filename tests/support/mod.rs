@@ -13,6 +13,7 @@ pub mod command;
 pub mod rows;
 pub mod server;
 pub mod traces;
+pub mod upstream;
 
 use std::time::{Duration, Instant};
 

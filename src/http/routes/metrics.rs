@@ -11,13 +11,14 @@ use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::super::metrics_table::{
     ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
-    FINGERPRINTS, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo,
-    PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS,
-    SCHEDULE_RESTARTS, STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS,
-    UNPRICED_MODELS, WRITER_READY,
+    FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED, HTTP_DURATION,
+    HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD,
+    PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS,
+    STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
 };
 use super::blocking;
 use crate::domain::quota::LimitState;
+use crate::gateway::UPSTREAM_CLASSES;
 use crate::writer::UnpricedModels;
 
 /// The text of now.
@@ -31,6 +32,7 @@ fn render(state: &HttpState) -> String {
     engine(state, &mut text);
     jobs(state, &mut text);
     requests(state, &mut text);
+    gateway(state, &mut text);
     text.text()
 }
 
@@ -151,4 +153,19 @@ fn requests(state: &HttpState, text: &mut Exposition) {
             &route.latency,
         );
     }
+}
+
+fn gateway(state: &HttpState, text: &mut Exposition) {
+    text.family(&GATEWAY_REQUESTS);
+    for (upstream, meter) in state.gateway.upstream_meters() {
+        for (class, count) in UPSTREAM_CLASSES.into_iter().zip(&meter.classes).filter(|(_, count)| count.get() > 0) {
+            text.sample(&GATEWAY_REQUESTS, &format!("{{upstream=\"{upstream}\",status=\"{class}\"}}"), count.get());
+        }
+    }
+    let meter = state.gateway.meter();
+    text.family(&GATEWAY_BEFORE);
+    text.histogram(&GATEWAY_BEFORE, "", &meter.before);
+    text.one(&GATEWAY_OPEN, meter.open());
+    text.one(&GATEWAY_ESTIMATED, meter.estimated.get());
+    text.one(&GATEWAY_UNSETTLED, meter.unsettled.get());
 }

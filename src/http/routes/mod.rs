@@ -16,10 +16,12 @@ mod keys;
 mod lines;
 mod metrics;
 mod metrics_aggregate;
+mod openai;
 mod quota;
 mod reservations;
 mod status;
 mod usage;
+mod widget;
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 
@@ -133,6 +135,13 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/dev/clock" Admin All get_dev_clock "The time of a development server (only under serve --dev)" => get(dev_clock::show);
     "POST" "/api/dev/clock" Admin All move_dev_clock "Moves the clock of a development server forward (only under serve --dev)" => post(dev_clock::change);
 
+    "POST" "/api/widget/session" Service Handler open_chat_session "Opens a session of the chat widget for a visitor" => post(widget::session);
+    "POST" "/api/widget/chat" Open Nobody chat "Answers a message of a session; ?stream=true as server-sent events" => post(widget::chat).options(widget::preflight);
+    "POST" "/v1/chat/completions" Service Handler chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => post(openai::chat_completions);
+    "POST" "/v1/responses" Service Handler responses "Forwards a call of the responses API, metered; streams as it comes" => post(openai::responses);
+    "POST" "/v1/embeddings" Service Handler embeddings "Forwards embeddings, metered" => post(openai::embeddings);
+    "GET" "/v1/models" Viewer Nobody list_models "The configured models, as OpenAI lists them" => get(openai::models);
+
     "GET" "/metrics" Viewer All metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);
     "GET" "/healthz" Open Nobody health "Whether the process answers" => get(health::alive);
     "GET" "/readyz" Open Nobody readiness "Whether writes are possible" => get(health::ready);
@@ -172,6 +181,7 @@ mod tests {
             open,
             [
                 ("POST", "/api/admin/metrics/aggregate", Role::CronSecret),
+                ("POST", "/api/widget/chat", Role::Open),
                 ("GET", "/healthz", Role::Open),
                 ("GET", "/readyz", Role::Open),
             ]

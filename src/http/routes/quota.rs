@@ -100,6 +100,15 @@ pub(super) fn status_of(decision: &Decision) -> StatusCode {
 /// A decision with the header fields that say the same.
 pub(super) fn answer(status: StatusCode, decision: &Decision, json: DecisionJson) -> Response {
     let mut response = (status, Json(json)).into_response();
+    insert_rate_limit(&mut response, decision);
+    if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) = (status, decision.retry_after_seconds) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The header fields that say what a decision left.
+pub(super) fn insert_rate_limit(response: &mut Response, decision: &Decision) {
     let (policy, state) = rate_limit_fields(decision);
     for (name, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
         // Names of types and windows, and digits: a header value.
@@ -107,10 +116,6 @@ pub(super) fn answer(status: StatusCode, decision: &Decision, json: DecisionJson
             response.headers_mut().insert(name, value);
         }
     }
-    if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) = (status, decision.retry_after_seconds) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }
 
 /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none for what is

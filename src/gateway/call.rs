@@ -1,0 +1,382 @@
+//! The way of one call: read, bounded, reserved, forwarded, answered, settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::HeaderMap;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::call_body::{CallBody, InvalidCall};
+use super::endpoint::Endpoint;
+use super::exchange::{Ended, Ending, Exchange, Granted};
+use super::metered_body::MeteredBody;
+use super::upstream::{Upstream, headers_for_caller};
+use super::{Gateway, Parts};
+use crate::domain::event::{EventId, UsageEvent};
+use crate::domain::quota::{Decision, Item, QuotaType};
+use crate::domain::tenant::TenantId;
+use crate::domain::usage::UsageCounts;
+use crate::enforcer::{EnforceError, ReserveOutcome, ReserveRequest};
+
+/// How much longer than its upstream's timeout a hold lives.
+const HOLD_SECONDS_AFTER: u32 = 30;
+/// The largest answer that is not a stream.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often a call without a maximum of its own is bounded anew, while others take what it had counted on.
+const RESERVE_TRIES: usize = 4;
+
+/// A call as it comes in.
+pub struct Call {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// The id of the caller's request.
+    pub request_id: Option<String>,
+    /// The chat session it belongs to.
+    pub chat_session_id: Option<String>,
+    /// The upstream that must answer; default: the one that has the model.
+    pub upstream: Option<String>,
+    /// Done when the call is let in, before the upstream is asked.
+    pub on_granted: Option<Box<dyn FnOnce() + Send>>,
+    /// The caller's headers.
+    pub headers: HeaderMap,
+    /// The caller's body.
+    pub body: Bytes,
+}
+
+/// An answer of an upstream, whatever its status.
+pub struct Answer {
+    /// The upstream's.
+    pub status: u16,
+    /// The upstream's, without what is not for the caller.
+    pub headers: HeaderMap,
+    /// The upstream's.
+    pub body: AnswerBody,
+    /// The event that the call is recorded as.
+    pub event_id: Uuid,
+    /// The decision that let it in.
+    pub decision: Decision,
+    /// What it used; `None` while it streams.
+    pub used: Option<UsageCounts>,
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// As it comes.
+    Stream(Box<MeteredBody>),
+}
+
+/// Why there is no answer of an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The body cannot be understood.
+    #[error(transparent)]
+    Invalid(#[from] InvalidCall),
+    /// No upstream has the model.
+    #[error("the model `{0}` does not exist or is not configured here")]
+    UnknownModel(String),
+    /// A limit said no.
+    #[error("quota exceeded")]
+    Denied(Box<ReserveOutcome>),
+    /// The gate could not answer, or must not.
+    #[error(transparent)]
+    Refused(#[from] EnforceError),
+    /// The upstream gave no answer that can be passed on.
+    #[error("{failure}")]
+    Upstream {
+        /// Which way.
+        failure: UpstreamFailure,
+        /// The event that the call is recorded as.
+        event_id: Uuid,
+        /// The decision that let it in.
+        decision: Box<Decision>,
+    },
+    /// Nobody waits for the answer any more.
+    #[error("the caller is gone")]
+    Gone,
+}
+
+/// Why an upstream gave no answer that can be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamFailure {
+    /// No connection, or it broke before an answer.
+    #[error("the upstream cannot be reached")]
+    Unreachable,
+    /// Longer than its timeout.
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    /// It broke off.
+    #[error("the upstream's answer broke off")]
+    BrokeOff,
+    /// Larger than 64 MiB.
+    #[error("the upstream's answer is too large")]
+    TooLarge,
+    /// A redirect, which is never followed.
+    #[error("the upstream answered with a redirect, which is not followed")]
+    Redirect,
+    /// It does not know the operator's key.
+    #[error("the upstream refused the key it is configured with")]
+    KeyRefused,
+}
+
+impl Gateway {
+    /// Forwards a call, metered. It goes on when the returned future is dropped: a whole answer is read to its end, so that
+    /// its usage is known; a stream is closed and settled with what was seen.
+    pub async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        let (waits, gone) = oneshot::channel::<()>();
+        let parts = Arc::clone(&self.0);
+        let answered = tokio::spawn(parts.run(call, gone)).await;
+        drop(waits);
+        answered.unwrap_or_else(|error| {
+            // A panic, which the process has told of, or the end of the runtime.
+            tracing::error!(%error, "a call failed inside");
+            Err(CallError::Gone)
+        })
+    }
+}
+
+impl Parts {
+    async fn run(self: Arc<Self>, call: Call, gone: oneshot::Receiver<()>) -> Result<Answer, CallError> {
+        let started = self.now();
+        let mut gone = gone;
+        let body = CallBody::read(call.endpoint, call.body)?;
+        let upstream = self.upstream_of(&body.model, call.upstream.as_deref())?;
+        let reserved =
+            self.reserve(call.endpoint, &call.tenant_id, call.request_id.as_deref(), &upstream, &body).await?;
+        let Reserved { event_id, decision, output, cap } = reserved;
+        let granted = Granted {
+            tenant_id: call.tenant_id,
+            event_id,
+            endpoint: call.endpoint,
+            started,
+            request_id: call.request_id,
+            chat_session_id: call.chat_session_id,
+            output_reserved: output,
+        };
+        let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body);
+        if let Some(on_granted) = call.on_granted {
+            on_granted();
+        }
+        let fails = |failure, decision| CallError::Upstream { failure, event_id, decision: Box::new(decision) };
+        if gone.try_recv() == Err(oneshot::error::TryRecvError::Closed) {
+            exchange.end(Ending::NeverSent);
+            return Err(CallError::Gone);
+        }
+        let takes_usage_out = body.stream && call.endpoint.asks_for_usage() && !body.wants_usage;
+        let cap = cap.and_then(|most| call.endpoint.cap_field(&upstream.provider).map(|name| (name, most)));
+        let forwarded = body.forwarded(cap, takes_usage_out);
+        self.meter.before.note(Duration::from_micros(self.now().micros_since(started).max(0) as u64));
+
+        let asked = self.now();
+        let sent = timeout(upstream.timeout, upstream.send(call.endpoint, &call.headers, forwarded));
+        let sent = tokio::select! {
+            sent = sent => sent,
+            // Who streams and hangs up wants no more of it; a whole answer is waited for, since it will be billed.
+            _ = &mut gone, if body.stream => {
+                exchange.end(Ending::CallerGone);
+                return Err(CallError::Gone);
+            }
+        };
+        let response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                upstream.meter.note(None);
+                tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
+                exchange.end(Ending::Unreachable);
+                return Err(fails(UpstreamFailure::Unreachable, decision));
+            }
+            Err(_) => {
+                upstream.meter.note(None);
+                exchange.end(Ending::TimedOut);
+                return Err(fails(UpstreamFailure::TimedOut, decision));
+            }
+        };
+        let (head, answered) = response.into_parts();
+        let status = head.status.as_u16();
+        upstream.meter.note(Some(status));
+        if let Some(failure) = withheld(status) {
+            tracing::warn!(upstream = upstream.name, status, "an upstream's answer is not passed on: {failure}");
+            exchange.end(Ending::Answered(502));
+            return Err(fails(failure, decision));
+        }
+        let time_left =
+            upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
+        let headers = headers_for_caller(&head.headers);
+        let is_stream =
+            head.headers.get(CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
+        if is_stream && status < 400 {
+            let body = MeteredBody::new(answered, exchange, status, takes_usage_out, time_left);
+            return Ok(Answer {
+                status,
+                headers,
+                body: AnswerBody::Stream(Box::new(body)),
+                event_id,
+                decision,
+                used: None,
+            });
+        }
+        match whole(answered, time_left).await {
+            Ok(bytes) => {
+                exchange.read(&bytes);
+                exchange.look_at_whole(&bytes);
+                let Ended { counts } = exchange.end(Ending::Answered(status));
+                Ok(Answer { status, headers, body: AnswerBody::Whole(bytes), event_id, decision, used: Some(counts) })
+            }
+            Err(failure) => {
+                let ending = if failure == UpstreamFailure::TimedOut { Ending::TimedOut } else { Ending::BrokeOff };
+                exchange.end(ending);
+                Err(fails(failure, decision))
+            }
+        }
+    }
+
+    fn upstream_of(&self, model: &str, named: Option<&str>) -> Result<Arc<Upstream>, CallError> {
+        let unknown = || CallError::UnknownModel(model.to_owned());
+        if let Some(name) = named {
+            return self.upstreams.iter().find(|upstream| upstream.name == name).cloned().ok_or_else(unknown);
+        }
+        let ranked = self.upstreams.iter().filter_map(|upstream| upstream.rank(model).map(|rank| (rank, upstream)));
+        // Of equals the first in the file.
+        ranked.rev().max_by_key(|(rank, _)| *rank).map(|(_, upstream)| Arc::clone(upstream)).ok_or_else(unknown)
+    }
+
+    /// Holds the upper bound of what the call can use. What a limit refuses is recorded as a call of status 429.
+    async fn reserve(
+        &self,
+        endpoint: Endpoint,
+        tenant_id: &TenantId,
+        request_id: Option<&str>,
+        upstream: &Upstream,
+        body: &CallBody,
+    ) -> Result<Reserved, CallError> {
+        self.enforcer.require_price(tenant_id, Some(&upstream.provider), Some(&body.model))?;
+        let event_id = crate::ids::new_uuid_v7(self.now());
+        for attempt in 1.. {
+            let (output, cap, shrunk) = self.output_bound(endpoint, tenant_id, upstream, body)?;
+            let item = |quota_type, amount| Item { quota_type, amount };
+            let mut items = vec![
+                item(QuotaType::Tokens, u128::from(body.prompt_bound) + u128::from(output)),
+                item(QuotaType::ApiCalls, 1),
+                item(endpoint.quota_type(), 1),
+            ];
+            items.extend(
+                self.cost_bound(endpoint, tenant_id, upstream, body, output).map(|cost| item(QuotaType::Cost, cost)),
+            );
+            // The same id each time: a denial holds nothing under it.
+            let outcome = self.enforcer.reserve(ReserveRequest {
+                tenant_id: tenant_id.clone(),
+                items,
+                ttl_seconds: Some(upstream.timeout.as_secs() as u32 + HOLD_SECONDS_AFTER),
+                reservation_id: Some(event_id.to_string()),
+                request_id: request_id.map(str::to_owned),
+            });
+            let outcome = outcome.await?;
+            if outcome.decision.allowed {
+                return Ok(Reserved { event_id, decision: outcome.decision, output, cap });
+            }
+            let by_tokens_alone =
+                outcome.decision.denied_by.iter().all(|denied| denied.state.quota_type == QuotaType::Tokens);
+            if !(shrunk && by_tokens_alone && attempt < RESERVE_TRIES) {
+                self.record_denied(endpoint, tenant_id, &body.model, event_id);
+                return Err(CallError::Denied(Box::new(outcome)));
+            }
+        }
+        unreachable!("the loop returns")
+    }
+
+    /// The output to reserve over all choices, the cap to send for each, and whether it was made to fit what is left.
+    fn output_bound(
+        &self,
+        endpoint: Endpoint,
+        tenant_id: &TenantId,
+        upstream: &Upstream,
+        body: &CallBody,
+    ) -> Result<(u64, Option<u64>, bool), CallError> {
+        if endpoint.output_fields().is_empty() {
+            return Ok((0, None, false));
+        }
+        let models_most = upstream.max_output_tokens(&body.model).unwrap_or(u64::MAX);
+        if let Some(given) = body.output_max {
+            return Ok((given.min(models_most).saturating_mul(body.choices), None, false));
+        }
+        let default = self.default_output_tokens.min(models_most);
+        let item = Item { quota_type: QuotaType::Tokens, amount: 0 };
+        let decision = self.enforcer.check(tenant_id, &[item])?;
+        let left = decision.results.get(&QuotaType::Tokens).and_then(|result| result.tokens_remaining);
+        let left = left.map(|left| left.saturating_sub(body.prompt_bound.into()) / u128::from(body.choices));
+        let fitting = left.map_or(u64::MAX, |left| u64::try_from(left).unwrap_or(u64::MAX));
+        // Where not even the least fits, the usual amount is asked for, and the denial speaks of that.
+        let shrunk = fitting < default && fitting >= endpoint.cap_min();
+        let output = if shrunk { fitting } else { default };
+        Ok((output.saturating_mul(body.choices), self.cap_output.then_some(output), shrunk))
+    }
+
+    /// What the bound of the prompt and of the output cost by the price book, in femto-dollars; `None` without a price.
+    fn cost_bound(
+        &self,
+        endpoint: Endpoint,
+        tenant_id: &TenantId,
+        upstream: &Upstream,
+        body: &CallBody,
+        output: u64,
+    ) -> Option<u128> {
+        let mut event = UsageEvent::new(tenant_id.clone(), endpoint.event_type());
+        event.model = Some(body.model.as_str().into());
+        event.provider = Some(upstream.provider.as_str().into());
+        event.input_tokens = Some(body.prompt_bound);
+        event.output_tokens = Some(output);
+        event.tokens_consumed = Some(body.prompt_bound.saturating_add(output));
+        let estimate = self.writer.shared().prices.load().estimate(&event, self.now());
+        estimate.ok().map(|estimate| estimate.cost.femtos().min(QuotaType::Cost.max()))
+    }
+
+    fn record_denied(&self, endpoint: Endpoint, tenant_id: &TenantId, model: &str, event_id: Uuid) {
+        let mut event = UsageEvent::new(tenant_id.clone(), endpoint.event_type());
+        event.event_id = Some(EventId::Uuid(event_id));
+        event.api_method = Some("POST".into());
+        event.api_endpoint = Some(endpoint.path().into());
+        event.api_status_code = Some(429);
+        event.api_response_time_ms = Some(0);
+        event.tokens_consumed = Some(0);
+        event.model = Some(model.into());
+        match self.tracker.record(vec![event]) {
+            // The denial itself is kept elsewhere; this is one event more or less in its log.
+            Ok(receipt) => drop(receipt),
+            Err(error) => tracing::warn!(%error, "a refused call could not be recorded"),
+        }
+    }
+}
+
+/// A hold, and what it allows.
+struct Reserved {
+    event_id: Uuid,
+    decision: Decision,
+    output: u64,
+    cap: Option<u64>,
+}
+
+/// Answers that are about the operator and not the caller.
+fn withheld(status: u16) -> Option<UpstreamFailure> {
+    match status {
+        401 => Some(UpstreamFailure::KeyRefused),
+        100..=199 | 300..=399 => Some(UpstreamFailure::Redirect),
+        _ => None,
+    }
+}
+
+async fn whole(body: Incoming, time_left: Duration) -> Result<Bytes, UpstreamFailure> {
+    match timeout(time_left, Limited::new(body, ANSWER_BYTES_MAX).collect()).await {
+        Err(_) => Err(UpstreamFailure::TimedOut),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(UpstreamFailure::TooLarge),
+        Ok(Err(_)) => Err(UpstreamFailure::BrokeOff),
+    }
+}
