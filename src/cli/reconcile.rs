@@ -391,7 +391,7 @@ fn as_json(lines: &[Line], beyond: usize, days: (u32, u32), left_out: &BTreeSet<
 
 fn notes(report: &Report, left_out: &BTreeSet<String>, nameless: u64) -> Vec<String> {
     let mut notes = Vec::new();
-    if report.has_more {
+    if report.has_more() {
         notes.push("the report goes on (has_more): give all its pages, one FILE after the other".to_owned());
     }
     if report.credits > 0 {

@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(day(10_000, "20%", "0.15", "0.6"), (8_000, 2_000, "0.0024".to_owned()));
         assert_eq!(day(500_000, "0%", "0.15", "0.6"), (500_000, 0, "0.075".to_owned()));
         assert_eq!(day(3, "50%", "0.000000001", "0.000000002"), (2, 1, "0.000000000000004".to_owned()));
-        assert_eq!(full_day(u128::MAX, OutputShare(1), Money::ZERO, Money::ZERO), None);
+        assert_eq!(full_day(u128::MAX, OutputShare(2), Money::ZERO, Money::ZERO), None);
     }
 
     #[test]

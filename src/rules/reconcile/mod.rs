@@ -97,8 +97,8 @@ pub struct Report {
     days: BTreeSet<u32>,
     /// Amounts below zero, which are not use, and were left out.
     pub credits: u64,
-    /// Whether it is a part of a longer list.
-    pub has_more: bool,
+    /// Of each kind of page, whether the last one said that more follow.
+    more: BTreeMap<String, bool>,
 }
 
 impl Report {
@@ -125,6 +125,11 @@ impl Report {
     /// The first and the last day; `None` when it is empty.
     pub fn span(&self) -> Option<(u32, u32)> {
         self.days.first().copied().zip(self.days.last().copied())
+    }
+
+    /// Whether pages are missing at its end.
+    pub fn has_more(&self) -> bool {
+        self.more.values().any(|more| *more)
     }
 
     /// The models that it names.

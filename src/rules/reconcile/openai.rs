@@ -63,8 +63,9 @@ pub fn read_openai(text: &str, report: &mut Report) -> Result<(), ReportError> {
         let page: Page = serde_json::from_str(value.get())
             .map_err(|error| ReportError(format!("it is no page of OpenAI's organization usage or costs: {error}")))?;
         page.data.iter().try_for_each(|bucket| add_bucket(bucket, report))?;
-        // The last page says whether there are more.
-        report.has_more = page.has_more;
+        if let Some(row) = page.data.iter().flat_map(|bucket| &bucket.results).next() {
+            report.more.insert(row.object.clone(), page.has_more);
+        }
         pages += 1;
     }
     if pages == 0 { Err(ReportError("it is empty".to_owned())) } else { Ok(()) }
@@ -172,6 +173,18 @@ mod tests {
         ] {
             let error = read_openai(text, &mut Report::default()).unwrap_err();
             assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_page_has_its_last_one() {
+        let usage = page(r#"{"object":"organization.usage.completions.result","input_tokens":1,"model":"m"}"#);
+        let costs = page(r#"{"object":"organization.costs.result","amount":{"value":1},"line_item":"m, input"}"#);
+        let goes_on = usage.replace("\"has_more\":false", "\"has_more\":true");
+        for (pages, more) in [([&goes_on, &costs], true), ([&goes_on, &usage], false), ([&usage, &costs], false)] {
+            let mut report = Report::default();
+            pages.iter().for_each(|text| read_openai(text, &mut report).unwrap());
+            assert_eq!(report.has_more(), more);
         }
     }
 
