@@ -55,6 +55,18 @@ fn the_demonstration_has_usage_alerts_and_denials_and_ends_cleanly() {
     let days = ask(&["usage", "northwind-bank", "--by-model"])["usage"].as_array().unwrap().clone();
     assert!(days.len() >= 7, "{days:?}");
     assert!(days.iter().all(|day| day["estimated_cost_usd"].as_f64().is_some_and(|cost| cost > 0.0)), "{days:?}");
+    // Whoever suspends a tenant does not end the traffic of the others.
+    let suspended = metergate()
+        .args(["tenants", "set", "northwind-bank", "--status", "suspended", "--server", &url, "--key", &key])
+        .output()
+        .unwrap();
+    assert!(suspended.status.success(), "{suspended:?}");
+    let calls = || {
+        let answer = ask(&["usage"]);
+        answer["summary"]["total_api_calls"].as_u64().unwrap()
+    };
+    let before = calls();
+    wait_for("calls go on", 60, || (calls() > before + 20).then_some(()));
     // What it says to try can be typed.
     for line in &tries {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
