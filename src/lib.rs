@@ -73,7 +73,7 @@
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
-//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys |
+//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys, reconciliation |
 //! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
