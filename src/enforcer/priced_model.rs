@@ -26,7 +26,16 @@ impl QuotaEnforcer {
         }
         let (shared, now) = (self.writer.shared(), self.now());
         let Some(model) = model else { return Ok(()) };
-        if shared.policies.allow_unpriced_models || shared.prices.load().has_price(provider, model, now) {
+        if shared.prices.load().has_price(provider, model, now) {
+            return Ok(());
+        }
+        self.require_no_cost_limit(tenant_id, model)
+    }
+
+    /// Fails where the tenant has a cost limit: this model's calls cannot be counted against it.
+    pub(crate) fn require_no_cost_limit(&self, tenant_id: &TenantId, model: &str) -> Result<(), EnforceError> {
+        let (shared, now) = (self.writer.shared(), self.now());
+        if shared.policies.allow_unpriced_models {
             return Ok(());
         }
         let limited = match shared.counters.get(tenant_id) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::HeaderMap;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use super::call_body::{CallBody, InvalidCall};
 use super::endpoint::Endpoint;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
+use super::places::Place;
 use super::upstream::{Upstream, headers_for_caller};
 use super::{Gateway, Parts};
 use crate::domain::event::{EventId, UsageEvent};
@@ -23,6 +24,8 @@ use crate::domain::tenant::TenantId;
 use crate::domain::usage::UsageCounts;
 use crate::enforcer::{EnforceError, ReserveOutcome, ReserveRequest};
 
+/// What the ids of the door's own holds begin with.
+const RESERVED_PREFIX: &str = "door-";
 /// How much longer than its upstream's timeout a hold lives.
 const HOLD_SECONDS_AFTER: u32 = 30;
 /// The largest answer that is not a stream.
@@ -36,6 +39,8 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// Whose.
     pub tenant_id: TenantId,
+    /// Its place, kept until it is settled.
+    pub place: Place,
     /// The id of the caller's request.
     pub request_id: Option<String>,
     /// The chat session it belongs to.
@@ -116,6 +121,9 @@ pub enum UpstreamFailure {
     /// It broke off.
     #[error("the upstream's answer broke off")]
     BrokeOff,
+    /// Compressed, although that was not asked for.
+    #[error("the upstream's answer is compressed, so that its usage cannot be read")]
+    Compressed,
     /// Larger than 64 MiB.
     #[error("the upstream's answer is too large")]
     TooLarge,
@@ -151,17 +159,19 @@ impl Parts {
         let upstream = self.upstream_of(&body.model, call.upstream.as_deref())?;
         let reserved =
             self.reserve(call.endpoint, &call.tenant_id, call.request_id.as_deref(), &upstream, &body).await?;
-        let Reserved { event_id, decision, output, cap } = reserved;
+        let Reserved { event_id, reservation_id, decision, output, cap } = reserved;
+        let tenant_id = call.tenant_id;
         let granted = Granted {
-            tenant_id: call.tenant_id,
+            tenant_id: tenant_id.clone(),
             event_id,
+            reservation_id,
             endpoint: call.endpoint,
             started,
             request_id: call.request_id,
             chat_session_id: call.chat_session_id,
             output_reserved: output,
         };
-        let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body);
+        let mut exchange = Exchange::open(Arc::clone(&self), Arc::clone(&upstream), granted, &body, call.place);
         if let Some(on_granted) = call.on_granted {
             on_granted();
         }
@@ -176,7 +186,7 @@ impl Parts {
         self.meter.before.note(Duration::from_micros(self.now().micros_since(started).max(0) as u64));
 
         let asked = self.now();
-        let sent = timeout(upstream.timeout, upstream.send(call.endpoint, &call.headers, forwarded));
+        let sent = timeout(upstream.timeout, upstream.send(call.endpoint, &tenant_id, &call.headers, forwarded));
         let sent = tokio::select! {
             sent = sent => sent,
             // Who streams and hangs up wants no more of it; a whole answer is waited for, since it will be billed.
@@ -206,6 +216,11 @@ impl Parts {
             tracing::warn!(upstream = upstream.name, status, "an upstream's answer is not passed on: {failure}");
             exchange.end(Ending::Answered(502));
             return Err(fails(failure, decision));
+        }
+        if status < 400 && is_encoded(&head.headers) {
+            tracing::warn!(upstream = upstream.name, "an upstream compresses its answers: their usage cannot be read");
+            exchange.end(Ending::Unreadable);
+            return Err(fails(UpstreamFailure::Compressed, decision));
         }
         let time_left =
             upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
@@ -259,6 +274,7 @@ impl Parts {
     ) -> Result<Reserved, CallError> {
         self.enforcer.require_price(tenant_id, Some(&upstream.provider), Some(&body.model))?;
         let event_id = crate::ids::new_uuid_v7(self.now());
+        let reservation_id = new_reservation_id();
         for attempt in 1.. {
             let (output, cap, shrunk) = self.output_bound(endpoint, tenant_id, upstream, body)?;
             let item = |quota_type, amount| Item { quota_type, amount };
@@ -267,20 +283,22 @@ impl Parts {
                 item(QuotaType::ApiCalls, 1),
                 item(endpoint.quota_type(), 1),
             ];
-            items.extend(
-                self.cost_bound(endpoint, tenant_id, upstream, body, output).map(|cost| item(QuotaType::Cost, cost)),
-            );
+            match self.cost_bound(endpoint, tenant_id, upstream, body, output) {
+                Some(cost) => items.push(item(QuotaType::Cost, cost)),
+                // A price that does not cover such a call is none.
+                None => self.enforcer.require_no_cost_limit(tenant_id, &body.model)?,
+            }
             // The same id each time: a denial holds nothing under it.
             let outcome = self.enforcer.reserve(ReserveRequest {
                 tenant_id: tenant_id.clone(),
                 items,
                 ttl_seconds: Some(upstream.timeout.as_secs() as u32 + HOLD_SECONDS_AFTER),
-                reservation_id: Some(event_id.to_string()),
+                reservation_id: Some(reservation_id.clone()),
                 request_id: request_id.map(str::to_owned),
             });
             let outcome = outcome.await?;
             if outcome.decision.allowed {
-                return Ok(Reserved { event_id, decision: outcome.decision, output, cap });
+                return Ok(Reserved { event_id, reservation_id, decision: outcome.decision, output, cap });
             }
             let by_tokens_alone =
                 outcome.decision.denied_by.iter().all(|denied| denied.state.quota_type == QuotaType::Tokens);
@@ -305,7 +323,10 @@ impl Parts {
         }
         let models_most = upstream.max_output_tokens(&body.model).unwrap_or(u64::MAX);
         if let Some(given) = body.output_max {
-            return Ok((given.min(models_most).saturating_mul(body.choices), None, false));
+            let most = given.min(models_most);
+            let heeded = endpoint.heeded_cap_field(&upstream.provider);
+            let cap = heeded.filter(|field| !body.gives(field)).map(|_| most);
+            return Ok((most.saturating_mul(body.choices), cap, false));
         }
         let default = self.default_output_tokens.min(models_most);
         let item = Item { quota_type: QuotaType::Tokens, amount: 0 };
@@ -358,9 +379,20 @@ impl Parts {
 /// A hold, and what it allows.
 struct Reserved {
     event_id: Uuid,
+    reservation_id: String,
     decision: Decision,
     output: u64,
     cap: Option<u64>,
+}
+
+/// An id that no caller can name: the door settles its holds itself. Not the event's, which callers are told.
+fn new_reservation_id() -> String {
+    format!("{RESERVED_PREFIX}{:032x}", u128::from_le_bytes(crate::ids::random_bytes()))
+}
+
+/// Whether a reservation is the door's own, which callers may neither make nor settle nor release.
+pub fn is_door_s(reservation_id: &str) -> bool {
+    reservation_id.starts_with(RESERVED_PREFIX)
 }
 
 /// Answers that are about the operator and not the caller.
@@ -370,6 +402,12 @@ fn withheld(status: u16) -> Option<UpstreamFailure> {
         100..=199 | 300..=399 => Some(UpstreamFailure::Redirect),
         _ => None,
     }
+}
+
+/// Whether an answer's bytes are not what they stand for.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let identity = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.is_empty() && !identity(value))
 }
 
 async fn whole(body: Incoming, time_left: Duration) -> Result<Bytes, UpstreamFailure> {

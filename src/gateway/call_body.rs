@@ -50,6 +50,20 @@ const NOT_PROMPT: [&str; 28] = [
     "stop",
 ];
 
+/// Fields that reach the model, or change what is done.
+const PROMPT: [&str; 10] = [
+    "messages",
+    "input",
+    "instructions",
+    "prompt",
+    "tools",
+    "tool_choice",
+    "functions",
+    "response_format",
+    "background",
+    "conversation",
+];
+
 /// What is wrong with a body: the field, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -83,6 +97,10 @@ impl CallBody {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let read = Fields.deserialize(&mut deserializer).map_err(not_json)?;
         deserializer.end().map_err(not_json)?;
+        if let Some((name, known)) = read.iter().find_map(|(name, _)| Some((name, misspelled(name)?))) {
+            let message = format!("`{name}` is not a field: some upstreams would read it as `{known}`; write it so");
+            return Err(invalid(Some(known), message));
+        }
         let raw = |name: &str| read.iter().find(|(known, _)| known == name).map(|(_, raw)| raw.get());
 
         let model: Option<String> = raw("model").and_then(|json| serde_json::from_str(json).ok());
@@ -158,6 +176,11 @@ impl CallBody {
         out.into()
     }
 
+    /// Whether the caller gave this field, other than null.
+    pub(super) fn gives(&self, name: &str) -> bool {
+        self.place(name).is_some_and(|place| &self.bytes[place] != b"null")
+    }
+
     fn place(&self, name: &str) -> Option<Range<usize>> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, place)| place.clone())
     }
@@ -172,6 +195,16 @@ fn with_usage(options: &[u8]) -> String {
 
 fn invalid(param: Option<&'static str>, message: impl Into<String>) -> InvalidCall {
     InvalidCall { param, message: message.into() }
+}
+
+/// The known field that `name` equals for who reads names without regard to case, and only for those.
+fn misspelled(name: &str) -> Option<&'static str> {
+    // The long s, too, is an s without regard to case.
+    let folded = name.to_lowercase().replace('\u{17f}', "s");
+    if folded == name {
+        return None;
+    }
+    NOT_PROMPT.into_iter().chain(PROMPT).find(|known| *known == folded)
 }
 
 fn flag(name: &'static str, json: Option<&str>) -> Result<bool, InvalidCall> {
@@ -282,6 +315,10 @@ mod tests {
             (r#"{"model":"m","n":0}"#, Some("n"), "from 1 to 128"),
             (r#"{"model":"m","stream":"true"}"#, Some("stream"), "true or false"),
             (r#"{"model":"m","background":true}"#, Some("background"), "not possible"),
+            (r#"{"model":"m","Model":"gpt-4o"}"#, Some("model"), "`Model` is not a field"),
+            (r#"{"model":"m","MAX_TOKENS":9999}"#, Some("max_tokens"), "`max_tokens`"),
+            (r#"{"model":"m","N":9}"#, Some("n"), "`n`"),
+            (r#"{"model":"m","max_to\u212aen\u017f":9}"#, Some("max_tokens"), "`max_tokens`"),
             (r#"{"model":7}"#, Some("model"), "name of a model"),
             (r#"[]"#, None, "not a JSON object"),
             (r#"{"model":"m"} x"#, None, "not a JSON object"),

@@ -83,13 +83,16 @@ impl Endpoint {
     /// The field that the door's own cap is sent in. OpenAI's newer models know only the first name, others only the older.
     pub(super) fn cap_field(self, provider: &str) -> Option<&'static str> {
         match self {
-            Self::ChatCompletions if ["openai", "azure"].iter().any(|name| provider.starts_with(name)) => {
-                Some("max_completion_tokens")
-            }
+            Self::ChatCompletions if knows_all_caps(provider) => Some("max_completion_tokens"),
             Self::ChatCompletions => Some("max_tokens"),
             Self::Responses => Some("max_output_tokens"),
             Self::Embeddings => None,
         }
+    }
+
+    /// The field in which the caller's own maximum is sent as well: the only one that the upstream is known to heed.
+    pub(super) fn heeded_cap_field(self, provider: &str) -> Option<&'static str> {
+        self.cap_field(provider).filter(|_| !knows_all_caps(provider))
     }
 
     /// The least cap that upstreams take.
@@ -99,4 +102,9 @@ impl Endpoint {
             _ => 1,
         }
     }
+}
+
+/// Whether the provider heeds each of the fields that name a maximum; it refuses two of them at once.
+fn knows_all_caps(provider: &str) -> bool {
+    ["openai", "azure"].iter().any(|name| provider.starts_with(name))
 }

@@ -3,7 +3,8 @@
 //! However a call ends, its [`Exchange`] settles the hold with an event, once: by [`Exchange::end`], or when it is dropped
 //! because the caller went away. The settlement is queued before the caller can see the end of the answer. Where the
 //! upstream tells no usage, it is estimated from what was sent and seen, never above what was reserved, and the event's
-//! metadata say `usage_estimated`.
+//! metadata say `usage_estimated`. Where the answer was not seen at all (no answer in time, broken off, unreadable, the caller
+//! gone before its first word), the reserved output stands for it, since the upstream bills what it made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +16,17 @@ use super::Parts;
 use super::call_body::CallBody;
 use super::endpoint::Endpoint;
 use super::event_stream::{contains, data_of};
+use super::places::Place;
 use super::token_bound::token_bound;
 use super::upstream::Upstream;
-use crate::domain::event::{EventId, STATUS_ABANDONED, UsageEvent};
+use crate::domain::event::{EventId, EventOutcome, STATUS_ABANDONED, UsageEvent};
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 use crate::enforcer::EnforceError;
 use crate::rules::extract::UsageStream;
 use crate::rules::pricing::put_counts;
-use crate::writer::{Receipt, WriteError};
+use crate::writer::{Receipt, Recorded, WriteError};
 
 /// How long a settlement is tried again while the writer cannot take it.
 const SETTLE_TRIES: u32 = 60;
@@ -41,6 +43,8 @@ pub(super) enum Ending {
     TimedOut,
     /// The answer broke off in the middle.
     BrokeOff,
+    /// The answer is compressed, although that was not asked for.
+    Unreadable,
     /// The caller went away before the end.
     CallerGone,
     /// The caller went away before the upstream was asked.
@@ -52,7 +56,7 @@ impl Ending {
     pub(super) const fn status(self) -> u16 {
         match self {
             Self::Answered(status) => status,
-            Self::Unreachable | Self::BrokeOff => 502,
+            Self::Unreachable | Self::BrokeOff | Self::Unreadable => 502,
             Self::TimedOut => 504,
             Self::CallerGone | Self::NeverSent => STATUS_ABANDONED,
         }
@@ -64,6 +68,7 @@ impl Ending {
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",
             Self::BrokeOff => "broke_off",
+            Self::Unreadable => "unreadable",
             Self::CallerGone | Self::NeverSent => "caller_gone",
         }
     }
@@ -73,7 +78,7 @@ impl Ending {
         match self {
             Self::Answered(status) => status < 400,
             Self::Unreachable | Self::NeverSent => false,
-            Self::TimedOut | Self::BrokeOff | Self::CallerGone => true,
+            Self::TimedOut | Self::BrokeOff | Self::Unreadable | Self::CallerGone => true,
         }
     }
 }
@@ -82,6 +87,8 @@ impl Ending {
 pub(super) struct Granted {
     pub(super) tenant_id: TenantId,
     pub(super) event_id: Uuid,
+    /// Of its hold.
+    pub(super) reservation_id: String,
     pub(super) endpoint: Endpoint,
     pub(super) started: Timestamp,
     pub(super) request_id: Option<String>,
@@ -103,15 +110,23 @@ pub(super) struct Exchange {
     /// Whether the upstream has said that its answer is whole.
     pub(super) complete: bool,
     ended: Option<Ended>,
+    open: Option<OpenCall>,
 }
 
 impl Exchange {
-    pub(super) fn open(parts: Arc<Parts>, upstream: Arc<Upstream>, granted: Granted, body: &CallBody) -> Self {
-        parts.meter.opened();
+    pub(super) fn open(
+        parts: Arc<Parts>,
+        upstream: Arc<Upstream>,
+        granted: Granted,
+        body: &CallBody,
+        place: Place,
+    ) -> Self {
+        let open = Some(OpenCall::new(&parts, place));
         let api = granted.endpoint.api(&upstream.provider);
         let usage = Some(UsageStream::new(Some(&upstream.provider), Some(api)));
         let (model, prompt_bound) = (body.model.clone(), body.prompt_bound);
-        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen: 0, complete: false, ended: None }
+        let (output_seen, complete, ended) = (0, false, None);
+        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen, complete, ended, open }
     }
 
     /// Reads usage out of the next bytes of the answer.
@@ -157,7 +172,6 @@ impl Exchange {
         if let Some(ended) = self.ended {
             return ended;
         }
-        self.parts.meter.closed();
         let told = self.usage.take().and_then(|usage| {
             usage.finish().unwrap_or_else(|error| {
                 // Which upstream's usage cannot be read is for its operator to know.
@@ -170,7 +184,8 @@ impl Exchange {
             Some(told) => (told.counts, told.model),
             None if estimated => {
                 self.parts.meter.estimated.add(1);
-                let output = self.output_seen.min(self.granted.output_reserved);
+                let unseen = self.output_seen == 0 && !matches!(ending, Ending::Answered(_));
+                let output = if unseen { u64::MAX } else { self.output_seen }.min(self.granted.output_reserved);
                 let counts = UsageCounts { input_tokens: Some(self.prompt_bound), ..UsageCounts::default() };
                 match self.granted.endpoint {
                     Endpoint::Embeddings => (counts, None),
@@ -181,7 +196,8 @@ impl Exchange {
             None => (UsageCounts { input_tokens: Some(0), output_tokens: Some(0), ..UsageCounts::default() }, None),
         };
         let event = self.event(ending, &counts, model, estimated);
-        self.settle(event);
+        let open = self.open.take();
+        self.settle(event, open);
         let ended = Ended { counts };
         self.ended = Some(ended);
         ended
@@ -196,7 +212,7 @@ impl Exchange {
         event.api_status_code = Some(ending.status());
         event.api_response_time_ms = Some(u32::try_from(took).unwrap_or(u32::MAX));
         event.chat_session_id = self.granted.chat_session_id.as_deref().map(Into::into);
-        event.model = Some(model.filter(|model| model.len() <= 128).as_deref().unwrap_or(&self.model).into());
+        event.model = Some(self.priced_model(model.as_deref()).into());
         event.provider = Some(self.upstream.provider.as_str().into());
         put_counts(&mut event, *counts);
         event.tokens_consumed = Some(counts.total_tokens());
@@ -218,26 +234,47 @@ impl Exchange {
         event
     }
 
-    /// Queues the settlement now; a full queue, or a commit that fails, is tried again in the background.
-    fn settle(&self, event: UsageEvent) {
+    /// The model that the event names: the one that the upstream told, unless only the one that was asked for has a price.
+    fn priced_model<'a>(&'a self, told: Option<&'a str>) -> &'a str {
+        let Some(told) = told.filter(|told| (1..=128).contains(&told.len())) else { return &self.model };
+        let (prices, now) = (self.parts.writer.shared().prices.load(), self.parts.now());
+        let has_price = |model| prices.has_price(Some(&self.upstream.provider), model, now);
+        if has_price(told) || !has_price(&self.model) { told } else { &self.model }
+    }
+
+    /// Queues the settlement now; a full queue, or a commit that fails, is tried again in the background. The call counts
+    /// as open until its settlement is on disk or given up.
+    fn settle(&self, mut event: UsageEvent, open: Option<OpenCall>) {
         let tenant_id = self.granted.tenant_id.clone();
-        let reservation_id = self.granted.event_id.to_string();
+        let reservation_id = self.granted.reservation_id.clone();
         let parts = Arc::clone(&self.parts);
-        let begun = parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()]);
+        let begin = move |event: &UsageEvent, parts: &Parts| {
+            parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()])
+        };
+        let begun = begin(&event, &parts);
         let again = async move {
+            let _open = open;
             let mut begun = begun;
             for _ in 0..SETTLE_TRIES {
-                let error = match wait(begun).await {
-                    Ok(()) => return,
-                    Err(error) => error,
-                };
-                if !matches!(error, EnforceError::Write(_)) {
-                    tracing::error!(%error, "a call could not be settled: its hold lapses, and its usage is not recorded");
-                    parts.meter.unsettled.add(1);
-                    return;
+                match wait(begun).await {
+                    Ok(None | Some(EventOutcome::Accepted | EventOutcome::Duplicate)) => return,
+                    Ok(Some(EventOutcome::Conflict)) => {
+                        // Somebody has recorded another event under this id: what was used is charged all the same.
+                        event.event_id = Some(EventId::Uuid(crate::ids::new_uuid_v7(parts.now())));
+                    }
+                    Ok(Some(EventOutcome::Rejected(rejection))) => {
+                        tracing::error!(%rejection, "the usage of a call was rejected: it is not recorded");
+                        parts.meter.unsettled.add(1);
+                        return;
+                    }
+                    Err(EnforceError::Write(_)) => tokio::time::sleep(SETTLE_PAUSE).await,
+                    Err(error) => {
+                        tracing::error!(%error, "a call could not be settled: its hold lapses, and its usage is not recorded");
+                        parts.meter.unsettled.add(1);
+                        return;
+                    }
                 }
-                tokio::time::sleep(SETTLE_PAUSE).await;
-                begun = parts.enforcer.begin_settling(Some(&tenant_id), &reservation_id, vec![event.clone()]);
+                begun = begin(&event, &parts);
             }
             tracing::error!("a call could not be settled in time: its hold lapses, and its usage is not recorded");
             parts.meter.unsettled.add(1);
@@ -250,10 +287,29 @@ impl Exchange {
     }
 }
 
-async fn wait(begun: Result<Receipt<crate::writer::Recorded>, EnforceError>) -> Result<(), EnforceError> {
+/// What became of the one event of a settlement.
+async fn wait(begun: Result<Receipt<Recorded>, EnforceError>) -> Result<Option<EventOutcome>, EnforceError> {
     let recorded = begun?.await.map_err(|error: WriteError| EnforceError::from(error))?;
-    drop(recorded);
-    Ok(())
+    Ok(recorded.outcomes.into_iter().next())
+}
+
+/// Counts a call as open, and keeps its place, for as long as it lives.
+struct OpenCall {
+    parts: Arc<Parts>,
+    _place: Place,
+}
+
+impl OpenCall {
+    fn new(parts: &Arc<Parts>, place: Place) -> Self {
+        parts.meter.opened();
+        Self { parts: Arc::clone(parts), _place: place }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.parts.meter.closed();
+    }
 }
 
 impl Drop for Exchange {

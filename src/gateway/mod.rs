@@ -10,6 +10,7 @@ mod event_stream;
 mod exchange;
 mod meter;
 mod metered_body;
+mod places;
 mod prompt;
 mod sessions;
 mod token_bound;
@@ -20,20 +21,23 @@ mod widget_stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use call::{Answer, AnswerBody, Call, CallError, UpstreamFailure};
+pub use call::{Answer, AnswerBody, Call, CallError, UpstreamFailure, is_door_s};
 pub use call_body::InvalidCall;
 pub use endpoint::Endpoint;
 pub use meter::{GatewayMeter, UPSTREAM_CLASSES, UpstreamMeter};
 pub use metered_body::{MeteredBody, StreamBroken};
+pub use places::{NoPlace, Place};
 pub use sessions::SessionRefused;
 pub use widget::{ChatMessage, ChatRefused, ChatReply, Widget, WidgetSettings};
 pub use widget_stream::WidgetStream;
 
 use crate::config::UpstreamSettings;
+use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
 use crate::tracker::UsageTracker;
 use crate::writer::Writer;
+use places::Places;
 use upstream::Upstream;
 
 /// What the door needs to know.
@@ -73,6 +77,7 @@ struct Parts {
     default_output_tokens: u64,
     cap_output: bool,
     meter: GatewayMeter,
+    places: Arc<Places>,
 }
 
 impl Parts {
@@ -101,14 +106,20 @@ impl Gateway {
             default_output_tokens: settings.default_output_tokens,
             cap_output: settings.cap_output,
             meter: GatewayMeter::default(),
+            places: Arc::default(),
         })))
     }
 
     /// A door that leads nowhere: no model is known.
     pub fn closed(enforcer: QuotaEnforcer, tracker: UsageTracker, writer: Arc<Writer>) -> Self {
         let GatewaySettings { default_output_tokens, cap_output, .. } = GatewaySettings::default();
-        let (upstreams, meter) = (Vec::new(), GatewayMeter::default());
-        Self(Arc::new(Parts { enforcer, tracker, writer, upstreams, default_output_tokens, cap_output, meter }))
+        let (upstreams, meter, places) = (Vec::new(), GatewayMeter::default(), Arc::default());
+        Self(Arc::new(Parts { enforcer, tracker, writer, upstreams, default_output_tokens, cap_output, meter, places }))
+    }
+
+    /// A place for a call of this tenant, to be taken before its body is read.
+    pub fn place(&self, tenant_id: &TenantId) -> Result<Place, NoPlace> {
+        self.0.places.take(tenant_id)
     }
 
     /// The configured models by name, each with its provider; patterns name none.

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::token_bound::token_bound;
 
@@ -27,13 +27,39 @@ const FILE_BYTES_PER_TOKEN: u64 = 8;
 /// How deep a request may be nested; serde_json itself stops at 128.
 const DEPTH_MAX: usize = 100;
 
-/// What stands at a place in the request.
+/// The longest address of a picture.
+const ADDRESS_BYTES_MAX: usize = 8 * 1024;
+/// The longest name of a file that the upstream holds.
+const FILE_ID_BYTES_MAX: usize = 256;
+
+/// What stands at a place in the request. Only the parts of messages hold pictures, sounds and files; elsewhere their names
+/// are names like any other, and what stands under them is text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
+    /// Text, and all under it.
     Text,
-    Image,
-    Audio,
+    /// Messages, items, and their parts.
+    Parts,
+    Picture,
+    Sound,
+    SoundData,
     File,
+    FileId,
+}
+
+impl Place {
+    /// What stands under a name at this place.
+    fn under(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Parts, "content" | "output" | "file") => Self::Parts,
+            (Self::Parts, "image_url") | (Self::Picture, "url") => Self::Picture,
+            (Self::Parts, "input_audio") => Self::Sound,
+            (Self::Sound, "data") => Self::SoundData,
+            (Self::Parts, "file_data") => Self::File,
+            (Self::Parts, "file_id") => Self::FileId,
+            _ => Self::Text,
+        }
+    }
 }
 
 /// Adds up the bound of one request's fields.
@@ -55,7 +81,8 @@ impl PromptBound {
             self.tokens += TOOLS_TOKENS;
         }
         let mut deserializer = serde_json::Deserializer::from_str(json);
-        Count { bound: self, place: Place::Text, depth: 0 }.deserialize(&mut deserializer)
+        let place = if name == "messages" || name == "input" { Place::Parts } else { Place::Text };
+        Count { bound: self, place, depth: 0 }.deserialize(&mut deserializer)
     }
 
     /// The bound.
@@ -64,15 +91,49 @@ impl PromptBound {
     }
 
     fn text(&mut self, text: &str, place: Place) {
-        let bytes = text.len() as u64;
         self.tokens += match place {
-            Place::Text => token_bound(text),
-            // The picture is counted where its part begins; what describes it is text.
-            Place::Image if ["data:image/", "http://", "https://"].iter().any(|start| text.starts_with(start)) => 0,
-            Place::Image => token_bound(text),
-            Place::Audio => bytes.div_ceil(AUDIO_BYTES_PER_TOKEN),
-            Place::File => bytes.div_ceil(FILE_BYTES_PER_TOKEN),
+            Place::Picture if is_picture(text) => self.image_tokens,
+            // Whatever it is: it may be seen, and may be read.
+            Place::Picture => self.image_tokens + token_bound(text),
+            Place::SoundData if is_base64(text) => (text.len() as u64).div_ceil(AUDIO_BYTES_PER_TOKEN),
+            Place::File => file_bound(text),
+            // Not in the request: not countable.
+            Place::FileId if text.len() <= FILE_ID_BYTES_MAX => 0,
+            Place::Text | Place::Parts | Place::Sound | Place::SoundData | Place::FileId => token_bound(text),
         };
+    }
+}
+
+/// The address of a picture, or a picture as a `data:` address.
+fn is_picture(text: &str) -> bool {
+    if let Some(data) = text.strip_prefix("data:image/") {
+        return data.split_once(";base64,").is_some_and(|(kind, data)| is_media(kind) && is_base64(data));
+    }
+    let is_address = text.starts_with("http://") || text.starts_with("https://");
+    is_address && text.len() <= ADDRESS_BYTES_MAX && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+fn is_media(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-./;=_".contains(&byte))
+}
+
+fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
+}
+
+/// Of a file in Base64, with or without its media type. Texts have at most a token a byte; documents of pages are told by how
+/// they begin.
+fn file_bound(text: &str) -> u64 {
+    let data = text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    let (media, data) = data.unwrap_or(("", text));
+    if !is_media(media) || !is_base64(data) {
+        return token_bound(text);
+    }
+    let is_text = media.get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case("text/"));
+    // `%PDF`, and the ZIP that office documents are.
+    match ["JVBERi", "UEsDB"].iter().any(|start| data.starts_with(start)) && !is_text {
+        true => (data.len() as u64).div_ceil(FILE_BYTES_PER_TOKEN),
+        false => (data.len() as u64).div_ceil(4) * 3,
     }
 }
 
@@ -138,26 +199,8 @@ impl<'de> Visitor<'de> for Count<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         let depth = deeper(self.depth)?;
         while let Some(name) = fields.next_key::<std::borrow::Cow<'_, str>>()? {
-            let place = match name.as_ref() {
-                "image_url" => Place::Image,
-                "data" if self.place == Place::Audio => Place::Audio,
-                "input_audio" => Place::Audio,
-                "file_data" => Place::File,
-                // The name of a format, a file or a part is text wherever it stands.
-                _ => match self.place {
-                    Place::Audio | Place::File => Place::Text,
-                    place => place,
-                },
-            };
-            if place == Place::Image && self.place != Place::Image {
-                self.bound.tokens += self.bound.image_tokens;
-            }
+            let place = self.place.under(&name);
             self.bound.tokens += token_bound(&name) + 2;
-            if name == "file_id" {
-                // Not in the request: not countable.
-                fields.next_value::<IgnoredAny>()?;
-                continue;
-            }
             fields.next_value_seed(Count { bound: &mut *self.bound, place, depth })?;
         }
         Ok(())
@@ -196,17 +239,64 @@ mod tests {
         assert!(bound("gpt-4o-mini", "messages", &picture(10)) > 48_000);
         // A text that calls itself a picture is a text.
         let disguised = format!(r#"{{"image_url":{{"description":"{}"}}}}"#, "word ".repeat(1_000));
-        assert!(bound("gpt-4o", "tools", &disguised) > 7_000);
+        assert!(bound("gpt-4o", "tools", &disguised) > 2_500);
     }
 
     #[test]
     fn sound_files_and_token_lists_have_bounds_of_their_own() {
+        let part = |part: String| bound("m", "messages", &format!(r#"[{{"content":[{part}]}}]"#));
         let sound = format!(r#"{{"input_audio":{{"data":"{}","format":"mp3"}}}}"#, "A".repeat(32_000));
-        assert!((1_000..1_100).contains(&bound("m", "messages", &sound)));
-        let file = format!(r#"{{"file":{{"file_data":"{}"}}}}"#, "A".repeat(8_000));
-        assert!((1_000..1_100).contains(&bound("m", "messages", &file)));
+        assert!((1_000..1_100).contains(&part(sound)));
+        let file = |data: &str| part(format!(r#"{{"file":{{"file_data":"{data}{}"}}}}"#, "A".repeat(8_000)));
+        assert!((1_000..1_100).contains(&file("JVBERi")));
+        assert!((1_000..1_100).contains(&file("data:application/pdf;base64,JVBERi")));
+        for text in ["data:text/plain;base64,JVBERi", "data:text/plain;base64,", "data:application/json;base64,", ""] {
+            assert!((6_000..6_100).contains(&file(text)), "{text}: {}", file(text));
+        }
         let tokens = format!("[{}]", vec!["7"; 500].join(","));
         assert_eq!(bound("m", "input", &tokens), FRAME_TOKENS + 1_000);
         assert!(PromptBound::new("m").add("input", &"[".repeat(200)).is_err());
+    }
+
+    #[test]
+    fn a_text_is_a_text_whatever_it_calls_itself() {
+        let words = "word ".repeat(1_000);
+        let part = |part: &str| bound("m", "messages", &format!(r#"[{{"content":[{part}]}}]"#));
+        for disguised in [
+            format!(r#"{{"file_id":"{words}"}}"#),
+            format!(r#"{{"file_id":["{words}"]}}"#),
+            format!(r#"{{"file_id":{{"id":"{words}"}}}}"#),
+            format!(r#"{{"file_data":"{words}"}}"#),
+            format!(r#"{{"input_audio":"{words}"}}"#),
+            format!(r#"{{"input_audio":{{"data":"{words}"}}}}"#),
+            format!(r#"{{"input_audio":{{"text":"{words}"}}}}"#),
+            format!(r#"{{"image_url":"https://{words}"}}"#),
+            format!(r#"{{"image_url":{{"url":"https://example.com/?{}"}}}}"#, "word".repeat(2_500)),
+            format!(r#"{{"image_url":"data:image/png;base64,{words}"}}"#),
+            format!(r#"{{"image_url":"data:image/{words};base64,AAAA"}}"#),
+            format!(r#"{{"image_url":{{"detail":"{words}"}}}}"#),
+        ] {
+            assert!(part(&disguised) >= 2_000, "{}: {disguised:.60}", part(&disguised));
+        }
+        let schema = "word".repeat(1_000);
+        for name in ["image_url", "input_audio", "file_data", "file_id", "data"] {
+            for field in ["tools", "functions", "response_format", "instructions"] {
+                let json = format!(r#"[{{"content":{{"{name}":"https://{schema}"}}}}]"#);
+                assert!(bound("m", field, &json) >= 2_000, "{field}: {name}");
+            }
+            let json = format!(r#"[{{"tool_calls":[{{"{name}":"https://{schema}"}}]}}]"#);
+            assert!(bound("m", "messages", &json) >= 2_000, "{name}");
+        }
+        assert!(part(r#"{"type":"input_file","file_id":"file-abc"}"#) < 60);
+    }
+
+    #[test]
+    fn each_picture_of_a_list_counts() {
+        let urls = vec![r#""https://example.com/a.png""#; 3].join(",");
+        let list = format!(r#"[{{"content":[{{"image_url":[{urls}]}}]}}]"#);
+        assert!((15_000..15_200).contains(&bound("m", "messages", &list)));
+        let output =
+            r#"[{"type":"function_call_output","output":[{"type":"input_image","image_url":"https://e.com/a"}]}]"#;
+        assert!((5_000..5_200).contains(&bound("m", "input", output)));
     }
 }

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::endpoint::Endpoint;
 use super::meter::UpstreamMeter;
 use crate::config::UpstreamSettings;
+use crate::domain::tenant::TenantId;
 
 /// How long a connection may take to be made.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -25,8 +26,10 @@ const IDLE_CONNECTIONS_MAX: usize = 256;
 const IDLE_TIME_NEAR: Duration = Duration::from_secs(4);
 const IDLE_TIME_FAR: Duration = Duration::from_secs(60);
 
-/// Headers of a call that go upstream; the rest stays here, keys and addresses among it.
-const FORWARDED: [&str; 6] = ["accept", "user-agent", "idempotency-key", "openai-beta", "traceparent", "tracestate"];
+/// Headers of a call that go upstream as they are; the rest stays here, keys, addresses and names among it.
+const FORWARDED: [&str; 4] = ["accept", "user-agent", "openai-beta", "traceparent"];
+/// Goes upstream as a name of the tenant's own: all tenants share the upstream's key, and none may get another's answer.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Headers of an answer that do not reach the caller: of the connection, of the upstream's own limits and accounts.
 const WITHHELD: [&str; 17] = [
@@ -127,6 +130,7 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         endpoint: Endpoint,
+        tenant_id: &TenantId,
         callers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
@@ -134,10 +138,7 @@ impl Upstream {
         *request.method_mut() = hyper::Method::POST;
         // Read as a URI at the start, and the path is ours.
         *request.uri_mut() = format!("{}{}", self.base_url, endpoint.upstream_path()).parse().unwrap_or(Uri::default());
-        let forwarded = callers.iter().filter(|(name, _)| is_forwarded(name));
-        for (name, value) in forwarded {
-            request.headers_mut().append(name, value.clone());
-        }
+        *request.headers_mut() = headers_for_upstream(tenant_id, callers);
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
@@ -145,8 +146,19 @@ impl Upstream {
     }
 }
 
-fn is_forwarded(name: &HeaderName) -> bool {
-    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-stainless-")
+fn headers_for_upstream(tenant_id: &TenantId, callers: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in callers.iter().filter(|(name, _)| FORWARDED.contains(&name.as_str())) {
+        headers.append(name, value.clone());
+    }
+    if let Some(key) = callers.get(IDEMPOTENCY_KEY) {
+        // No tenant's id has a line break.
+        let named = [tenant_id.as_str().as_bytes(), b"\n", key.as_bytes()].concat();
+        let own = crate::ids::uuid_of_name(&String::from_utf8_lossy(&named)).to_string();
+        // Digits, letters and dashes: a header value.
+        headers.extend(HeaderValue::try_from(own).ok().map(|value| (IDEMPOTENCY_KEY, value)));
+    }
+    headers
 }
 
 /// The headers of an answer that the caller gets.
@@ -204,5 +216,21 @@ mod tests {
         let shown = headers_for_caller(&answered);
         let names: Vec<&str> = shown.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "openai-processing-ms"]);
+    }
+
+    #[test]
+    fn an_idempotency_key_is_the_tenant_s_own_and_who_asks_stays_here() {
+        let mut callers = HeaderMap::new();
+        for name in ["idempotency-key", "x-forwarded-for", "x-stainless-os", "tracestate", "cookie", "openai-beta"] {
+            callers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        let sent = |tenant: &str| headers_for_upstream(&tenant.parse().unwrap(), &callers);
+        let (one, other) = (sent("a"), sent("b"));
+        let mut names: Vec<&str> = one.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["idempotency-key", "openai-beta"]);
+        assert_eq!(one, sent("a"), "a retry is one");
+        assert_ne!(one["idempotency-key"], other["idempotency-key"]);
+        assert_ne!(one["idempotency-key"], "1");
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Gateway;
 use super::call::{Answer, AnswerBody, Call, CallError};
 use super::endpoint::Endpoint;
+use super::places::NoPlace;
 use super::sessions::{Admitted, SessionRefused, Sessions};
 use super::widget_stream::WidgetStream;
 use crate::audit::{AuditLogger, ChatAudit, ErrorAudit};
@@ -81,6 +82,8 @@ pub enum ChatRefused {
     Session(SessionRefused),
     /// The tenant may do nothing.
     Inactive(TenantStatus),
+    /// Too many calls are open.
+    Full(NoPlace),
     /// A limit said no.
     Quota(Box<ReserveOutcome>),
     /// The gate could not answer.
@@ -123,6 +126,7 @@ impl Widget {
             Ok(_) | Err(EnforceError::UnknownTenant(_)) => {}
             Err(error) => return Err(ChatRefused::Gate(error)),
         }
+        let place = parts.gateway.place(&tenant_id).map_err(ChatRefused::Full)?;
         let session = public_id(&message.session_id);
         let received = ChatAudit::message_received(
             &tenant_id,
@@ -134,6 +138,7 @@ impl Widget {
         let call = Call {
             endpoint: Endpoint::ChatCompletions,
             tenant_id: tenant_id.clone(),
+            place,
             request_id: message.request_id.clone(),
             chat_session_id: Some(session.to_string()),
             upstream: parts.settings.upstream.clone(),

@@ -15,6 +15,7 @@ use crate::audit::AuditError;
 use crate::domain::event::Rejection;
 use crate::domain::tenant::TenantStatus;
 use crate::enforcer::EnforceError;
+use crate::gateway::NoPlace;
 use crate::jobs::JobError;
 use crate::keys::{KeyError, KeyRefused};
 use crate::tenants::AdminError;
@@ -233,6 +234,16 @@ impl From<EnforceError> for ApiError {
                 .retry_after(1),
             EnforceError::Write(error) => error.clone().into(),
         }
+    }
+}
+
+impl From<NoPlace> for ApiError {
+    fn from(full: NoPlace) -> Self {
+        let (status, code) = match full {
+            NoPlace::Door => (StatusCode::SERVICE_UNAVAILABLE, "door_full"),
+            NoPlace::Tenant => (StatusCode::TOO_MANY_REQUESTS, "too_many_calls"),
+        };
+        Self::new(status, code, full.to_string()).retry_after(1)
     }
 }
 

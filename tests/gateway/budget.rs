@@ -113,3 +113,55 @@ fn without_a_cap_the_overage_is_recorded_in_full() {
     super::only_event(&server, "over");
     assert_eq!(tokens(&server, "over"), (5_012, 0));
 }
+
+#[test]
+fn an_upstream_that_heeds_only_the_older_name_of_the_cap_is_sent_the_caller_s_under_it() {
+    let upstream = Upstream::start(|_| Reply::json(&completion("a", 12, 1)));
+    let more = format!(
+        "[[upstream]]\nname = \"own\"\nbase_url = \"http://{}/v1\"\nprovider = \"here\"\nmodels = [\"m\"]\n",
+        upstream.address
+    );
+    let server = door(&upstream, &more);
+    for (given, cap) in [
+        (r#","max_completion_tokens":7"#, 7),
+        (r#","max_completion_tokens":7,"max_tokens":null"#, 7),
+        (r#","max_completion_tokens":9,"max_tokens":3"#, 3),
+        ("", 1_024),
+    ] {
+        let body = chat_body(given).replace("gpt-4o-mini", "m");
+        super::call(&server, "acme", "chat/completions", &body).expect(200);
+        assert_eq!(upstream.asked().last().unwrap().json()["max_tokens"], json!(cap), "{given}");
+    }
+}
+
+#[test]
+fn what_the_upstream_calls_its_model_and_a_price_that_does_not_fit_pass_no_budget_in_dollars() {
+    let upstream = Upstream::start(|_| {
+        let mut answer = completion("a", 1_000, 500);
+        answer["model"] = json!("renamed");
+        Reply::json(&answer)
+    });
+    let more = format!(
+        "[[upstream]]\nname = \"own\"\nbase_url = \"http://{}/v1\"\nprovider = \"here\"\nmodels = [\"priced\", \"half\"]\n",
+        upstream.address
+    );
+    let server = door(&upstream, &more);
+    let prices =
+        "[providers.here]\n[prices.here.priced]\ninput = \"1\"\noutput = \"2\"\n[prices.here.half]\ninput = \"1\"\n";
+    let bearer = format!("Bearer {}", super::support::ADMIN_KEY);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/toml")];
+    server.send("PUT", "/api/admin/prices", &headers, Some(prices.as_bytes())).expect(200);
+    let limits = json!({"limits": [{"quota_type": "cost", "window": "month", "limit": "1"}]});
+    server.put("/api/admin/plans/dollar", &limits).expect(200);
+    server.put_tenant("paid", &json!({"plan": "dollar"}));
+    let ask = |model: &str, tenant: &str| {
+        let body = chat_body("").replace("gpt-4o-mini", model);
+        super::call(&server, tenant, "chat/completions", &body)
+    };
+    assert_eq!(ask("priced", "paid").status, 200);
+    let event = super::only_event(&server, "paid");
+    assert_eq!(event["model"], json!("priced"), "{event}");
+    assert!(!event["cost_usd"].is_null(), "{event}");
+    assert_eq!(ask("half", "paid").expect(403)["error"]["code"], json!("model_unpriced"));
+    assert_eq!(ask("half", "free").status, 200);
+}

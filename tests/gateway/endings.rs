@@ -42,7 +42,9 @@ fn errors_of_the_upstream_pass_and_cost_no_token() {
         assert_eq!(tokens(&server, &tenant), (0, 0));
     }
     assert_eq!(upstream.asked().len(), 6, "no redirect was followed");
-    let metrics = server.get("/metrics").text;
+    let metrics = wait_for("no call is open", 10, || {
+        Some(server.get("/metrics").text).filter(|text| text.contains("metergate_gateway_open_calls 0"))
+    });
     for (status, count) in [("3xx", 1), ("4xx", 3), ("5xx", 2)] {
         let line = format!("metergate_gateway_upstream_answers_total{{upstream=\"mock\",status=\"{status}\"}} {count}");
         assert!(metrics.contains(&line), "{line}");
@@ -67,6 +69,7 @@ fn an_upstream_that_is_not_there_is_502_and_one_that_is_silent_504() {
     // It may have worked: what was sent is counted, by its bound.
     assert_eq!(event["metadata"]["usage_estimated"], json!(true));
     assert!(event["input_tokens"].as_u64().unwrap() >= 12, "{event}");
+    assert_eq!(event["output_tokens"], json!(1_024), "all that was reserved: {event}");
 
     let body = chat_body("").replace("gpt-4o-mini", "nobody");
     let answer = super::call(&server, "gone", "chat/completions", &body);
@@ -163,4 +166,62 @@ fn a_stop_lets_a_stream_end_and_records_it() {
     assert_eq!(chat(&server, "stop", r#","stream":true"#).status, 200);
     server.restart();
     assert_eq!(only_event(&server, "stop")["tokens_consumed"], json!(62));
+}
+
+#[test]
+fn the_id_in_a_stream_s_head_neither_frees_its_hold_nor_erases_its_usage() {
+    let upstream = Upstream::start(|_| Reply::Stuck(half()));
+    let server = door(&upstream, "timeout_seconds = 2");
+    let mut stream = begin(&server, "thief", &chat_body(r#","stream":true"#));
+    let head = read_until(&mut stream, "This");
+    let (_, rest) = head.split_once("x-metergate-event-id: ").unwrap();
+    let id = rest.split("\r\n").next().unwrap();
+    let held = tokens(&server, "thief").1;
+    assert!(held > 1_000);
+    let settle = json!({"tenant_id": "thief", "events": []});
+    let holds = server.get("/api/quota/thief").text;
+    let own = holds.split('"').find(|text| text.starts_with("door-")).map(str::to_owned);
+    for id in own.iter().map(String::as_str).chain([id, "door-1"]) {
+        server.post(&format!("/api/quota/reservations/{id}/settle"), &settle).expect(404);
+        let released = server.delete(&format!("/api/quota/reservations/{id}?tenant_id=thief"));
+        assert_eq!(released.status, 404, "{released:?}");
+    }
+    let items = json!([{"quota_type": "tokens", "amount": 1}]);
+    let made = json!({"tenant_id": "thief", "items": items, "reservation_id": "door-1"});
+    server.post("/api/quota/reserve", &made).expect(400);
+    assert_eq!(tokens(&server, "thief").1, held, "the hold stands");
+
+    let forged = json!({"event_id": id, "tenant_id": "thief", "event_type": "chat_message", "tokens_consumed": 0});
+    server.post("/api/usage/events", &forged).expect(200);
+    let events = events(&server, "thief", 2);
+    let real = events.iter().find(|event| event["event_id"] != json!(id)).unwrap();
+    assert_eq!(real["metadata"]["ended"], json!("timed_out"), "{real}");
+    assert!(real["tokens_consumed"].as_u64().unwrap() > 0, "{real}");
+    let (used, held) = tokens(&server, "thief");
+    assert_eq!((Some(used), held), (real["tokens_consumed"].as_u64(), 0));
+}
+
+#[test]
+fn a_caller_who_hangs_up_before_the_first_word_pays_all_that_was_reserved() {
+    let upstream = Upstream::start(|_| Reply::Silent);
+    let server = door(&upstream, "");
+    let stream = begin(&server, "early", &chat_body(r#","stream":true,"max_tokens":77"#));
+    wait_for("it is asked", 10, || (upstream.asked().len() == 1).then_some(()));
+    drop(stream);
+    let event = only_event(&server, "early");
+    assert_eq!((&event["api_status_code"], &event["output_tokens"]), (&json!(499), &json!(77)), "{event}");
+    assert_eq!(event["metadata"]["usage_estimated"], json!(true), "{event}");
+}
+
+#[test]
+fn a_compressed_answer_is_unusable_and_charged_by_what_was_reserved() {
+    let upstream = Upstream::start(|_| {
+        let headers = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
+        Reply::Whole(200, headers.to_owned(), vec![0x1f, 0x8b, 8, 0])
+    });
+    let server = door(&upstream, "");
+    let answer = chat(&server, "packed", r#","max_tokens":77"#);
+    assert_eq!(answer.expect(502)["error"]["code"], json!("upstream_answer_unusable"));
+    let event = only_event(&server, "packed");
+    assert_eq!((&event["metadata"]["ended"], &event["output_tokens"]), (&json!("unreadable"), &json!(77)), "{event}");
 }

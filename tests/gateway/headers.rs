@@ -65,3 +65,31 @@ fn a_blocked_tenant_and_a_body_that_is_wrong_are_told_in_openai_s_shape() {
     assert_eq!(super::call(&server, "acme", "nothing", "{}").expect(404)["error"]["code"], json!("not_found"));
     assert_eq!(upstream.asked().len(), 0);
 }
+
+#[test]
+fn a_tenant_with_all_its_calls_open_is_told_to_wait_and_others_are_not() {
+    let upstream = Upstream::start(|_| Reply::Silent);
+    let server = door(&upstream, "");
+    server.put("/api/admin/plans/wide", &json!({"limits": []})).expect(200);
+    server.put_tenant("many", &json!({"plan": "wide"}));
+    let open = |count| {
+        super::support::wait_for("so many are open", 30, || {
+            let line = format!("metergate_gateway_open_calls {count}\n");
+            server.get("/metrics").text.contains(&line).then_some(())
+        });
+    };
+    let body = super::chat_body(r#","stream":true"#);
+    let streams: Vec<_> = (0..256).map(|_| super::begin(&server, "many", &body)).collect();
+    open(256);
+    let refused = chat(&server, "many", "");
+    let error = refused.expect(429)["error"].clone();
+    assert_eq!((&error["code"], &error["type"]), (&json!("too_many_calls"), &json!("rate_limit_error")), "{error}");
+    assert_eq!(refused.headers["retry-after"], "1");
+    let other = super::begin(&server, "few", &body);
+    open(257);
+    drop((streams, other));
+    open(0);
+    let again = super::begin(&server, "many", &body);
+    open(1);
+    drop(again);
+}

@@ -88,14 +88,15 @@ pub fn begin(server: &Server, tenant: &str, body: &str) -> TcpStream {
     stream
 }
 
-/// Reads until the answer holds this text.
-pub fn read_until(stream: &mut TcpStream, text: &str) {
+/// Reads until the answer holds this text; gives what was read.
+pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let (mut read, mut piece) = (Vec::new(), [0; 4_096]);
     while !String::from_utf8_lossy(&read).contains(text) {
         let length = stream.read(&mut piece).unwrap();
         assert!(length > 0, "the answer ended: {}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&piece[..length]);
     }
+    String::from_utf8_lossy(&read).into_owned()
 }
 
 #[test]

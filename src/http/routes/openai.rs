@@ -83,11 +83,13 @@ async fn forward(
     if media_of(&headers)? != Media::Json {
         return Err(unsupported("application/json"));
     }
+    let place = state.gateway.place(&tenant_id)?;
     let body: Bytes = read_call(&headers, body).await?;
     let request_id = request_id.as_deref().map(str::to_owned);
     let call = Call {
         endpoint,
         tenant_id,
+        place,
         request_id,
         chat_session_id: None,
         upstream: None,
@@ -144,9 +146,10 @@ fn refused(error: CallError) -> Result<Response, ApiError> {
                 UpstreamFailure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
                 UpstreamFailure::KeyRefused => (StatusCode::BAD_GATEWAY, "upstream_key_refused"),
                 UpstreamFailure::Unreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
-                UpstreamFailure::BrokeOff | UpstreamFailure::TooLarge | UpstreamFailure::Redirect => {
-                    (StatusCode::BAD_GATEWAY, "upstream_answer_unusable")
-                }
+                UpstreamFailure::BrokeOff
+                | UpstreamFailure::Compressed
+                | UpstreamFailure::TooLarge
+                | UpstreamFailure::Redirect => (StatusCode::BAD_GATEWAY, "upstream_answer_unusable"),
             };
             let mut response = ApiError::new(status, code, error.to_string()).into_response();
             mark(&mut response, *event_id, decision);

@@ -24,6 +24,7 @@ use super::quota::{answer, require_price, status_of};
 use crate::domain::event::UsageEvent;
 use crate::domain::tenant::TenantId;
 use crate::enforcer::{EnforceError, ReserveRequest};
+use crate::gateway::is_door_s;
 use crate::writer::WriteError;
 
 /// The reservation that the path names.
@@ -33,7 +34,12 @@ impl<S: Sync + Send> FromRequestParts<S> for PathReservation {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        segment(parts, state, "id").await.map(Self)
+        let id: String = segment(parts, state, "id").await?;
+        match is_door_s(&id) {
+            // The metered door settles its own holds.
+            true => Err(EnforceError::UnknownReservation(id).into()),
+            false => Ok(Self(id)),
+        }
     }
 }
 
@@ -48,6 +54,10 @@ pub async fn reserve(
     Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
     caller.check(&request.tenant_id)?;
+    if request.reservation_id.as_deref().is_some_and(is_door_s) {
+        let reason = "must not begin with `door-`: such ids are the metered door's own";
+        return Err(Fault::field(INVALID_REQUEST, "reservation_id", reason).into());
+    }
     require_price(&state, &request)?;
     let reservation_id = request.reservation_id.clone();
     let reserved = state.enforcer.reserve(ReserveRequest {

@@ -170,6 +170,7 @@ fn refuse(refused: ChatRefused) -> Result<Response, ApiError> {
         }
         ChatRefused::Quota(outcome) => Ok(quota_exceeded(&outcome)),
         ChatRefused::Gate(error) => Err(error.into()),
+        ChatRefused::Full(full) => Err(full.into()),
         ChatRefused::Failed => answer(StatusCode::BAD_GATEWAY, "answer_failed", "The answer could not be made"),
     }
 }
