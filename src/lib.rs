@@ -73,7 +73,7 @@
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
-//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys |
+//! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys, reconciliation |
 //! | 2 | [`clock`] | the server's time, which never runs backwards; one that is moved, for tests and `serve --dev` |
 //! | 2 | [`ids`] | UUIDs and random bytes |
 //! | 2 | [`config`] | flags, environment and `metergate.toml`; the only one that reads the environment |
@@ -154,6 +154,9 @@
 //!     `sixty_four_threads_over_many_tenants_never_pass_the_ceiling`, `a_crash_and_a_restart_keep_what_was_used_and_held`.
 //! 18. *An expiry is recorded once*, before any change that ends it. `rules::administration::apply_change`.
 //!     `tests/library/expiry.rs`: `an_expiry_is_recorded_once_and_an_extension_revives`.
+//! 19. *Every change of the audit log is found* beside a checkpoint kept outside; a note leaves only after its commit.
+//!     `store::audit_tree`, `writer::checkpoints`. `src/store`: `the_tree_agrees_with_its_leaves_and_every_change_under_it_is_found`;
+//!     `tests/audit_proofs.rs`: `a_log_that_was_rolled_back_or_written_anew_is_found_by_the_kept_checkpoint`.
 //!
 //! # Walkthroughs
 //!
@@ -345,8 +348,7 @@
 //! # Rooms for what comes later
 //!
 //! `export` stands on floor 5 beside the tracker; `tests/floors.rs` has its place. The dashboard belongs
-//! to [`http`]. The audit log's leaves are written already; what is missing is the tree
-//! over them, with its checkpoints and proofs.
+//! to [`http`]. Alerts are delivered from `AlertBook::recorded`, where a crossing is known to be on disk.
 
 pub mod app;
 pub mod audit;

@@ -196,3 +196,27 @@ fn a_checkpoint_is_signed_within_a_minute_by_itself() {
         std::fs::read_to_string(&file).is_ok_and(|text| text.contains("metergate/")).then_some(())
     });
 }
+
+#[test]
+fn a_note_that_a_crash_kept_from_the_file_is_written_by_the_next_start() {
+    let mut server = Server::start();
+    write(&server, 3);
+    let (note, _) = checkpoint(&server);
+    server.kill_9();
+    let file = server.data_dir().join("audit-checkpoints.txt");
+    let _it_may_not_be_there = std::fs::remove_file(&file);
+    server.start_again();
+    server.stop();
+    assert!(std::fs::read_to_string(&file).unwrap().contains(&note));
+    // What a full disk or a crash broke off does not spoil the next one.
+    std::fs::write(&file, &note[..note.len() / 2]).unwrap();
+    server.start_again();
+    write(&server, 1);
+    let (next, key) = checkpoint(&server);
+    server.stop();
+    let (file, key, folder) = (file.display().to_string(), key.to_string(), server.data_dir().display().to_string());
+    assert!(std::fs::read_to_string(&file).unwrap().contains(&next));
+    let (code, out, _) =
+        cli(&["audit", "verify", "--data-dir", &folder, "--checkpoint", &file, "--verifier-key", &key]);
+    assert!(code == 0 && out.contains("the checkpoint over 4 records agrees"), "{code} {out}");
+}

@@ -229,3 +229,22 @@ fn the_mooncake_trace_costs_what_was_reckoned_apart_with_its_cached_tokens() {
     let cost = cost_of_trace(file.to_str().unwrap(), "mooncake", "mooncake", prices);
     assert_eq!(cost, (12_031, Some(335.58202375)));
 }
+
+#[test]
+fn a_full_day_of_a_plan_is_priced_by_the_book_in_force() {
+    let server = Server::start();
+    let list = |more: &[&str]| cli_ok(&[&["plans", "list", "--server", &server.url], more].concat());
+    let told: Value = serde_json::from_str(&list(&["--model", "gpt-4o-mini", "--json"])).unwrap();
+    let days = told["full_day"]["plans"].as_array().unwrap();
+    let of = |plan: &str| days.iter().find(|day| day["plan"] == plan).unwrap();
+    // 8,000 x 0.15 and 2,000 x 0.60 dollars for a million.
+    assert_eq!((&of("trial")["input_tokens"], &of("trial")["cost_usd"]), (&json!(8_000), &json!("0.0024")));
+    assert_eq!(of("pro")["cost_usd"], json!("0.12"));
+    assert_eq!((&of("enterprise")["tokens_per_day"], &of("enterprise")["cost_usd"]), (&Value::Null, &Value::Null));
+    assert!(told["plans"].is_array());
+    let shown = list(&["--model", "gpt-4o-mini", "--output-share", "0%"]);
+    let enterprise = shown.lines().rfind(|line| line.starts_with("enterprise")).unwrap();
+    assert!(shown.contains("0.075") && enterprise.contains("unlimited"), "{shown}");
+    let output = command(&["plans", "list", "--server", &server.url, "--model", "no-such-model"]).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no-such-model"));
+}

@@ -132,8 +132,8 @@ impl AuditLogger {
             return Ok(());
         }
         let appended = std::fs::OpenOptions::new().create(true).append(true).open(file).and_then(|mut file| {
-            // A note ends with its signatures: an empty line sets the next one apart.
-            file.write_all(notes.iter().map(|note| format!("{note}\n")).collect::<String>().as_bytes())?;
+            // An empty line in front sets a note apart, also from one that a full disk or a crash broke off.
+            file.write_all(notes.iter().map(|note| format!("\n{note}")).collect::<String>().as_bytes())?;
             file.sync_data()
         });
         if appended.is_err() {

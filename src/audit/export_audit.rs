@@ -25,10 +25,12 @@ impl AuditLogger {
         let mut index = 0;
         while index < size {
             let snapshot = store.snapshot()?;
+            let min_index = snapshot.audit_cut()?.min_index;
             for index in index..size.min(index + LEAVES_PER_SNAPSHOT) {
                 let leaf = snapshot.audit_leaf(index)?;
                 let leaf = leaf.ok_or_else(|| AuditError::Storage("the audit log has a gap".to_owned()))?;
-                if !see(ExportLine { index, leaf, payload: snapshot.audit_payload(index)? }) {
+                let payload = if index < min_index { None } else { snapshot.audit_payload(index)? };
+                if !see(ExportLine { index, leaf, payload }) {
                     return Ok(size);
                 }
             }

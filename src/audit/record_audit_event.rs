@@ -34,13 +34,13 @@ impl AuditLogger {
         let shared = self.writer.shared();
         let latest = shared.clock.now().plus_micros(MAX_AHEAD_MICROS);
         let rules = &shared.policies.audit_sampling;
+        let mut left_out = Vec::new();
         let (mut settled, mut valid) = (Vec::new(), Vec::with_capacity(entries.len()));
         for (place, AuditSubmission { event_id, entry }) in entries.into_iter().enumerate() {
             match refusal(&entry, place, latest) {
                 Some(rejection) => settled.push((place, AuditOutcome::Rejected(rejection))),
                 None if rules.concerns(&entry) && !rules.keeps(&entry, draw(event_id, shared.content_key)) => {
-                    shared.sampled.note(&entry.event_type, shared.clock.now());
-                    shared.meter.sampled_out.add(1);
+                    left_out.push(entry.event_type);
                     settled.push((place, AuditOutcome::SampledOut));
                 }
                 None => {
@@ -50,6 +50,9 @@ impl AuditLogger {
             }
         }
         let receipt = if valid.is_empty() { Receipt::ready(Ok(Vec::new())) } else { self.writer.audit(valid, wait)? };
+        // Not before the rest is taken: a full queue brings the whole submission again.
+        shared.meter.sampled_out.add(left_out.len() as u64);
+        left_out.iter().for_each(|event_type| shared.sampled.note(event_type, shared.clock.now()));
         Ok(PendingAudit { receipt, settled })
     }
 }

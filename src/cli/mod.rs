@@ -7,6 +7,7 @@ mod audit_proofs;
 mod backend;
 mod completions;
 mod config;
+mod demo;
 mod development;
 mod doctor;
 mod explain;
@@ -18,9 +19,11 @@ mod keys;
 mod local;
 mod moment;
 mod operations;
+mod plan_costs;
 mod plans;
 mod prices;
 mod quota;
+mod reconcile;
 mod reference;
 mod serve;
 mod show;
@@ -80,6 +83,9 @@ enum Command {
         [retention]\n  realtime_days = 30\n\n  [log]\n  format = \"json\""
     )]
     Serve(serve::ServeArgs),
+    /// Serve with a week of invented usage and traffic flowing, to look at everything in a minute
+    #[command(after_help = demo::AFTER_HELP)]
+    Demo(demo::DemoArgs),
     /// Record events from files, plain or gzip; a second run adds nothing
     #[command(after_help = import::AFTER_HELP)]
     Import(import::ImportArgs),
@@ -113,6 +119,9 @@ enum Command {
     /// List the thresholds of limits that were crossed, newest first
     #[command(after_help = "Examples:\n  metergate alerts --since 2026-11-24\n  metergate alerts --tenant acme --json")]
     Alerts(alerts::AlertsArgs),
+    /// Compare metered usage and cost with the provider's own report, by day and model; exit code 1 beyond the tolerance
+    #[command(after_help = reconcile::AFTER_HELP)]
+    Reconcile(reconcile::ReconcileArgs),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -187,6 +196,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Serve(args) => serve::run(global, args),
+        Command::Demo(args) => demo::run(global, args),
         Command::Doctor(args) => doctor::run(global, args),
         Command::Completions(args) => Ok(args.run(Cli::command())),
         Command::Help(args) => args.run(Cli::command()),
@@ -221,6 +231,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
                 ask(global, target, purpose, |backend| command.run(backend))
             }
         },
+        Command::Reconcile(args) => ask(global, &args.target, Purpose::Read, |backend| reconcile::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),

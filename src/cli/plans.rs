@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
+use super::plan_costs::{self, CostArgs};
 use super::show;
 use super::target::Target;
 use super::thresholds;
@@ -17,8 +18,10 @@ use crate::rules::plans::parse_plans;
 /// What `plans` can do.
 #[derive(Subcommand, Debug)]
 pub enum PlansCommand {
-    /// List the plans in force and their limits
-    #[command(after_help = "Example:\n  metergate plans list --json")]
+    /// List the plans in force and their limits, and what a full day of each costs at a model
+    #[command(after_help = "Examples:\n  metergate plans list --json\n  metergate plans list --model gpt-4o-mini\n  \
+        metergate plans list --model claude-sonnet-4-5 --output-share 30%\n\n\
+        A full day is tokens_per_day at the base prices in force; what no plan limits is shown as unlimited.")]
     List(ListArgs),
     /// Change limits of a plan, or make one; shows the effect, and changes nothing without --yes
     #[command(
@@ -44,6 +47,8 @@ pub enum PlansCommand {
 /// Flags of `plans list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    #[command(flatten)]
+    cost: CostArgs,
     #[command(flatten)]
     target: Target,
 }
@@ -155,8 +160,16 @@ fn path(plan: &str) -> String {
 
 fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
     let answer = backend.get("/api/admin/plans", &[])?;
+    let model = args.cost.model.as_deref();
+    let days = match model {
+        Some(model) => plan_costs::days(&args.cost, model, &plans_of(&answer.text)?, backend)?,
+        None => Vec::new(),
+    };
     if args.target.json {
-        show::print(&answer.text);
+        match model {
+            Some(model) => show::print(plan_costs::json(&answer.text, model, &days)?),
+            None => show::print(&answer.text),
+        }
         return Ok(Exit::Ok);
     }
     let mut table = show::table(&["plan", "type", "window", "limit", "mode", "told at"]);
@@ -183,6 +196,9 @@ fn list(args: &ListArgs, backend: &Backend) -> Result<Exit, Failure> {
         }
     }
     show::print(show::draw(table));
+    if let Some(model) = model {
+        show::print(plan_costs::table(model, &days));
+    }
     Ok(Exit::Ok)
 }
 
@@ -301,10 +317,13 @@ struct ListedLimit<'a> {
 
 /// The plans in force, each digit as the server wrote it.
 fn in_force(backend: &Backend) -> Result<Vec<Plan>, Failure> {
-    let answer = backend.get("/api/admin/plans", &[])?;
+    plans_of(&backend.get("/api/admin/plans", &[])?.text)
+}
+
+fn plans_of(text: &str) -> Result<Vec<Plan>, Failure> {
     let unread =
         |what: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("the answer is not understood: {what}"));
-    let listed: Listed<'_> = serde_json::from_str(&answer.text).map_err(|error| unread(&error))?;
+    let listed: Listed<'_> = serde_json::from_str(text).map_err(|error| unread(&error))?;
     let read_limit = |listed: ListedLimit<'_>| -> Result<Limit, Failure> {
         let quota_type: QuotaType = listed.quota_type.parse().map_err(|error| unread(&error))?;
         Ok(Limit {

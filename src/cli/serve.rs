@@ -72,6 +72,12 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// What `metergate demo` serves with: a development server.
+    pub fn of_demo(listen: &str, log_level: &str) -> Self {
+        let (listen, log_level) = (Some(listen.to_owned()), Some(log_level.to_owned()));
+        Self { dev: true, listen, log_level, ..Self::default() }
+    }
+
     /// The flags that were given, by the keys of their settings.
     pub fn flags(&self) -> Vec<(&'static str, String)> {
         let plans_file = self.plans_file.as_ref().map(|path| path.to_string_lossy().into_owned());
@@ -107,6 +113,15 @@ pub fn settings(global: &Global, mut flags: Vec<(&'static str, String)>) -> Resu
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted.
 pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
+    serve(global, args, |_, _| {})
+}
+
+/// [`run`], which tells `on_listening` the address and the admin key once it listens.
+pub fn serve(
+    global: &Global,
+    args: &ServeArgs,
+    on_listening: impl FnOnce(SocketAddr, &str) + Send,
+) -> Result<Exit, Failure> {
     let mut settings = settings(global, args.flags())?;
     let folder = if args.dev {
         development::refuse_others(settings.listen())?;
@@ -133,13 +148,18 @@ pub fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::caused(Exit::Failed, "the server's threads cannot be started", &error))?;
-    let served = runtime.block_on(listen(&settings, key, args.dev));
+    let served = runtime.block_on(listen(&settings, key, args.dev, on_listening));
     // Only now is nothing in it open any more.
     drop(folder);
     served
 }
 
-async fn listen(settings: &Settings, key: AdminKey, development: bool) -> Result<Exit, Failure> {
+async fn listen(
+    settings: &Settings,
+    key: AdminKey,
+    development: bool,
+    listening: impl FnOnce(SocketAddr, &str),
+) -> Result<Exit, Failure> {
     let stop = stop_signal().map_err(|error| Failure::caused(Exit::Failed, "signals cannot be watched", &error))?;
     let gateway = gateway_settings(settings)?;
     let app = AppSettings {
@@ -162,6 +182,7 @@ async fn listen(settings: &Settings, key: AdminKey, development: bool) -> Result
         if let Some(folder) = folder {
             development::announce(&folder);
         }
+        listening(address, &key.key);
     };
     match app::run(app, stop, on_listening).await {
         Ok(()) => Ok(Exit::Ok),

@@ -50,6 +50,8 @@ impl QuotaEnforcer {
                 limits.iter().any(|limit| limit.quota_type == QuotaType::Cost && !limit.observe)
             }
         };
+        // What costs nobody knows what would pass a ceiling of the platform uncounted, too.
+        let limited = limited || shared.policies.ceilings.iter().any(|ceiling| ceiling.quota_type == QuotaType::Cost);
         match limited {
             true => Err(EnforceError::UnpricedModel { tenant_id: tenant_id.clone(), model: model.to_owned() }),
             false => Ok(()),

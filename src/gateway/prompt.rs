@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn each_picture_of_a_list_counts() {
-        let urls = vec![r#""https://example.com/a.png""#; 3].join(",");
+        let urls = [r#""https://example.com/a.png""#; 3].join(",");
         let list = format!(r#"[{{"content":[{{"image_url":[{urls}]}}]}}]"#);
         assert!((15_000..15_200).contains(&bound("m", "messages", &list)));
         let output =

@@ -18,6 +18,7 @@ mod routes;
 mod server;
 mod stream_body;
 pub mod wire;
+mod write_deadline;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use super::write_deadline::WriteDeadline;
+
 use super::client_address::PeerAddress;
 
 /// How much one server takes on.
@@ -32,6 +34,8 @@ pub struct ServerLimits {
     pub header_bytes_max: usize,
     /// The most headers of one request.
     pub headers_max: usize,
+    /// How long one write may wait for a client that does not read.
+    pub write_time_max: Duration,
     /// How long a stop waits for requests in flight.
     pub stop_time_max: Duration,
 }
@@ -43,6 +47,7 @@ impl Default for ServerLimits {
             header_time_max: Duration::from_secs(10),
             header_bytes_max: 32 * 1024,
             headers_max: 100,
+            write_time_max: Duration::from_secs(60),
             stop_time_max: Duration::from_secs(30),
         }
     }
@@ -86,7 +91,7 @@ fn connect(
     router: Router,
     limits: ServerLimits,
 ) -> http1::Connection<
-    TokioIo<TcpStream>,
+    TokioIo<WriteDeadline<TcpStream>>,
     impl hyper::service::HttpService<
         Incoming,
         ResBody = Body,
@@ -109,7 +114,7 @@ fn connect(
         .header_read_timeout(limits.header_time_max)
         .max_buf_size(limits.header_bytes_max)
         .max_headers(limits.headers_max)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(WriteDeadline::new(stream, limits.write_time_max)), service)
 }
 
 async fn answer(router: Router, request: Request<Body>) -> axum::response::Response {

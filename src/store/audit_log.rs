@@ -174,7 +174,11 @@ impl AuditWriter<'_> {
                 keys.remove((hash, record.index))?;
             }
             keys.remove((hash(Field::Result, RESOLVED), record.index))?;
-            ids.remove(id_key(record.event_id, record.entry.tenant_id.as_ref()))?;
+            let id = id_key(record.event_id, record.entry.tenant_id.as_ref());
+            // The id may stand for a newer record by now: this one was out of sight already.
+            if ids.get(id)?.is_some_and(|found| found.value().0 == record.index) {
+                ids.remove(id)?;
+            }
             resolutions.remove(record.index)?;
             payloads.remove(record.index)?;
         }

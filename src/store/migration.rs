@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability};
+use redb::{Database, Durability, ReadableDatabase};
 
 use super::audit_log::AuditWriter;
 use super::tables::{self, FORMAT_VERSION};
@@ -25,7 +25,7 @@ fn named_after(path: &Path, ending: &str) -> PathBuf {
 /// Does nothing to a store of this format. `path` is `None` in memory, where there is nothing to copy.
 pub(super) fn bring_up(db: &Database, found: u32, path: Option<&Path>) -> Result<(), StoreError> {
     if found == FORMAT_VERSION {
-        return Ok(());
+        return grow_missing_tree(db);
     }
     if let Some(path) = path {
         let copy = copy_of(path, found);
@@ -50,6 +50,23 @@ pub(super) fn bring_up(db: &Database, found: u32, path: Option<&Path>) -> Result
         AuditWriter(&write).give_ids_to_tenants()?;
     }
     records::write_format(&mut write.open_table(tables::META)?)?;
+    write.commit()?;
+    Ok(())
+}
+
+/// A store of format 2 of before there was a tree over its audit log gets one: nothing else of it changes.
+fn grow_missing_tree(db: &Database) -> Result<(), StoreError> {
+    let missing = {
+        let read = db.begin_read()?;
+        matches!(read.open_table(tables::AUDIT_NODES), Err(redb::TableError::TableDoesNotExist(_)))
+    };
+    if !missing {
+        return Ok(());
+    }
+    let mut write = db.begin_write()?;
+    write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+    tables::make_all(&write)?;
+    AuditWriter(&write).grow_tree()?;
     write.commit()?;
     Ok(())
 }

@@ -76,27 +76,47 @@ struct Change {
 }
 
 impl UsageTracker {
-    /// Prices the kept events of a range again. Blocks its thread, and holds up filing while it runs.
+    /// Prices the kept events of a range again, a day after the other. Blocks its thread, and holds up filing for as long as
+    /// a day takes.
     ///
     /// An event that the book has no price for keeps what it had. A run that broke off is finished by the next one.
     pub fn reprice(&self, request: &RepriceRequest) -> Result<Repriced, MaintainError> {
         self.writer.file_everything()?;
-        let _alone = self.writer.maintenance();
-        // Every filed event is in its rows from here on: they can follow from what changes.
-        self.fold_moving_hours()?;
         let shared = self.writer.shared();
-        let (snapshot, prices) = (shared.store.snapshot()?, shared.prices.load_full());
-        let (from, to) = (request.from.max(snapshot.cut()?.cut), request.to);
+        let prices = shared.prices.load_full();
+        let (from, to) = (request.from.max(shared.store.snapshot()?.cut()?.cut), request.to);
         let mut all = Repriced::default();
         if from >= to {
             return Ok(all);
         }
-        for (day, run, info) in snapshot.runs(from.day()..=to.day())? {
+        let days = shared.store.snapshot()?.days(from.day()..=to.day())?;
+        for day in days {
+            self.reprice_day(request, (from, to), day, &prices, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn reprice_day(
+        &self,
+        request: &RepriceRequest,
+        (from, to): (Timestamp, Timestamp),
+        day: u32,
+        prices: &PriceTable,
+        all: &mut Repriced,
+    ) -> Result<(), MaintainError> {
+        // Runs stay what they are as long as this is held; between two days filing, and a stop, have their turn.
+        let _alone = self.writer.maintenance();
+        // Every filed event is in its rows from here on: they can follow from what changes.
+        self.fold_moving_hours()?;
+        let shared = self.writer.shared();
+        let runs = shared.store.snapshot()?.runs(day..=day)?;
+        for (day, run, info) in runs {
             if info.last_time < from.micros() || info.first_time >= to.micros() {
                 continue;
             }
             let mut events = Vec::new();
-            snapshot.run_events(day, &[run], |stored| events.push(stored))?;
+            // A snapshot of each run's own: what the last one freed can be used again.
+            shared.store.snapshot()?.run_events(day, &[run], |stored| events.push(stored))?;
             let mut of_run = Repriced::default();
             let in_range = |stored: &StoredEvent| {
                 (from..to).contains(&stored.event_timestamp)
@@ -104,7 +124,7 @@ impl UsageTracker {
             };
             let mut changes = Vec::new();
             for stored in events.iter_mut().filter(|stored| in_range(stored)) {
-                changes.extend(of_run.price(&prices, stored));
+                changes.extend(of_run.price(prices, stored));
             }
             if !changes.is_empty() && !request.dry_run {
                 // Like a merge: the same events under a name of its own.
@@ -119,7 +139,7 @@ impl UsageTracker {
             }
             all.add(of_run);
         }
-        Ok(all)
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::domain::time::{MICROS_PER_MINUTE, Timestamp};
-use crate::rules::checkpoint::CheckpointSigner;
+use crate::rules::checkpoint::{AuditCheckpoint, CheckpointSigner};
 use crate::rules::merkle::Hash;
 
 /// Two checkpoints are at most so many records apart, or those of one commit.
@@ -27,10 +27,12 @@ struct State {
 }
 
 impl Checkpoints {
-    /// Of a log of `size` records, of which `signed` are signed for already.
-    pub fn new(signer: CheckpointSigner, signed: u64, size: u64, now: Timestamp) -> Self {
+    /// Of a log of `size` records, with the last checkpoint that the store has. The file may lack that one, if metergate
+    /// ended before it was written there: it is written again, since a note that stands twice does no harm.
+    pub fn new(signer: CheckpointSigner, last: Option<String>, size: u64, now: Timestamp) -> Self {
+        let signed = last.as_deref().and_then(|note| AuditCheckpoint::peek(note).ok()).map_or(0, |last| last.size);
         let unsigned_since = (size > signed).then_some(now);
-        Self { signer, state: Mutex::new(State { signed, unsigned_since, unwritten: Vec::new() }) }
+        Self { signer, state: Mutex::new(State { signed, unsigned_since, unwritten: last.into_iter().collect() }) }
     }
 
     /// Who signs.
@@ -87,7 +89,7 @@ mod tests {
     fn a_checkpoint_is_due_after_a_minute_or_a_thousand_records_or_when_asked_for() {
         let start = Timestamp::from_seconds(1_800_000_000);
         let later = |seconds: i64| start.plus_micros(seconds * 1_000_000);
-        let book = Checkpoints::new(CheckpointSigner::new("log", &[7; 32]), 0, 0, start);
+        let book = Checkpoints::new(CheckpointSigner::new("log", &[7; 32]), None, 0, start);
         assert!(!book.is_due(0, later(999), true), "nothing is signed of an empty log");
         book.committed(5, start, None);
         book.committed(9, later(30), None);
@@ -99,6 +101,10 @@ mod tests {
         assert!(!book.is_due(9, later(999), true));
         book.committed(10, later(100), None);
         assert!(!book.is_due(10, later(159), false) && book.is_due(10, later(160), false));
-        assert_eq!(book.take_unwritten().len(), 1);
+        let unwritten = book.take_unwritten();
+        assert_eq!(unwritten.len(), 1);
+        let again = Checkpoints::new(CheckpointSigner::new("log", &[7; 32]), unwritten.last().cloned(), 12, start);
+        assert_eq!(again.take_unwritten(), unwritten, "what a crash kept from the file");
+        assert!(again.is_due(12, start, true) && !again.is_due(9, start, true));
     }
 }

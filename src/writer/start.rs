@@ -27,7 +27,7 @@ use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
-use crate::rules::checkpoint::{AuditCheckpoint, CheckpointSigner};
+use crate::rules::checkpoint::CheckpointSigner;
 use crate::rules::content::content_digest;
 use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError, StoredBook};
 
@@ -106,11 +106,10 @@ pub(crate) fn start(
     let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
     let note = snapshot.audit_checkpoint()?.0;
-    let signed = note.and_then(|note| AuditCheckpoint::peek(&note).ok()).map_or(0, |last| last.size);
     drop(snapshot);
     let clock = make_clock(last_commit);
     let signer = CheckpointSigner::new(&format!("metergate/{}", store.store_id()), &signing_key);
-    let checkpoints = Checkpoints::new(signer, signed, numbers.next_audit_index, clock.now());
+    let checkpoints = Checkpoints::new(signer, note, numbers.next_audit_index, clock.now());
     let clock_unconfirmed = doubt_clock(&store, &jobs, last_commit, clock.now())?;
     let shared = Shared {
         store,

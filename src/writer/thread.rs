@@ -73,8 +73,8 @@ impl WriterThread {
             };
             if !self.commit_with(first) {
                 // What the last commit crossed has to ride on one of its own.
-                while self.shared.alerts.is_due() {
-                    self.commit_with(None);
+                while self.failed.load().is_none() && self.shared.alerts.is_due() {
+                    self.commit_with(Some(Command::Stop));
                 }
                 return;
             }
@@ -200,6 +200,10 @@ impl WriterThread {
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
     fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
+        if self.failed.load().is_some() {
+            // Nothing is written any more: what is noted waits for the next start.
+            return false;
+        }
         let Shared { denials, sampled, alerts, checkpoints, .. } = &*self.shared;
         checkpoints.is_due(self.numbers.next_audit_index, now, closing)
             || denials.is_due(now, closing)
@@ -371,7 +375,8 @@ impl WriterThread {
     /// The store has failed: nothing of this is known to be on disk, and nothing more is taken until it is reopened.
     fn fail_all(&self, answers: Vec<Answer>, error: &StoreError) {
         tracing::error!(error = %chain(error), "the store failed: writes are refused until metergate is restarted");
-        self.failed.store(Some(Arc::new(chain(error))));
+        // The first cause is the one that helps: what follows only says that there was one.
+        self.failed.rcu(|known| known.clone().or_else(|| Some(Arc::new(chain(error)))));
         for answer in answers {
             let unknown = WriteError::OutcomeUnknown;
             match answer {
