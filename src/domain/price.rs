@@ -214,28 +214,23 @@ pub struct Stretch {
 impl TieredRate {
     /// `count` units of a request with `context` input tokens, cut into stretches of one price; their counts add up to
     /// `count`.
-    pub fn stretches(&self, rule: TierRule, count: u64, context: u64) -> Vec<Stretch> {
-        let whole = |context: u64| match self.tiers.iter().rev().find(|tier| context > tier.above) {
-            Some(tier) => (tier.rate, Some(tier.above)),
-            None => (self.base, None),
+    pub fn stretches(&self, rule: TierRule, count: u64, context: u64) -> impl Iterator<Item = Stretch> + '_ {
+        let whole = || match self.tiers.iter().rev().find(|tier| context > tier.above) {
+            Some(tier) => Stretch { count, rate: tier.rate, above: Some(tier.above) },
+            None => Stretch { count, rate: self.base, above: None },
         };
-        match rule {
-            TierRule::WholeRequest => {
-                let (rate, above) = whole(context);
-                vec![Stretch { count, rate, above }]
-            }
-            TierRule::Graduated => {
-                let mut stretches = Vec::with_capacity(1 + self.tiers.len());
-                let mut top = count;
-                for tier in self.tiers.iter().rev().filter(|tier| count > tier.above) {
-                    stretches.push(Stretch { count: top - tier.above, rate: tier.rate, above: Some(tier.above) });
-                    top = tier.above;
-                }
-                stretches.push(Stretch { count: top, rate: self.base, above: None });
-                stretches.reverse();
-                stretches
-            }
-        }
+        let (whole, graduated) = match rule {
+            TierRule::WholeRequest => (Some(whole()), 0..0),
+            TierRule::Graduated => (None, 0..self.tiers.len() + 1),
+        };
+        let part = move |place: usize| {
+            let tier = place.checked_sub(1).and_then(|below| self.tiers.get(below));
+            let (from, rate) = tier.map_or((0, self.base), |tier| (tier.above, tier.rate));
+            let to = self.tiers.get(place).map_or(u64::MAX, |next| next.above);
+            let count = count.min(to).saturating_sub(from);
+            (count > 0).then_some(Stretch { count, rate, above: tier.map(|tier| tier.above) })
+        };
+        whole.into_iter().chain(graduated.filter_map(part))
     }
 }
 
@@ -302,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_threshold_itself_still_costs_the_lower_price() {
-        let at = |context| tiered().stretches(TierRule::WholeRequest, 10, context)[0];
+        let at = |context| tiered().stretches(TierRule::WholeRequest, 10, context).next().unwrap();
         assert_eq!(at(100), Stretch { count: 10, rate: rate(3), above: None });
         assert_eq!(at(101), Stretch { count: 10, rate: rate(6), above: Some(100) });
         assert_eq!(at(201), Stretch { count: 10, rate: rate(9), above: Some(200) });
@@ -311,8 +306,9 @@ mod tests {
     #[test]
     fn graduated_tiers_charge_only_what_lies_above_the_threshold() {
         let of = |count| -> Vec<(u64, u64)> {
-            let stretches = tiered().stretches(TierRule::Graduated, count, 1_000_000);
-            stretches.iter().map(|stretch| (stretch.count, stretch.rate.femtos())).collect()
+            let rate = tiered();
+            let stretches = rate.stretches(TierRule::Graduated, count, 1_000_000);
+            stretches.map(|stretch| (stretch.count, stretch.rate.femtos())).collect()
         };
         assert_eq!(of(100), [(100, 3)]);
         assert_eq!(of(150), [(100, 3), (50, 6)]);

@@ -1,10 +1,11 @@
 //! Pricing events: which counts an event is priced by, and why it may have no price.
 
 use crate::domain::event::{UsageEvent, event_types};
+use crate::domain::money::Money;
 use crate::domain::price::PriceRow;
 use crate::domain::usage::UsageCounts;
 use crate::rules::extract::{ExtractError, extract_usage};
-use crate::rules::prices::{Cost, CostError, cost};
+use crate::rules::prices::{Cost, CostError, cost, total};
 
 /// Why an event has no cost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,13 @@ pub fn cost_of(event: &UsageEvent, row: &PriceRow) -> Result<Cost, Unpriced> {
     let cost = cost(row, &counts)?;
     // A sum without them would be too little: unknown, not free.
     if cost.unpriced_searches > 0 { Err(Unpriced::Searches(cost.unpriced_searches)) } else { Ok(cost) }
+}
+
+/// The sum of [`cost_of`] alone: what an event is recorded with.
+pub fn total_of(event: &UsageEvent, row: &PriceRow) -> Result<Money, Unpriced> {
+    let counts = counts_of(event).ok_or(Unpriced::NoCounts)?;
+    let (total, unpriced_searches) = total(row, &counts)?;
+    if unpriced_searches > 0 { Err(Unpriced::Searches(unpriced_searches)) } else { Ok(total) }
 }
 
 /// Reads the provider's own usage into an event that gives no counts itself. Fails where the shape is not known.

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::events::{Tail, days_with_events, recorded};
 use super::rows::TenantRows;
 use super::{ReadError, UsageTracker};
 use crate::domain::event::RecordedEvent;
@@ -32,7 +33,12 @@ impl UsageTracker {
         let slot = shared.counters.get(tenant_id).ok_or_else(|| ReadError::UnknownTenant(tenant_id.clone()))?;
         let now = shared.clock.now();
         let end = now.plus_micros(MICROS_PER_DAY);
-        let horizon = super::events::Tail::read(&shared.store.snapshot()?, slot.no)?.last_entry_id;
+        let (horizon, days) = {
+            let snapshot = shared.store.snapshot()?;
+            let tail = Tail::read(&snapshot, slot.no)?;
+            let days = days_with_events(&snapshot, &tail, snapshot.cut()?.cut, end)?;
+            (tail.last_entry_id, days.collect::<Vec<u32>>())
+        };
         for period_type in [PeriodType::Hourly, PeriodType::Daily, PeriodType::Monthly] {
             let rows = TenantRows::read(self, &slot, now, Timestamp::default(), end)?;
             for (period, row) in rows.rows(period_type, Timestamp::default(), end)? {
@@ -41,15 +47,7 @@ impl UsageTracker {
                 }
             }
         }
-        let first = shared.store.snapshot()?.cut()?.cut;
-        let days = {
-            let snapshot = shared.store.snapshot()?;
-            let tail = super::events::Tail::read(&snapshot, slot.no)?;
-            let mut days: Vec<u32> = super::events::days_with_events(&snapshot, &tail, first, end)?.collect();
-            days.reverse();
-            days
-        };
-        for day in days {
+        for day in days.into_iter().rev() {
             // Of one snapshot, so that a filing or a merge between two days shows nothing twice.
             let snapshot = shared.store.snapshot()?;
             let from = snapshot.cut()?.cut;
@@ -57,13 +55,17 @@ impl UsageTracker {
                 if stored.entry_id > horizon || stored.event_timestamp < from {
                     return ControlFlow::Continue(());
                 }
-                see(ExportedUsage::Event(Box::new(super::events::recorded(stored))))
+                see(ExportedUsage::Event(Box::new(recorded(stored))))
             };
             let (begin, next) = (day_start(day), day_start(day + 1));
             if snapshot.see_tenant_events(day, slot.no, begin, next, &mut show)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            let mut tail = super::events::Tail::read(&snapshot, slot.no)?;
+            if snapshot.checkpoint()?.filed_next_entry_id > horizon {
+                // Everything up to the begin is filed by now: the journal has nothing that belongs here.
+                continue;
+            }
+            let mut tail = Tail::read(&snapshot, slot.no)?;
             for stored in tail.by_day.remove(&day).unwrap_or_default() {
                 if show(stored).is_break() {
                     return Ok(ControlFlow::Break(()));

@@ -11,7 +11,7 @@ use crate::domain::price::{PriceRow, Side};
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::format_named;
 use crate::rules::prices::{PriceBook, PriceFileError, read_prices};
-use crate::rules::pricing::{Unpriced, cost_of};
+use crate::rules::pricing::{Unpriced, total_of};
 use crate::store::{Snapshot, StoreError, StoredBook, StoredPrice};
 
 /// Names remembered with what they mean; beyond it they are forgotten and looked up again.
@@ -93,7 +93,7 @@ impl PriceTable {
         let known = self.known(event.provider.as_deref(), model).ok_or(Unpriced::UnknownModel)?;
         let row = known.rows.iter().rev().find(|(row, _)| row.validity.covers(at));
         let (row, price_no) = row.ok_or(Unpriced::UnknownModel)?;
-        Ok(Estimate { cost: cost_of(event, row)?.total, price_no: *price_no })
+        Ok(Estimate { cost: total_of(event, row)?, price_no: *price_no })
     }
 
     /// Whether a model has a price at this time.

@@ -67,7 +67,7 @@ impl WriterThread {
         loop {
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now(), false) => continue,
+                Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now()) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -177,7 +177,7 @@ impl WriterThread {
         }
         if shared.sampled.is_due(stage.commit.committed_at, !go_on) {
             let told = shared.sampled.take(&shared.policies.audit_sampling, stage.commit.committed_at, !go_on);
-            stage.denials(Vec::new(), told);
+            told.into_iter().for_each(|entry| stage.audit(entry));
         }
 
         if shared.alerts.is_due()
@@ -199,15 +199,15 @@ impl WriterThread {
     }
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
-    fn has_notes(&self, now: Timestamp, closing: bool) -> bool {
+    fn has_notes(&self, now: Timestamp) -> bool {
         if self.failed.load().is_some() {
             // Nothing is written any more: what is noted waits for the next start.
             return false;
         }
         let Shared { denials, sampled, alerts, checkpoints, .. } = &*self.shared;
-        checkpoints.is_due(self.numbers.next_audit_index, now, closing)
-            || denials.is_due(now, closing)
-            || sampled.is_due(now, closing)
+        checkpoints.is_due(self.numbers.next_audit_index, now, false)
+            || denials.is_due(now, false)
+            || sampled.is_due(now, false)
             || alerts.is_due()
     }
 

@@ -28,6 +28,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use super::HttpState;
 use super::auth::{Role, TenantCheck};
 use super::error::ApiError;
+use crate::gateway::Endpoint;
 
 /// One route.
 pub struct RouteInfo {
@@ -137,9 +138,9 @@ static TABLE: &[RouteInfo] = routes! {
 
     "POST" "/api/widget/session" Service Handler open_chat_session "Opens a session of the chat widget for a visitor" => post(widget::session);
     "POST" "/api/widget/chat" Open Nobody chat "Answers a message of a session; ?stream=true as server-sent events" => post(widget::chat).options(widget::preflight);
-    "POST" "/v1/chat/completions" Service Handler chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => post(openai::chat_completions);
-    "POST" "/v1/responses" Service Handler responses "Forwards a call of the responses API, metered; streams as it comes" => post(openai::responses);
-    "POST" "/v1/embeddings" Service Handler embeddings "Forwards embeddings, metered" => post(openai::embeddings);
+    "POST" "/v1/chat/completions" Service Handler chat_completions "Forwards a chat completion to its model's upstream, metered; streams as it comes" => openai::door(Endpoint::ChatCompletions);
+    "POST" "/v1/responses" Service Handler responses "Forwards a call of the responses API, metered; streams as it comes" => openai::door(Endpoint::Responses);
+    "POST" "/v1/embeddings" Service Handler embeddings "Forwards embeddings, metered" => openai::door(Endpoint::Embeddings);
     "GET" "/v1/models" Viewer Nobody list_models "The configured models, as OpenAI lists them" => get(openai::models);
 
     "GET" "/metrics" Viewer All metrics "Prometheus text; open when metrics.open is true" => get(metrics::show);

@@ -5,6 +5,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -31,37 +32,11 @@ const DECISION_ID: HeaderName = HeaderName::from_static("x-metergate-decision-id
 /// Tells OpenAI's clients whether to try again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Forwards a chat completion.
-pub async fn chat_completions(
-    State(state): State<HttpState>,
-    caller: Caller,
-    request_id: RequestId,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    forward(state, Endpoint::ChatCompletions, caller, request_id, headers, body).await
-}
-
-/// Forwards a call of the responses API.
-pub async fn responses(
-    State(state): State<HttpState>,
-    caller: Caller,
-    request_id: RequestId,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    forward(state, Endpoint::Responses, caller, request_id, headers, body).await
-}
-
-/// Forwards embeddings.
-pub async fn embeddings(
-    State(state): State<HttpState>,
-    caller: Caller,
-    request_id: RequestId,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    forward(state, Endpoint::Embeddings, caller, request_id, headers, body).await
+/// Forwards calls of one endpoint.
+pub fn door(endpoint: Endpoint) -> MethodRouter<HttpState> {
+    post(move |State(state): State<HttpState>, caller, request_id, headers, body| {
+        forward(state, endpoint, caller, request_id, headers, body)
+    })
 }
 
 /// The configured models.
@@ -132,13 +107,16 @@ fn passed_on(answer: Answer) -> Response {
 }
 
 fn refused(error: CallError) -> Result<Response, ApiError> {
-    let refuse = |status, code, field: Option<&str>, error: &CallError| {
-        let refused = ApiError::new(status, code, error.to_string());
-        Err(field.map_or_else(|| ApiError::new(status, code, error.to_string()), |field| refused.at_field(field)))
-    };
+    let refuse = |status, code| ApiError::new(status, code, error.to_string());
     match &error {
-        CallError::Invalid(invalid) => refuse(StatusCode::BAD_REQUEST, "invalid_request", invalid.param, &error),
-        CallError::UnknownModel(_) => refuse(StatusCode::NOT_FOUND, "model_not_found", Some("model"), &error),
+        CallError::Invalid(invalid) => {
+            let refused = refuse(StatusCode::BAD_REQUEST, "invalid_request");
+            Err(match invalid.param {
+                Some(field) => refused.at_field(field),
+                None => refused,
+            })
+        }
+        CallError::UnknownModel(_) => Err(refuse(StatusCode::NOT_FOUND, "model_not_found").at_field("model")),
         CallError::Denied(outcome) => Ok(denied(outcome)),
         CallError::Refused(refused) => Err(refused.clone().into()),
         CallError::Upstream { failure, event_id, decision } => {
@@ -151,7 +129,7 @@ fn refused(error: CallError) -> Result<Response, ApiError> {
                 | UpstreamFailure::TooLarge
                 | UpstreamFailure::Redirect => (StatusCode::BAD_GATEWAY, "upstream_answer_unusable"),
             };
-            let mut response = ApiError::new(status, code, error.to_string()).into_response();
+            let mut response = refuse(status, code).into_response();
             mark(&mut response, *event_id, decision);
             Ok(response)
         }

@@ -61,46 +61,62 @@ pub fn cost(row: &PriceRow, counts: &UsageCounts) -> Result<Cost, CostError> {
     price(row, counts, true)
 }
 
+/// The sum of [`cost`] alone, and the searches that are not in it: for every event that is recorded, without a list of how
+/// it adds up.
+pub fn total(row: &PriceRow, counts: &UsageCounts) -> Result<(Money, u64), CostError> {
+    let bill = Bill::of(row, counts, true, None)?;
+    Ok((bill.total, bill.unpriced_searches))
+}
+
 /// `with_extras`: whether the row's prices of requests and searches hold.
 pub(super) fn price(row: &PriceRow, counts: &UsageCounts, with_extras: bool) -> Result<Cost, CostError> {
-    counts.check()?;
-    let mut bill = Bill {
-        row,
-        context: counts.input_tokens.unwrap_or(0),
-        cost: Cost {
-            price_id: row.id.clone(),
-            input: Money::ZERO,
-            output: Money::ZERO,
-            total: Money::ZERO,
-            lines: Vec::new(),
-            unpriced_searches: 0,
-        },
-    };
-    for (class, count) in input_cells(row, counts)? {
-        bill.charge(class, count)?;
-    }
-    for (class, count) in output_cells(row, counts)? {
-        bill.charge(class, count)?;
-    }
-    if with_extras && bill.priced(PriceClass::Request) {
-        bill.charge(PriceClass::Request, counts.requests.unwrap_or(1))?;
-    }
-    let searches = counts.web_searches.unwrap_or(0);
-    if with_extras && bill.priced(PriceClass::WebSearch) {
-        bill.charge(PriceClass::WebSearch, searches)?;
-    } else {
-        bill.cost.unpriced_searches = searches;
-    }
-    Ok(bill.cost)
+    let Bill { input, output, total, lines, unpriced_searches, .. } =
+        Bill::of(row, counts, with_extras, Some(Vec::new()))?;
+    let lines = lines.unwrap_or_default();
+    Ok(Cost { price_id: row.id.clone(), input, output, total, lines, unpriced_searches })
 }
 
 struct Bill<'a> {
     row: &'a PriceRow,
     context: u64,
-    cost: Cost,
+    input: Money,
+    output: Money,
+    total: Money,
+    /// `None` where nobody asks how it adds up.
+    lines: Option<Vec<CostLine>>,
+    unpriced_searches: u64,
 }
 
-impl Bill<'_> {
+impl<'a> Bill<'a> {
+    fn of(
+        row: &'a PriceRow,
+        counts: &UsageCounts,
+        with_extras: bool,
+        lines: Option<Vec<CostLine>>,
+    ) -> Result<Self, CostError> {
+        counts.check()?;
+        let nothing = Money::ZERO;
+        let context = counts.input_tokens.unwrap_or(0);
+        let mut bill =
+            Self { row, context, input: nothing, output: nothing, total: nothing, lines, unpriced_searches: 0 };
+        for (class, count) in input_cells(row, counts)? {
+            bill.charge(class, count)?;
+        }
+        for (class, count) in output_cells(row, counts)? {
+            bill.charge(class, count)?;
+        }
+        if with_extras && bill.priced(PriceClass::Request) {
+            bill.charge(PriceClass::Request, counts.requests.unwrap_or(1))?;
+        }
+        let searches = counts.web_searches.unwrap_or(0);
+        if with_extras && bill.priced(PriceClass::WebSearch) {
+            bill.charge(PriceClass::WebSearch, searches)?;
+        } else {
+            bill.unpriced_searches = searches;
+        }
+        Ok(bill)
+    }
+
     fn priced(&self, class: PriceClass) -> bool {
         self.row.rates.contains_key(&class)
     }
@@ -114,13 +130,15 @@ impl Bill<'_> {
         for stretch in rate.stretches(self.row.tier_rule, count, self.context) {
             let amount = stretch.rate.times(stretch.count);
             match class.side() {
-                Side::Input => self.cost.input += amount,
-                Side::Output => self.cost.output += amount,
+                Side::Input => self.input += amount,
+                Side::Output => self.output += amount,
                 Side::Extra => {}
             }
-            self.cost.total += amount;
-            let (count, rate, above) = (stretch.count, stretch.rate, stretch.above);
-            self.cost.lines.push(CostLine { class, priced_as, count, rate, amount, above });
+            self.total += amount;
+            if let Some(lines) = &mut self.lines {
+                let (count, rate, above) = (stretch.count, stretch.rate, stretch.above);
+                lines.push(CostLine { class, priced_as, count, rate, amount, above });
+            }
         }
         Ok(())
     }

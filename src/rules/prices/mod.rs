@@ -17,7 +17,7 @@ mod names;
 mod toml_file;
 
 pub use book::{Found, FoundModel, ModelPrices, PriceBook, ProviderPrices};
-pub use cost::{Cost, CostError, CostLine, cost};
+pub use cost::{Cost, CostError, CostLine, cost, total};
 pub use decimal::RateError;
 pub use diff::{Difference, RateChange, diff};
 pub use file::{Imported, Notice, PriceFileError, PriceFormat, read_prices};
