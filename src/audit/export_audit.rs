@@ -17,25 +17,25 @@ pub struct ExportLine {
 }
 
 impl AuditLogger {
-    /// Shows `see` every record that there is now, oldest first, until it answers false. Gives how many there are. Blocks
-    /// its thread.
-    pub fn export_audit(&self, see: &mut dyn FnMut(ExportLine) -> bool) -> Result<u64, AuditError> {
+    /// Shows `see` every record that there is now, oldest first, until it answers false. Gives how many there are, and the
+    /// index below which retention has taken their bytes. Blocks its thread.
+    pub fn export_audit(&self, see: &mut dyn FnMut(ExportLine) -> bool) -> Result<(u64, u64), AuditError> {
         let store = &self.writer.shared().store;
         let size = store.snapshot()?.next_audit_index()?;
-        let mut index = 0;
+        let (mut index, mut min_index) = (0, 0);
         while index < size {
             let snapshot = store.snapshot()?;
-            let min_index = snapshot.audit_cut()?.min_index;
+            min_index = snapshot.audit_cut()?.min_index;
             for index in index..size.min(index + LEAVES_PER_SNAPSHOT) {
                 let leaf = snapshot.audit_leaf(index)?;
                 let leaf = leaf.ok_or_else(|| AuditError::Storage("the audit log has a gap".to_owned()))?;
                 let payload = if index < min_index { None } else { snapshot.audit_payload(index)? };
                 if !see(ExportLine { index, leaf, payload }) {
-                    return Ok(size);
+                    return Ok((size, min_index));
                 }
             }
             index += LEAVES_PER_SNAPSHOT;
         }
-        Ok(size)
+        Ok((size, min_index))
     }
 }

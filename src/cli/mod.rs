@@ -3,6 +3,7 @@
 mod admin_key;
 mod alerts;
 mod audit;
+mod audit_bundle;
 mod audit_proofs;
 mod backend;
 mod completions;
@@ -244,6 +245,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::CleanupOldRealtimeEvents(args) => {
             ask(global, &args.target, Purpose::Read, |backend| operations::cleanup_old_realtime_events(args, backend))
         }
+        Command::Audit(audit::AuditCommand::Verify(args)) if args.is_of_a_bundle() => audit_proofs::verify_bundle(args),
         Command::Audit(command) => ask(global, command.target(), Purpose::Read, |backend| command.run(backend)),
         Command::CleanupOldAuditEvents(args) => {
             ask(global, &args.target, Purpose::Read, |backend| operations::cleanup_old_audit_events(args, backend))

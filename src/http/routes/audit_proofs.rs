@@ -159,8 +159,9 @@ pub async fn export(State(state): State<HttpState>, uri: Uri) -> Result<Response
             waiting.len() < PIECE_BYTES || send(&mut waiting)
         });
         match shown {
-            Ok(size) => {
-                waiting.extend_from_slice(format!("{}\n", json!({ "kind": "end", "size": size })).as_bytes());
+            Ok((size, min_index)) => {
+                let end = json!({ "kind": "end", "size": size, "min_index": min_index });
+                waiting.extend_from_slice(format!("{end}\n").as_bytes());
                 let _reader_may_be_gone = send(&mut waiting);
             }
             Err(error) => {

@@ -354,4 +354,19 @@ mod tests {
         let graduated = cost(&tiered, &usage).unwrap();
         assert_eq!((graduated.total.femtos(), graduated.lines.len()), (200 + 2 + 4, 3));
     }
+
+    #[test]
+    fn the_total_alone_is_the_sum_of_the_lines() {
+        use PriceClass::{AudioInput, CacheWrite, CachedInput, Input, Output, Reasoning, Request, WebSearch};
+        let rates = [Input, CachedInput, CacheWrite, AudioInput, Output, Reasoning, Request, WebSearch];
+        for count in 1..=rates.len() {
+            let row = row(&rates[..count].iter().zip(3..).map(|(class, rate)| (*class, rate)).collect::<Vec<_>>());
+            let told = cost(&row, &USAGE).map(|cost| {
+                let sum = cost.lines.iter().fold(Money::ZERO, |sum, line| sum + line.amount);
+                assert_eq!(sum, cost.total);
+                (cost.total, cost.unpriced_searches)
+            });
+            assert_eq!(total(&row, &USAGE), told, "{count} classes");
+        }
+    }
 }
