@@ -98,6 +98,28 @@ packages() {
     fi
 }
 
+# Debian's own Node.js may be older than what the client and its tools need: then a pinned one comes from npm.
+node_wanted=20
+node_pinned=22.23.3
+node_js() {
+    local found arch
+    found="$(node --version | sed 's/^v\([0-9]*\).*/\1/')"
+    if [ "$found" -lt "$node_wanted" ]; then
+        case "$(uname -m)" in
+            x86_64) arch=x64 ;;
+            aarch64 | arm64) arch=arm64 ;;
+            *)
+                echo "Node.js $found is too old, and none is known for $(uname -m): install Node.js $node_wanted or newer." >&2
+                return 1
+                ;;
+        esac
+        echo "Node.js $found is too old: taking $node_pinned"
+        npm install --silent --no-audit --no-fund --prefix "$scratch/node" "node-linux-$arch@$node_pinned"
+        export PATH="$scratch/node/node_modules/node-linux-$arch/bin:$PATH"
+    fi
+    echo "node $(node --version)"
+}
+
 # ---- Steps with more than one command -----------------------------------------------------------------------------
 
 test_log="$scratch/test.log"
@@ -125,6 +147,7 @@ fi
 
 run "toolchain" toolchain
 run "packages" packages
+run "node" node_js
 run "format" cargo fmt --check
 run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "build" cargo build --locked --bin metergate
