@@ -205,7 +205,7 @@ impl WriterThread {
             return false;
         }
         let Shared { denials, sampled, alerts, checkpoints, .. } = &*self.shared;
-        checkpoints.is_due(self.numbers.next_audit_index, now, false)
+        !checkpoints.due(self.numbers.next_audit_index, now, false).is_empty()
             || denials.is_due(now, false)
             || sampled.is_due(now, false)
             || alerts.is_due()
@@ -222,8 +222,8 @@ impl WriterThread {
     fn write(&mut self, stage: &Stage<'_>, publications: &[Publication], sign: bool) -> Result<Vec<Ended>, StoreError> {
         let shared = &*self.shared;
         let (now, audit_size) = (stage.commit.committed_at, stage.numbers_after().next_audit_index);
-        let sign = shared.checkpoints.is_due(audit_size, now, sign);
-        if stage.is_empty() && publications.is_empty() && !sign {
+        let due = shared.checkpoints.due(audit_size, now, sign);
+        if stage.is_empty() && publications.is_empty() && due.is_empty() {
             return Ok(Vec::new());
         }
         let started = Instant::now();
@@ -257,12 +257,12 @@ impl WriterThread {
         for publication in publications {
             put_publication(&mut transaction, publication)?;
         }
-        let note = match sign {
-            true => Some(shared.checkpoints.sign(audit_size, &transaction.audit_root(audit_size)?)),
-            false => None,
-        };
-        if let Some(note) = &note {
-            transaction.put_audit_checkpoint(note)?;
+        let mut notes = Vec::with_capacity(due.len());
+        for size in due {
+            notes.push((size, shared.checkpoints.sign(size, &transaction.audit_root(size)?)));
+        }
+        if let Some((_, last)) = notes.last() {
+            transaction.put_audit_checkpoint(last)?;
         }
         if publications.is_empty() {
             transaction.commit()?;
@@ -283,7 +283,7 @@ impl WriterThread {
             }
             self.apply_live(stage, &mut live);
         }
-        shared.checkpoints.committed(audit_size, now, note);
+        shared.checkpoints.committed(audit_size, now, notes);
         shared.meter.commits.note(started.elapsed());
         if !stage.keys.is_empty() {
             shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
