@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod models;
 pub mod money;
 pub mod price;
+pub mod price_terms;
 pub mod quota;
 pub mod sampling;
 pub mod schedule;

@@ -340,7 +340,7 @@ impl Parts {
         Ok((output.saturating_mul(body.choices), self.cap_output.then_some(output), shrunk))
     }
 
-    /// What the bound of the prompt and of the output cost by the price book, in femto-dollars; `None` without a price.
+    /// What the bound of the prompt and of the output cost the tenant, in femto-dollars; `None` without a price.
     fn cost_bound(
         &self,
         endpoint: Endpoint,
@@ -355,7 +355,9 @@ impl Parts {
         event.input_tokens = Some(body.prompt_bound);
         event.output_tokens = Some(output);
         event.tokens_consumed = Some(body.prompt_bound.saturating_add(output));
-        let estimate = self.writer.shared().prices.load().estimate(&event, self.now());
+        let shared = self.writer.shared();
+        let own = shared.own_prices(tenant_id);
+        let estimate = shared.prices.load().estimate_for(own.as_deref(), &event, self.now());
         estimate.ok().map(|estimate| estimate.cost.femtos().min(QuotaType::Cost.max()))
     }
 

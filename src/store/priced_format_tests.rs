@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::event::Estimate;
 use crate::domain::models::ModelSums;
 use crate::domain::price::{PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
+use crate::domain::price_terms::Markup;
 use crate::domain::usage::UsageCounts;
 
 /// Blocks whose events have fields that came later: the provider, its usage, and the estimate.
@@ -21,7 +22,8 @@ fn priced_event() -> StoredEvent {
     stored.event.cost_usd = None;
     stored.event.provider = Some("openai".into());
     stored.event.usage = Some(Box::new(usage));
-    stored.event.estimate = Some(Estimate { cost: "0.000012345".parse().unwrap(), price_no: 300 });
+    stored.event.estimate =
+        Some(Estimate { cost: "0.000012345".parse().unwrap(), price_no: 300, markup: Markup::NONE });
     stored
 }
 
@@ -41,7 +43,7 @@ fn price() -> StoredPrice {
         tier_rule: TierRule::Graduated,
         rates: [(PriceClass::Input, input), (PriceClass::WebSearch, rate(10).into())].into(),
     };
-    StoredPrice { row, source: Some("https://prices.example/".to_owned()), checked: None }
+    StoredPrice { row, source: Some("https://prices.example/".to_owned()), checked: None, tenant_id: None }
 }
 
 fn book() -> StoredBook {

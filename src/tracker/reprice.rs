@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{MaintainError, UsageTracker};
+use crate::counters::OwnPrices;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::event::Estimate;
@@ -124,7 +125,8 @@ impl UsageTracker {
             };
             let mut changes = Vec::new();
             for stored in events.iter_mut().filter(|stored| in_range(stored)) {
-                changes.extend(of_run.price(prices, stored));
+                let own = shared.own_prices(&stored.event.tenant_id);
+                changes.extend(of_run.price(prices, own.as_deref(), stored));
             }
             if !changes.is_empty() && !request.dry_run {
                 // Like a merge: the same events under a name of its own.
@@ -145,14 +147,14 @@ impl UsageTracker {
 
 impl Repriced {
     /// Prices one event again; its change, if it costs something else by now.
-    fn price(&mut self, prices: &PriceTable, stored: &mut StoredEvent) -> Option<Change> {
+    fn price(&mut self, prices: &PriceTable, own: Option<&OwnPrices>, stored: &mut StoredEvent) -> Option<Change> {
         let event = &mut stored.event;
         if event.cost_usd.is_some() || event.is_rate_limited() {
             return None;
         }
         let model = event.model.clone()?;
         self.events += 1;
-        let Ok(estimate) = prices.estimate(event, stored.event_timestamp) else {
+        let Ok(estimate) = prices.estimate_for(own, event, stored.event_timestamp) else {
             self.without_price += 1;
             return None;
         };
