@@ -130,7 +130,8 @@
 //!     cost stays*: its estimate is stored with it, with the number of a price row that never changes; the content digest
 //!     of a retry leaves the estimate out. `tests/library/costs.rs`:
 //!     `what_an_event_cost_stays_when_prices_change_and_is_explained_by_its_own_price`,
-//!     `a_retry_is_a_retry_whatever_prices_say_by_then`. *Sums by model add up to their row*, in whatever order parts are
+//!     `a_retry_is_a_retry_whatever_prices_say_by_then`; `tests/library/tenant_prices.rs`:
+//!     `a_change_of_terms_or_prices_never_alters_what_an_event_cost_over_crash_and_restart`. *Sums by model add up to their row*, in whatever order parts are
 //!     merged: at most 64 models stand apart, those first by name ([`domain::models`]).
 //!     `rows_by_model_add_up_to_their_row_at_every_moment`.
 //! 13. *What works without a key is listed*: health and the cron door. Every other route says the least role it asks for and
@@ -170,7 +171,11 @@
 //!
 //! **Price an event.** `Shared::prepare` estimates, on the caller's thread, what an event costs that names a `model` and no
 //! `cost_usd`: `PriceTable` (`writer::prices`) remembers what a name means, `rules::pricing` takes the counts and
-//! multiplies. The estimate and its price row's number are part of the event from there on: journal, segments, counters,
+//! multiplies. A tenant's own terms (`Tenant::price_terms`) are compiled into [`counters::OwnPrices`] beside its slot, where
+//! [`counters::TenantSlot::own_prices`] finds them without a lock; who never had any costs one look. The terms that hold at
+//! the event's time decide: a rate of the tenant's own ([`rules::prices::OwnRates`] asks the list which model a name means),
+//! else the list's price with the terms' markup. A rate has a price row of its own, numbered when its change is staged
+//! (`Stage::number_rates`); the markup stands in the event beside the row's number. The estimate and its price row's number are part of the event from there on: journal, segments, counters,
 //! hours, replay. What has no price is counted as unpriced and named by the alarm `models_unpriced`. A change of prices
 //! (`Stage::change_prices`) writes the file, numbers for rows that are new, and the audit record in one commit. Pricing a
 //! past range again (`tracker::reprice`) rewrites runs under new names together with the rows that follow; what was charged
@@ -292,10 +297,10 @@
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
 //! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
-//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits |
+//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits, own prices |
 //! | `plans` | name | record: limits, thresholds |
 //! | `prices` | `book` | record: format, text and time of the price file in force |
-//! | `price_rows` | price row number | record: a row as it was, its source; never changed, never removed |
+//! | `price_rows` | price row number | record: a row as it was, its source, or whose own it is; never changed, never removed |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
@@ -307,7 +312,7 @@
 //! | `audit_resolutions` | index of the resolved | index of its resolution |
 //!
 //! Blocks of events have two versions: the second only where an event has a provider, its usage or an estimate, so that
-//! other blocks are byte for byte what they were. Rows by model stand at the end of a row, and only where there are some.
+//! other blocks are byte for byte what they were; a markup stands above the number of its price row, as zigzag. Rows by model stand at the end of a row, and only where there are some.
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
 //! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two

@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
 use super::places::Place;
-use super::upstream::{Upstream, headers_for_caller};
+use super::upstream::{Upstream, headers_for_caller, was_never_asked};
 use super::{Gateway, Parts};
 use crate::domain::event::{EventId, UsageEvent};
 use crate::domain::quota::{Decision, Item, QuotaType};
@@ -112,13 +112,13 @@ pub enum CallError {
 /// Why an upstream gave no answer that can be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamFailure {
-    /// No connection, or it broke before an answer.
+    /// No connection: it was not asked.
     #[error("the upstream cannot be reached")]
     Unreachable,
     /// Longer than its timeout.
     #[error("the upstream did not answer in time")]
     TimedOut,
-    /// It broke off.
+    /// It broke off, in its answer or before it.
     #[error("the upstream's answer broke off")]
     BrokeOff,
     /// Compressed, although that was not asked for.
@@ -200,8 +200,13 @@ impl Parts {
             Ok(Err(error)) => {
                 upstream.meter.note(None);
                 tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
-                exchange.end(Ending::Unreachable);
-                return Err(fails(UpstreamFailure::Unreachable, decision));
+                let (ending, failure) = match was_never_asked(&error) {
+                    true => (Ending::Unreachable, UpstreamFailure::Unreachable),
+                    // It had the call, and may have worked on it: what it will bill is not known, and not nothing.
+                    false => (Ending::BrokeOff, UpstreamFailure::BrokeOff),
+                };
+                exchange.end(ending);
+                return Err(fails(failure, decision));
             }
             Err(_) => {
                 upstream.meter.note(None);

@@ -37,11 +37,11 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 pub(super) enum Ending {
     /// The upstream's answer was passed on to its end.
     Answered(u16),
-    /// The upstream could not be reached, or broke the connection off before it answered.
+    /// The upstream could not be reached: it was not asked.
     Unreachable,
     /// The upstream took longer than its timeout.
     TimedOut,
-    /// The answer broke off in the middle.
+    /// The connection broke off: in the middle of the answer, or after the call was sent and before any answer.
     BrokeOff,
     /// The answer is compressed, although that was not asked for.
     Unreadable,

@@ -75,6 +75,44 @@ fn what_priced_events_wrote_is_read_for_ever() {
     assert_eq!(metrics_rows::RowsBlock::read(&read("rows")).unwrap().rows().unwrap(), [(7, row_with_models())]);
 }
 
+/// What came with tenants' own prices: events with a markup, and price rows that are a tenant's.
+fn marked_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/marked-events.txt")
+}
+
+fn marked_events() -> Vec<StoredEvent> {
+    let marked = |entry_id, points| {
+        let mut stored =
+            StoredEvent { entry_id, event_id: format!("call-{entry_id}").parse().unwrap(), ..priced_event() };
+        let markup = Markup::from_basis_points(points).unwrap();
+        stored.event.estimate = stored.event.estimate.map(|estimate| Estimate { markup, ..estimate });
+        stored
+    };
+    vec![marked(41, 1_250), marked(42, -10_000), marked(43, 1_000_000), marked(44, 0)]
+}
+
+fn own_price() -> StoredPrice {
+    StoredPrice { tenant_id: Some("acme".parse().unwrap()), source: None, ..price() }
+}
+
+#[test]
+fn what_own_prices_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&marked_fixture(), name);
+    assert_eq!(Block::read(&read("block")).unwrap().events(&name).unwrap(), marked_events());
+    assert_eq!(records::decode_price(&read("price")).unwrap(), own_price());
+    // Where there is no markup, nothing is written that was not written before.
+    assert_eq!(cut_into_blocks(&[&priced_event()]).unwrap().remove(0).1, bytes_in(&priced_fixture(), "block"));
+    assert_eq!(records::encode_price(&price()).unwrap(), bytes_in(&priced_fixture(), "price"));
+}
+
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_marked_fixture() {
+    let events = marked_events();
+    let block = cut_into_blocks(&events.iter().collect::<Vec<_>>()).unwrap().remove(0).1;
+    write_lines(&marked_fixture(), &[("block", block), ("price", records::encode_price(&own_price()).unwrap())]);
+}
+
 #[test]
 fn blocks_without_priced_events_are_byte_for_byte_what_they_were() {
     assert_eq!(cut_into_blocks(&[&event()]).unwrap().remove(0).1, bytes_of("block"));
