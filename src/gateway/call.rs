@@ -199,11 +199,13 @@ impl Parts {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 upstream.meter.note(None);
-                tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
-                let (ending, failure) = match was_never_asked(&error) {
-                    true => (Ending::Unreachable, UpstreamFailure::Unreachable),
+                let (ending, failure) = if was_never_asked(&error) {
+                    tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
+                    (Ending::Unreachable, UpstreamFailure::Unreachable)
+                } else {
                     // It had the call, and may have worked on it: what it will bill is not known, and not nothing.
-                    false => (Ending::BrokeOff, UpstreamFailure::BrokeOff),
+                    tracing::warn!(upstream = upstream.name, %error, "an upstream hung up without an answer");
+                    (Ending::BrokeOff, UpstreamFailure::BrokeOff)
                 };
                 exchange.end(ending);
                 return Err(fails(failure, decision));

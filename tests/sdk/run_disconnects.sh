@@ -52,7 +52,7 @@ models = ["gpt-4o-mini"]
 timeout_seconds = 2
 TOML
 METERGATE_ADMIN_KEY="$ADMIN_KEY" "$binary" serve --config "$work/metergate.toml" --data-dir "$work/data" \
-    --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+    --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" 3>&- &
 door_pid=$!
 for _ in $(seq 200); do [ -s "$work/out" ] && break; sleep 0.05; done
 url="$(sed -n '1s/^metergate is listening on //p' "$work/out")"
