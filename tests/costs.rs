@@ -223,7 +223,8 @@ fn a_tenant_pays_its_own_prices_from_a_day_on_by_route_and_command() {
     assert_eq!(export.matches("\"kind\":\"price_terms\"").count(), 3, "{export}");
     let audit = server.get("/api/audit/events?entity_type=tenant_prices").expect(200);
     assert_eq!(audit["events"].as_array().unwrap().len(), 3, "{audit}");
-    let key = server.post("/api/admin/keys", &json!({"name": "s", "role": "support", "tenants": ["other"]})).expect(201);
+    let key =
+        server.post("/api/admin/keys", &json!({"name": "s", "role": "support", "tenants": ["other"]})).expect(201);
     let bearer = format!("Bearer {}", key["key"].as_str().unwrap());
     assert_eq!(server.send("GET", path, &[("authorization", bearer.as_str())], None).status, 404, "a foreign tenant's");
 }

@@ -88,7 +88,11 @@ fn an_upstream_that_takes_the_call_and_hangs_up_may_have_worked_and_is_charged_b
         let answer = chat(&server, tenant, more);
         assert_eq!(answer.expect(502)["error"]["code"], json!("upstream_answer_unusable"));
         let event = only_event(&server, tenant);
-        assert_eq!((&event["metadata"]["ended"], &event["output_tokens"]), (&json!("broke_off"), &json!(77)), "{event}");
+        assert_eq!(
+            (&event["metadata"]["ended"], &event["output_tokens"]),
+            (&json!("broke_off"), &json!(77)),
+            "{event}"
+        );
         assert_eq!(event["metadata"]["usage_estimated"], json!(true), "{event}");
         let (used, held) = tokens(&server, tenant);
         assert_eq!((Some(used), held), (event["tokens_consumed"].as_u64(), 0));
