@@ -70,7 +70,7 @@
 //! | 5 | [`tenants`] | tenants, plans and prices, as administered; what a change of them would mean |
 //! | 5 | [`keys`] | makes, rotates and revokes keys, and knows them at the door |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
-//! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
+//! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step; what it pays of its own |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
 //! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys, reconciliation |
