@@ -163,7 +163,8 @@
 //!
 //! **Record usage.** `http::routes::events::record` reads drafts, one bad event never sinking its batch, and calls
 //! [`tracker::UsageTracker::record`]. That validates, and `Shared::prepare` does on the caller's thread what can be done
-//! there: the tenant, the digest of the caller's fields, the keyed hash of the id, and the look-up among filed ids. The
+//! there: the tenant, the digest of the caller's fields, the keyed hash of the id, the look-up among filed ids, and the
+//! compact form in which the event travels from here on. The
 //! writer's thread takes every command that waits (up to 10,000 events or 4,096 commands), `Stage` decides what each event
 //! becomes, numbers it, and registers unknown tenants with their audit record. `Transaction::put_commit` writes one journal
 //! block, `commit` syncs once. Then the events enter [`live`] and, by `writer::apply::apply`, the counters; then everybody
@@ -339,9 +340,15 @@
 //!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
 //! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
 //!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
-//! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, merging a day at
-//!   its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most, instead), and reopening a failed store: after a failed
-//!   commit writes are refused until metergate is restarted.
+//! - *Compact events.* What a caller gives ([`domain::event::UsageEvent`], 464 bytes) becomes a
+//!   [`domain::compact_event::CompactEvent`] (120 bytes) on the caller's thread: names by number ([`domain::names`]), counts
+//!   in 32 bits, what is rare behind a pointer. Fresh memory is what costs most on the machine it was measured on: page
+//!   faults fell from 1.6 million to 40,000 for 2 million events.
+//! - *Company.* A command whose receipt was dropped (the settlement of a forwarded call, `?ack=queued`) waits up to 2 ms for
+//!   others, and no longer than until one comes that somebody waits for (`WriterThread::in_company`).
+//! - *Not built:* encoding one commit while the last one syncs, waiting for company on behalf of callers who wait themselves,
+//!   and merging a day at its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most,
+//!   instead).
 //!
 //! # Deliberately absent
 //!
