@@ -192,7 +192,7 @@ fn a_second_crash_while_the_store_is_opened_again_loses_nothing_either() {
     let images = AtomicU64::new(0);
     for seed in seeds(1) {
         let run = Run::record(seed + 100);
-        run.for_each_image(if is_long() { 4 } else { 12 }, |image, calls, random| {
+        run.for_each_image(if is_long() { 2 } else { 5 }, |image, calls, random| {
             let (acknowledged, under_way) = run.acknowledged(calls);
             let disk = Disk::of(image.clone()).recording();
             let now = run.now(acknowledged, under_way);

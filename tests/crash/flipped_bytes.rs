@@ -8,7 +8,7 @@ use super::random::Random;
 use super::steps::{Step, Steps};
 use super::{is_long, open, seeds, start};
 
-const FLIPS: u64 = 2_000;
+const FLIPS: u64 = 4_000;
 
 #[derive(Debug, Default)]
 struct Tally {
