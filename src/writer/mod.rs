@@ -105,6 +105,7 @@ impl Writer {
         let thread = WriterThread {
             shared,
             commands,
+            waiting: std::collections::VecDeque::new(),
             queued_events: Arc::clone(&writer.queued_events),
             health: Arc::clone(&writer.health),
             numbers: started.numbers,

@@ -360,9 +360,10 @@ impl Tail<'_> {
             replayed.last_commit = commit.committed_at;
             if commit.seq > self.checkpoint.filed_seq {
                 for stored in &commit.events {
-                    let id = stored.event_id_given.then(|| {
-                        let hash = self.identity.hash(&stored.event.tenant_id, &stored.event_id);
-                        (hash, content_digest(&stored.event, self.content_key))
+                    let slot = counters.by_no(stored.tenant_no).filter(|_| stored.event_id_given);
+                    let id = slot.map(|slot| {
+                        let hash = self.identity.hash(&slot.id, &stored.event_id);
+                        (hash, content_digest(&stored.to_usage(slot.id.clone()), self.content_key))
                     });
                     live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);
                 }

@@ -4,6 +4,7 @@
 //! memory decides them first, and one whose commit is unknown stays held until it lapses.) What follows a failed commit is
 //! in `recovery`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const EVENTS_PER_COMMIT: usize = 10_000;
 const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
 const COMMANDS_PER_COMMIT: usize = 4_096;
+/// How long a command that nobody waits for may wait for others.
+const COMPANY_WAIT: Duration = Duration::from_millis(2);
 /// How long noted denials may wait for a commit to ride on.
 const DENIALS_WAIT: Duration = Duration::from_millis(200);
 /// A generation is closed, and filed, at this many events and operations.
@@ -41,6 +44,8 @@ pub(super) const WEIGHT_PER_GENERATION: usize = 50_000;
 pub(super) struct WriterThread {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: Receiver<Command>,
+    /// Received, and to be taken before what the channel holds.
+    pub(super) waiting: VecDeque<Command>,
     pub(super) queued_events: Arc<AtomicUsize>,
     pub(super) health: Arc<Health>,
     pub(super) numbers: Numbers,
@@ -99,8 +104,8 @@ impl WriterThread {
             if !self.recover_from_reading() {
                 return;
             }
-            let first = match self.commands.recv_timeout(DENIALS_WAIT) {
-                Ok(command) => Some(command),
+            let first = match self.waiting.pop_front().map_or_else(|| self.commands.recv_timeout(DENIALS_WAIT), Ok) {
+                Ok(command) => Some(self.in_company(command)),
                 Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now()) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -113,6 +118,19 @@ impl WriterThread {
                 return;
             }
         }
+    }
+
+    /// Lets others join a command whose caller does not wait for its commit: until one comes that is waited for, and for
+    /// a moment at most. So the settlement of a forwarded call does not hold up the hold of the next one.
+    fn in_company(&mut self, first: Command) -> Command {
+        let until = Instant::now() + COMPANY_WAIT;
+        let mut last_is_awaited = first.is_awaited();
+        while !last_is_awaited && self.waiting.len() < COMMANDS_PER_COMMIT {
+            let Ok(command) = self.commands.recv_deadline(until) else { break };
+            last_is_awaited = command.is_awaited();
+            self.waiting.push_back(command);
+        }
+        first
     }
 
     /// One commit with `first` and what else is waiting. False when told to stop.
@@ -208,7 +226,7 @@ impl WriterThread {
                 || answers.len() >= COMMANDS_PER_COMMIT;
             // A publication moves things under the readers' lock: one at a time.
             if go_on && !enough && failure.is_none() && publications.is_empty() {
-                next = self.commands.try_recv().ok();
+                next = self.waiting.pop_front().or_else(|| self.commands.try_recv().ok());
             }
         }
         let noted_from = stage.audit.len();
