@@ -7,6 +7,7 @@
 //! - `start` rebuilds memory from the disk.
 
 mod alerts;
+mod answers;
 mod apply;
 mod audit_stage;
 mod checkpoints;
