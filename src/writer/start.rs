@@ -276,6 +276,10 @@ fn load_fingerprints(snapshot: &Snapshot, store: &Store, identity: &Identity) ->
         }
         Ok(())
     };
+    if runs.len() < 2 {
+        load()?;
+        return Ok(fingerprints);
+    }
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(LOADING_THREADS_MAX));
     let loaded: Vec<Result<(), StoreError>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
