@@ -352,6 +352,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -359,6 +360,7 @@ pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod erasure;
 pub mod gateway;
 pub mod http;
 pub mod ids;

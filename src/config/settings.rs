@@ -203,6 +203,7 @@ impl Settings {
         engine.ceilings = self.ceilings();
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.checkpoint_file = self.value("audit.checkpoint_file").map(PathBuf::from);
+        engine.backup_dir = self.value("backup.folder").map(PathBuf::from);
         engine.prices_file = self.value("prices_file").map(PathBuf::from);
         engine.allow_unpriced_models = text("unpriced_models") == "allow";
         engine.plans_file = self.value("plans_file").map(PathBuf::from);

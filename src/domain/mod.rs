@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod backup;
 pub mod event;
 mod hold;
 pub mod job;

@@ -5,16 +5,20 @@
 //! - Metrics rows are packed by period; control-plane records are rows of their own.
 //! - [`Snapshot`] reads one consistent state; [`Transaction`] writes one.
 
+mod audit_erase;
 mod audit_log;
 mod audit_tree;
+mod backup;
 mod block;
 mod bytes;
 mod columns;
+mod copy;
 mod id_column;
 mod journal;
 mod metrics_rows;
 mod migration;
 mod records;
+mod rewrite;
 mod segments;
 mod snapshot;
 mod snapshot_audit;
@@ -31,15 +35,18 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
+pub use audit_erase::erased_by_stored;
 pub use audit_log::{LoggedPage, LoggedRecord};
 pub use audit_tree::AuditCheck;
+pub use backup::{BackupError, Restored, VerifiedBackup, make_private_folder, restore, verify_backup};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use metrics_rows::{MetricsRow, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
+pub use rewrite::Rewrite;
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;
@@ -92,16 +99,25 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 /// Tenant ids by their numbers; numbers are given once and never reused.
 pub type TenantNames = Arc<RwLock<Vec<TenantId>>>;
 
+/// Shared by those who read a file, so that it is known when nobody does.
+type Readers = Arc<()>;
+
 /// The open store.
 pub struct Store {
     /// `None` once closed, so that the file is free for another process although readers still share the store.
-    db: RwLock<Option<Database>>,
+    /// The token beside it is shared by its snapshots.
+    db: RwLock<Option<(Database, Readers)>>,
+    /// Files that another has replaced, for as long as somebody reads them.
+    retired: Mutex<Vec<(Database, Readers)>>,
+    cache_bytes: usize,
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
     /// `None` in memory.
     path: Option<PathBuf>,
 }
+
+const IN_MEMORY_CACHE_BYTES: usize = 1 << 20;
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "metergate.redb";
@@ -110,6 +126,7 @@ impl Store {
     /// Opens or makes the store in `folder`, which must exist. `secret` and `store_id` are used for a new store only.
     pub fn open(folder: &Path, cache_bytes: usize, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
         let path = folder.join(FILE_NAME);
+        rewrite::forget_unfinished(&path);
         let io = |error| StoreError::Storage(Box::new(redb::Error::Io(error)));
         if !path.exists() {
             // An empty file becomes a store; made here, it is its owner's alone from the first byte on.
@@ -122,16 +139,22 @@ impl Store {
         let db = Database::builder().set_cache_size(cache_bytes).create(&path)?;
         // A new file is durable only once its folder is.
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        Self::over(db, secret, store_id, Some(path))
+        Self::over(db, cache_bytes, secret, store_id, Some(path))
     }
 
     /// A store in memory, for tests and benches.
     pub fn in_memory(secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
         let db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
-        Self::over(db, secret, store_id, None)
+        Self::over(db, IN_MEMORY_CACHE_BYTES, secret, store_id, None)
     }
 
-    fn over(db: Database, secret: [u8; 32], store_id: uuid::Uuid, path: Option<PathBuf>) -> Result<Self, StoreError> {
+    fn over(
+        db: Database,
+        cache_bytes: usize,
+        secret: [u8; 32],
+        store_id: uuid::Uuid,
+        path: Option<PathBuf>,
+    ) -> Result<Self, StoreError> {
         let known = {
             let read = db.begin_read()?;
             match read.open_table(tables::META) {
@@ -155,7 +178,8 @@ impl Store {
             }
         };
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
-        Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id, path })
+        let db = RwLock::new(Some((db, Readers::default())));
+        Ok(Self { db, retired: Mutex::default(), cache_bytes, names, secret, store_id, path })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -181,13 +205,17 @@ impl Store {
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let db = self.db.read();
-        Ok(Snapshot::new(db.as_ref().ok_or(StoreError::Closed)?.begin_read()?, Arc::clone(&self.names)))
+        let (db, readers) = db.as_ref().ok_or(StoreError::Closed)?;
+        // The token first: who has none is not waited for.
+        let reader = Arc::clone(readers);
+        Ok(Snapshot::new(db.begin_read()?, Arc::clone(&self.names), reader))
     }
 
     /// Starts the one write transaction; waits while another is open.
     pub fn begin(&self) -> Result<Transaction, StoreError> {
         let db = self.db.read();
-        let mut write = db.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
+        let (db, _) = db.as_ref().ok_or(StoreError::Closed)?;
+        let mut write = db.begin_write()?;
         write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         Ok(Transaction::new(write, Arc::clone(&self.names), self.secret))
     }
@@ -195,6 +223,7 @@ impl Store {
     /// Closes the file. Whoever still shares the store gets [`StoreError::Closed`] from here on.
     pub fn close(&self) {
         self.db.write().take();
+        self.retired.lock().clear();
     }
 }
 

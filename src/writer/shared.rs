@@ -168,6 +168,8 @@ pub struct Shared {
     pub meter: Meter,
     /// Retention waits: the last start came so long after the last commit that the clock wants a word of confirmation.
     pub clock_unconfirmed: AtomicBool,
+    /// Whether the next filing saves the counters, so that the journal behind it can go.
+    pub save_counters: AtomicBool,
     /// The retention cut on disk, in microseconds.
     pub cut: AtomicI64,
 }

@@ -135,6 +135,7 @@ pub(crate) fn start(
         recording_errors: AtomicU64::new(0),
         meter: Meter::default(),
         clock_unconfirmed: clock_unconfirmed.into(),
+        save_counters: false.into(),
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })

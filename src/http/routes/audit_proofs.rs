@@ -131,6 +131,7 @@ fn verification(found: &AuditVerification) -> Value {
         "root": base64(&check.root),
         "records": check.records,
         "freed_by_retention": check.freed,
+        "erased": check.erased,
         "missing": check.missing.iter().map(|(from, to)| json!({ "from": from, "to": to })).collect::<Vec<_>>(),
         "faults": faults,
         "checkpoint": kept.as_ref().map(|kept| json!({
