@@ -26,6 +26,8 @@ mod tables;
 mod transaction;
 
 #[cfg(test)]
+mod erase_tests;
+#[cfg(test)]
 mod format_tests;
 #[cfg(test)]
 mod priced_format_tests;

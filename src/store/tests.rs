@@ -261,7 +261,7 @@ fn audited(count: u64) -> Store {
 
 fn tampered(store: &Store, change: impl FnOnce(&redb::WriteTransaction)) {
     let db = store.db.read();
-    let write = db.as_ref().unwrap().begin_write().unwrap();
+    let write = db.as_ref().unwrap().0.begin_write().unwrap();
     change(&write);
     write.commit().unwrap();
 }
