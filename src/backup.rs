@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::stopwatch;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::backup::BackupRecord;
@@ -71,16 +72,15 @@ impl Backups {
     /// Makes a backup of what is on disk now: everything that was acknowledged before is in it. One at a time; blocks its
     /// thread.
     pub fn make(&self, actor: &Actor) -> Result<MadeBackup, MakeBackupError> {
-        // Filing, merging and clean-ups wait: what they would replace stays in the file as long as it is copied.
-        let _alone = self.writer.maintenance();
         let shared = self.writer.shared();
+        let _alone = shared.copying.lock();
         let unusable = |error: std::io::Error| BackupError::File {
             path: self.folder.display().to_string(),
             reason: format!("{error}: set backup.folder to one that can be written"),
         };
         make_private_folder(&self.folder).map_err(unusable)?;
         let (backup_id, now) = (uuid::Uuid::from_bytes(crate::ids::random_bytes()), shared.clock.now());
-        let started = (Instant::now(), shared.store.file_bytes());
+        let started = (stopwatch(), shared.store.file_bytes());
         let mark = &backup_id.simple().to_string()[..8];
         let second: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
         let name = format!("metergate-{second}Z-{mark}.redb");

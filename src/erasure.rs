@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::clock::stopwatch;
 use crate::domain::actor::Actor;
 use crate::domain::audit::ENTITY_AUDIT_EVENT;
 use crate::domain::event::EventId;
@@ -97,6 +98,7 @@ impl Erasure {
     pub fn erase(&self, subject: &Subject, dry_run: bool, actor: &Actor) -> Result<Erased, EraseError> {
         self.check(subject)?;
         let shared = self.writer.shared();
+        let _alone = shared.copying.lock();
         let mut erased = Erased {
             erasure_id: crate::ids::new_uuid_v7(shared.clock.now()),
             audit_records: 0,
@@ -268,15 +270,14 @@ impl Erasure {
 
     /// Writes the file anew: first while others write, then, shortly, while they wait.
     fn rewrite(&self, erased: &mut Erased) -> Result<(), EraseError> {
-        let _alone = self.writer.maintenance();
         let shared = self.writer.shared();
         erased.file_bytes.0 = shared.store.file_bytes();
         let Some(rewrite) = shared.store.begin_rewrite()? else { return Ok(()) };
-        let paused = Instant::now();
+        let paused = stopwatch();
         let (sender, receiver) = std::sync::mpsc::channel();
         let for_writer = Arc::clone(&self.writer);
         let work = Box::new(move || {
-            let started = Instant::now();
+            let started = stopwatch();
             let outcome = for_writer.shared().store.finish_rewrite(rewrite);
             let _asker_may_be_gone = sender.send((outcome, started.elapsed()));
         });
@@ -286,7 +287,7 @@ impl Erasure {
         outcome?;
         erased.paused = took.min(paused.elapsed());
         erased.rewritten = true;
-        let started = Instant::now();
+        let started = stopwatch();
         while shared.store.retired_files() > 0 && started.elapsed() < READERS_WAIT {
             std::thread::sleep(LOOK_EVERY);
         }

@@ -58,6 +58,12 @@ fn usage(server: &Server) -> Value {
     )
 }
 
+/// The first index that an erasure names.
+fn erased_index(server: &Server) -> u64 {
+    let said = server.get("/api/audit/events?event_type=data_erased").expect(200);
+    said["events"][0]["new_values"]["records"][0][0].as_u64().unwrap()
+}
+
 fn count_erased(server: &Server) -> u64 {
     whole(server)["erased"].as_u64().unwrap()
 }
@@ -78,6 +84,7 @@ fn what_is_erased_is_not_in_the_file_and_is_not_missed() {
         whole(&server)["erased"] == 0 && server.get(&format!("/api/audit/events?actor_id={MARK}")).text.contains(MARK)
     );
 
+    assert!(has_mark(&server.data_dir()), "it is in the file before");
     let from = ["--server", &server.url, "--key", ADMIN_KEY, "--json"];
     let erased = cli_ok(&[&["erase", "--actor", MARK, "--of", "acme", "--yes"][..], &from].concat());
     let erased: Value = serde_json::from_str(&erased).unwrap();
@@ -94,6 +101,9 @@ fn what_is_erased_is_not_in_the_file_and_is_not_missed() {
     assert_eq!((&kept["whole"], &kept["checkpoint"]["agrees"]), (&json!(true), &json!(true)), "{kept}");
     let listed = server.get(&format!("/api/audit/events?actor_id={MARK}")).expect(200);
     assert_eq!(listed["events"], json!([]));
+    let first = erased_index(&server);
+    let proof = server.get(&format!("/api/audit/proof/inclusion?index={first}")).expect(200);
+    assert_eq!(proof["index"], first, "an erased record is still proved to be in the log");
     let said = server.get("/api/audit/events?event_type=data_erased").text;
     assert!(said.contains("data_erased") && !said.contains(MARK), "{said}");
     let others = server.get("/api/audit/events?actor_id=somebody-else").expect(200);

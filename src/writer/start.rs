@@ -136,6 +136,7 @@ pub(crate) fn start(
         meter: Meter::default(),
         clock_unconfirmed: clock_unconfirmed.into(),
         save_counters: false.into(),
+        copying: Mutex::default(),
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
