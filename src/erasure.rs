@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::clock::stopwatch;
 use crate::domain::actor::Actor;
 use crate::domain::audit::ENTITY_AUDIT_EVENT;
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::EventId;
 use crate::domain::tenant::{TenantChange, TenantStatus};
 use crate::domain::time::Timestamp;
@@ -218,20 +219,24 @@ impl Erasure {
         for (day, run, _) in shared.store.snapshot()?.runs(day..=day)? {
             let mut events: Vec<StoredEvent> = Vec::new();
             // A snapshot of each run's own: what the last one freed can be used again.
-            shared.store.snapshot()?.run_events(day, &[run], |stored| events.push(stored))?;
+            let snapshot = shared.store.snapshot()?;
+            snapshot.run_events(day, &[run], |stored| events.push(stored))?;
             let before = erased.events;
             for stored in &mut events {
                 let text = stored.event_id.to_string();
                 let mut id = Blankable { text: &text, given: stored.event_id_given, replaced: false };
-                if subject.blank(&mut stored.event, &mut id, |session| session_hash(session, session_key)) {
+                let mut event = stored.to_usage(snapshot.tenant_id(stored.tenant_no)?);
+                if subject.blank(&mut event, &mut id, |session| session_hash(session, session_key)) {
                     erased.events += 1;
                     erased.found(stored.created_at);
+                    stored.event = CompactEvent::from_usage(event);
                     if id.replaced {
                         stored.event_id = EventId::Uuid(Uuid::from_bytes(crate::ids::random_bytes()));
                         stored.event_id_given = false;
                     }
                 }
             }
+            drop(snapshot);
             if erased.events > before && !dry_run {
                 // Like a merge: the same events under a name of its own.
                 let merged = prepare_runs(&events)?.pop().ok_or(StoreError::Damaged("a run has no events"))?;

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 40] = [
+const TABLE: [SettingInfo; 41] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -238,6 +238,13 @@ const TABLE: [SettingInfo; 40] = [
         "",
         Kind::Path,
         "The prices that fill an empty store, ours, of genai-prices or of LiteLLM; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "on_storage_failure",
+        "METERGATE_ON_STORAGE_FAILURE",
+        "closed",
+        Kind::Choice(&["closed", "open"]),
+        "While the disk fails: `closed` refuses reservations, `open` lets memory decide, and the answer says `durable: false`.",
     ),
     SettingInfo::new(
         "unpriced_models",

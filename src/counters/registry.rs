@@ -72,6 +72,11 @@ impl Counters {
         self.by_no.read().get(no as usize).cloned().flatten()
     }
 
+    /// Calls `act` on the tenant with this number. It must not ask for a tenant by number itself.
+    pub fn with_no<R>(&self, no: u32, act: impl FnOnce(&Arc<TenantSlot>) -> R) -> Option<R> {
+        self.by_no.read().get(no as usize)?.as_ref().map(act)
+    }
+
     /// Adds a tenant, with its reservations. One that is there already by its id stays, and is what is given back.
     /// Numbers are given without large gaps: the list by number is as long as the highest.
     pub fn insert(&self, no: u32, state: TenantState) -> Arc<TenantSlot> {

@@ -5,6 +5,7 @@
 pub mod actor;
 pub mod audit;
 pub mod backup;
+pub mod compact_event;
 pub mod event;
 mod hold;
 pub mod job;
@@ -12,6 +13,7 @@ pub mod key;
 pub mod metrics;
 pub mod models;
 pub mod money;
+pub mod names;
 pub mod price;
 pub mod quota;
 pub mod sampling;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableTable, StorageBackend};
+use redb::{ReadableTable, StorageBackend};
 
-use super::{AuditCheck, AuditCut, Store, records, tables};
+use super::{AuditCheck, AuditCut, Medium, Store, records, tables};
 use crate::domain::audit::{AuditAction, AuditEntry, AuditRecord};
 use crate::domain::time::Timestamp;
 use crate::rules::erasure::{Subject, erased_by, erasure_entry};
@@ -142,6 +142,20 @@ impl StorageBackend for Backend {
     }
 }
 
+impl Medium for Backend {
+    fn backend(&self) -> Result<Box<dyn StorageBackend>, std::io::Error> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.lock().now.len() as u64
+    }
+}
+
 /// One sequence: a store, its disk, and what an auditor has kept of it.
 struct Sequence {
     random: Random,
@@ -155,8 +169,7 @@ struct Sequence {
 }
 
 fn open(backend: &Backend) -> Store {
-    let db = Database::builder().set_cache_size(1 << 20).create_with_backend(backend.clone()).unwrap();
-    Store::over(db, 1 << 20, [7; 32], uuid::Uuid::nil(), None).unwrap()
+    Store::over(Box::new(backend.clone()), 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap()
 }
 
 impl Sequence {
@@ -407,7 +420,7 @@ impl Sequence {
 
     fn tamper(&self, change: impl FnOnce(&redb::WriteTransaction)) {
         let db = self.store.db.read();
-        let write = db.as_ref().unwrap().0.begin_write().unwrap();
+        let write = db.open().unwrap().begin_write().unwrap();
         change(&write);
         write.commit().unwrap();
     }

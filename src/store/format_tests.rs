@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::block::{Block, cut_into_blocks};
 use super::*;
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::UsageEvent;
 use crate::domain::key::{ApiKey, KeyDigest, KeyRole, TenantScope};
 use crate::domain::quota::{
@@ -17,12 +18,8 @@ pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn acme() -> TenantId {
+pub(super) fn acme() -> TenantId {
     "acme".parse().unwrap()
-}
-
-pub(super) fn name(number: u32) -> Option<TenantId> {
-    (number == 0).then(acme)
 }
 
 fn tenant() -> Tenant {
@@ -43,7 +40,7 @@ pub(super) fn event() -> StoredEvent {
         event_timestamp: at("2026-11-24T12:00:00.25Z"),
         event_id: "call-1".parse().unwrap(),
         event_id_given: true,
-        event: UsageEvent {
+        event: CompactEvent::from_usage(UsageEvent {
             event_timestamp: Some(at("2026-11-24T12:00:00.25Z")),
             api_method: Some("POST".into()),
             api_status_code: Some(200),
@@ -55,7 +52,7 @@ pub(super) fn event() -> StoredEvent {
             cost_usd: Some("0.0123".parse().unwrap()),
             metadata: Some(r#"{"a":1}"#.into()),
             ..UsageEvent::new(acme(), "api_call")
-        },
+        }),
     }
 }
 
@@ -192,10 +189,10 @@ pub(super) fn bytes_in(fixture: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn what_format_1_wrote_is_read_for_ever() {
-    let read = journal::decode(9, &bytes_of("commit"), &name).unwrap();
+    let read = journal::decode(9, &bytes_of("commit")).unwrap();
     assert_eq!(format!("{read:?}"), format!("{:?}", commit()));
     let block = bytes_of("block");
-    assert_eq!(Block::read(&block).unwrap().events(&name).unwrap(), [event()]);
+    assert_eq!(Block::read(&block).unwrap().events().unwrap(), [event()]);
     assert_eq!(records::decode_tenant(&bytes_of("tenant")).unwrap(), tenant());
     assert_eq!(records::decode_audit(&bytes_of("audit")).unwrap(), audit());
     assert_eq!(records::decode_audit(&bytes_of("audit_2")).unwrap(), audit_2());

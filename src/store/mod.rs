@@ -15,6 +15,7 @@ mod columns;
 mod copy;
 mod id_column;
 mod journal;
+mod medium;
 mod metrics_rows;
 mod migration;
 mod records;
@@ -34,9 +35,10 @@ mod priced_format_tests;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
@@ -46,6 +48,7 @@ pub use audit_tree::AuditCheck;
 pub use backup::{BackupError, Restored, VerifiedBackup, make_private_folder, restore, verify_backup};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
+pub use medium::{FileMedium, Medium, MemoryMedium, StorageBackend, free_bytes};
 pub use metrics_rows::{MetricsRow, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use rewrite::Rewrite;
@@ -55,6 +58,7 @@ pub use tables::FORMAT_VERSION;
 pub use transaction::Transaction;
 
 use crate::domain::tenant::TenantId;
+use medium::Room;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,12 @@ pub enum StoreError {
     /// The engine was closed.
     #[error("the store is closed")]
     Closed,
+    /// The store failed, and is not open again yet.
+    #[error("the store failed and is being reopened")]
+    Down,
+    /// The file would have to grow, and the disk has no room for it.
+    #[error("the disk is full")]
+    Full(#[source] std::io::Error),
     /// A store of an older format could not be copied before it is changed.
     #[error(
         "the store has format {found} and is brought to format {FORMAT_VERSION} only after a copy of it is made: {reason}"
@@ -93,7 +103,17 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            redb::Error::Io(error) => Self::io(error),
             error => Self::Storage(Box::new(error)),
+        }
+    }
+}
+
+impl StoreError {
+    fn io(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full(error),
+            _ => Self::Storage(Box::new(redb::Error::Io(error))),
         }
     }
 }
@@ -106,20 +126,42 @@ type Readers = Arc<()>;
 
 /// The open store.
 pub struct Store {
-    /// `None` once closed, so that the file is free for another process although readers still share the store.
-    /// The token beside it is shared by its snapshots.
-    db: RwLock<Option<(Database, Readers)>>,
-    /// Files that another has replaced, for as long as somebody reads them.
-    retired: Mutex<Vec<(Database, Readers)>>,
-    cache_bytes: usize,
+    db: RwLock<Handle>,
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
-    /// `None` in memory.
-    path: Option<PathBuf>,
+    /// Where the bytes are; another when the file was written anew.
+    room: ArcSwap<Room>,
+    /// Files that another has replaced, for as long as somebody reads them.
+    retired: Mutex<Vec<(Database, Readers)>>,
+    cache_bytes: usize,
 }
 
-const IN_MEMORY_CACHE_BYTES: usize = 1 << 20;
+enum Handle {
+    /// With what its snapshots share.
+    Open(Database, Readers),
+    /// It failed; the writer's thread opens it again.
+    Down,
+    /// Closed, so that the file is free for another process although readers still share the store.
+    Closed,
+}
+
+impl Handle {
+    fn readers(&self) -> Readers {
+        match self {
+            Self::Open(_, readers) => Arc::clone(readers),
+            Self::Down | Self::Closed => Readers::default(),
+        }
+    }
+
+    const fn open(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Open(db, _) => Ok(db),
+            Self::Down => Err(StoreError::Down),
+            Self::Closed => Err(StoreError::Closed),
+        }
+    }
+}
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "metergate.redb";
@@ -128,46 +170,41 @@ impl Store {
     /// Opens or makes the store in `folder`, which must exist. `secret` and `store_id` are used for a new store only.
     pub fn open(folder: &Path, cache_bytes: usize, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
         let path = folder.join(FILE_NAME);
-        rewrite::forget_unfinished(&path);
-        let io = |error| StoreError::Storage(Box::new(redb::Error::Io(error)));
         if !path.exists() {
             // An empty file becomes a store; made here, it is its owner's alone from the first byte on.
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(&path).map_err(io)?;
+            options.open(&path).map_err(StoreError::io)?;
         }
-        let db = Database::builder().set_cache_size(cache_bytes).create(&path)?;
+        let medium = FileMedium::open(&path)?;
+        // Only whoever has the lock may say that it is left over.
+        rewrite::forget_unfinished(&path);
+        let store = Self::over(Box::new(medium), cache_bytes, secret, store_id)?;
         // A new file is durable only once its folder is.
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        Self::over(db, cache_bytes, secret, store_id, Some(path))
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io)?;
+        Ok(store)
     }
 
     /// A store in memory, for tests and benches.
     pub fn in_memory(secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
-        let db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
-        Self::over(db, IN_MEMORY_CACHE_BYTES, secret, store_id, None)
+        Self::over(Box::new(MemoryMedium::default()), 1 << 20, secret, store_id)
     }
 
-    fn over(
-        db: Database,
+    /// Opens or makes the store on a medium.
+    pub fn over(
+        medium: Box<dyn Medium>,
         cache_bytes: usize,
         secret: [u8; 32],
         store_id: uuid::Uuid,
-        path: Option<PathBuf>,
     ) -> Result<Self, StoreError> {
-        let known = {
-            let read = db.begin_read()?;
-            match read.open_table(tables::META) {
-                Ok(meta) => Some((records::read_format(&meta)?, records::read_identity(&meta)?)),
-                Err(redb::TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let room = Room::new(medium);
+        let db = room.database(cache_bytes)?;
+        let known = known_identity(&db)?;
         let (secret, store_id) = match known {
             Some((found, identity)) => {
-                migration::bring_up(&db, found, path.as_deref())?;
+                migration::bring_up(&db, found, room.medium.path())?;
                 identity
             }
             None => {
@@ -180,8 +217,9 @@ impl Store {
             }
         };
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
-        let db = RwLock::new(Some((db, Readers::default())));
-        Ok(Self { db, retired: Mutex::default(), cache_bytes, names, secret, store_id, path })
+        let db = RwLock::new(Handle::Open(db, Readers::default()));
+        let room = ArcSwap::new(room);
+        Ok(Self { db, names, secret, store_id, room, retired: Mutex::default(), cache_bytes })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -201,31 +239,100 @@ impl Store {
 
     /// The size of the file in bytes; 0 where it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        self.path.as_ref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
+        self.room.load().medium.bytes()
+    }
+
+    /// Bytes free on the disk; `None` where that cannot be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.room.load().medium.free_bytes()
+    }
+
+    /// The bytes by which the file grows when it next must.
+    pub fn next_growth_bytes(&self) -> u64 {
+        self.room.load().next_growth()
+    }
+
+    /// Whether a read or a write has failed: nothing works any more until the store is opened again.
+    pub fn has_failed(&self) -> bool {
+        self.room.load().has_failed()
+    }
+
+    /// Whether the file was refused a growth since the database was opened: then what failed is surely not on disk.
+    pub fn refused_to_grow(&self) -> bool {
+        self.room.load().was_refused()
     }
 
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let db = self.db.read();
-        let (db, readers) = db.as_ref().ok_or(StoreError::Closed)?;
         // The token first: who has none is not waited for.
-        let reader = Arc::clone(readers);
-        Ok(Snapshot::new(db.begin_read()?, Arc::clone(&self.names), reader))
+        let reader = db.readers();
+        Ok(Snapshot::new(db.open()?.begin_read()?, Arc::clone(&self.names), reader))
     }
 
     /// Starts the one write transaction; waits while another is open.
     pub fn begin(&self) -> Result<Transaction, StoreError> {
         let db = self.db.read();
-        let (db, _) = db.as_ref().ok_or(StoreError::Closed)?;
-        let mut write = db.begin_write()?;
+        let mut write = db.open()?.begin_write()?;
         write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         Ok(Transaction::new(write, Arc::clone(&self.names), self.secret))
     }
 
+    /// Lets go of a database that failed. Readers that still have a snapshot get errors from it.
+    pub fn take_down(&self) {
+        let mut db = self.db.write();
+        if matches!(*db, Handle::Open(..)) {
+            *db = Handle::Down;
+        }
+    }
+
+    /// Opens the database again, without handing it out: [`Store::install`] does. What redb had not committed is gone.
+    pub fn reopen(&self) -> Result<Reopened, StoreError> {
+        let db = self.room.load().database(self.cache_bytes)?;
+        match known_identity(&db)? {
+            Some((FORMAT_VERSION, identity)) if identity == (self.secret, self.store_id) => {}
+            _ => return Err(StoreError::Damaged("another store has taken its place")),
+        }
+        let names = load_names(&db)?;
+        Ok(Reopened { db, names })
+    }
+
+    /// Hands a reopened database out, unless the store was closed meanwhile.
+    pub fn install(&self, reopened: Reopened) {
+        *self.names.write() = reopened.names;
+        let mut db = self.db.write();
+        if matches!(*db, Handle::Down) {
+            *db = Handle::Open(reopened.db, Readers::default());
+        }
+    }
+
     /// Closes the file. Whoever still shares the store gets [`StoreError::Closed`] from here on.
     pub fn close(&self) {
-        self.db.write().take();
+        *self.db.write() = Handle::Closed;
         self.retired.lock().clear();
+        self.room.load().medium.release();
+    }
+}
+
+/// A database that was opened again after a failure; nobody else has it yet.
+pub struct Reopened {
+    db: Database,
+    names: Vec<TenantId>,
+}
+
+impl Reopened {
+    /// What the store has.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot::new(self.db.begin_read()?, Arc::new(RwLock::new(self.names.clone())), Readers::default()))
+    }
+}
+
+fn known_identity(db: &Database) -> Result<Option<(u32, records::Identity)>, StoreError> {
+    let read = db.begin_read()?;
+    match read.open_table(tables::META) {
+        Ok(meta) => Ok(Some((records::read_format(&meta)?, records::read_identity(&meta)?))),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

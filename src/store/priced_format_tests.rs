@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::block::{Block, cut_into_blocks};
-use super::format_tests::{at, bytes_in, bytes_of, commit, event, name, write_lines};
+use super::format_tests::{acme, at, bytes_in, bytes_of, commit, event, write_lines};
 use super::*;
-use crate::domain::event::Estimate;
+use crate::domain::compact_event::CompactEvent;
+use crate::domain::event::{Estimate, UsageEvent};
 use crate::domain::models::ModelSums;
 use crate::domain::price::{PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
 use crate::domain::usage::UsageCounts;
@@ -18,10 +19,13 @@ fn priced_fixture() -> PathBuf {
 fn priced_event() -> StoredEvent {
     let mut stored = event();
     let usage = UsageCounts { cache_write_tokens: Some(40), web_searches: Some(0), ..UsageCounts::default() };
-    stored.event.cost_usd = None;
-    stored.event.provider = Some("openai".into());
-    stored.event.usage = Some(Box::new(usage));
-    stored.event.estimate = Some(Estimate { cost: "0.000012345".parse().unwrap(), price_no: 300 });
+    stored.event = CompactEvent::from_usage(UsageEvent {
+        cost_usd: None,
+        provider: Some("openai".into()),
+        usage: Some(Box::new(usage)),
+        estimate: Some(Estimate { cost: "0.000012345".parse().unwrap(), price_no: 300 }),
+        ..stored.to_usage(acme())
+    });
     stored
 }
 
@@ -65,9 +69,9 @@ fn row_with_models() -> MetricsRow {
 #[test]
 fn what_priced_events_wrote_is_read_for_ever() {
     let read = |name: &str| bytes_in(&priced_fixture(), name);
-    let commit = journal::decode(9, &read("commit"), &name).unwrap();
+    let commit = journal::decode(9, &read("commit")).unwrap();
     assert_eq!(format!("{commit:?}"), format!("{:?}", priced_commit()));
-    assert_eq!(Block::read(&read("block")).unwrap().events(&name).unwrap(), [priced_event()]);
+    assert_eq!(Block::read(&read("block")).unwrap().events().unwrap(), [priced_event()]);
     assert_eq!(records::decode_price(&read("price")).unwrap(), price());
     assert_eq!(records::decode_book(&read("book")).unwrap(), book());
     assert_eq!(metrics_rows::RowsBlock::read(&read("rows")).unwrap().rows().unwrap(), [(7, row_with_models())]);

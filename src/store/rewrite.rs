@@ -10,7 +10,8 @@ use std::sync::Arc;
 use redb::{Database, Durability, ReadableDatabase};
 
 use super::backup::{self, BackupError};
-use super::{Store, StoreError, copy, tables};
+use super::medium::{FileMedium, Room};
+use super::{Handle, Readers, Store, StoreError, copy, tables};
 
 /// The copy in the making.
 const ENDING: &str = "rewritten";
@@ -18,7 +19,7 @@ const ENDING: &str = "rewritten";
 /// A copy of the store that may take its place.
 pub struct Rewrite {
     /// Closed when dropped; its file is removed unless it has the store's name by then.
-    copy: Option<Database>,
+    copy: Option<(Database, Arc<Room>)>,
     unfinished: PathBuf,
 }
 
@@ -44,7 +45,8 @@ fn unfinished_of(store: &Path) -> PathBuf {
 impl Store {
     /// Copies what the store holds now, while others write. `None` in memory, where there is no file. Blocks its thread.
     pub fn begin_rewrite(&self) -> Result<Option<Rewrite>, BackupError> {
-        let Some(path) = &self.path else { return Ok(None) };
+        let room = self.room.load_full();
+        let Some(path) = room.medium.path() else { return Ok(None) };
         let unfinished = unfinished_of(path);
         let _left_by_one_that_failed = std::fs::remove_file(&unfinished);
         let file = |error: std::io::Error| BackupError::File {
@@ -53,9 +55,8 @@ impl Store {
         };
         backup::new_private_file(&unfinished).map_err(file)?;
         let mut rewrite = Rewrite { copy: None, unfinished: unfinished.clone() };
-        let copy =
-            Database::builder().set_cache_size(self.cache_bytes).create(&unfinished).map_err(StoreError::from)?;
-        let copy = rewrite.copy.insert(copy);
+        let room = Room::new(Box::new(FileMedium::open_as(&unfinished, path)?));
+        let (copy, _) = rewrite.copy.insert((room.database(self.cache_bytes)?, room));
         copy::copy_all(&self.snapshot()?.read, copy)?;
         follow(self, copy)?;
         Ok(Some(rewrite))
@@ -65,8 +66,9 @@ impl Store {
     /// this. Readers go on with what they have. Fails without having changed anything, except where the file has its name
     /// already and the folder cannot be synced.
     pub fn finish_rewrite(&self, mut rewrite: Rewrite) -> Result<(), BackupError> {
-        let path = self.path.as_ref().ok_or(StoreError::Closed)?;
-        let copy = rewrite.copy.as_ref().ok_or(StoreError::Closed)?;
+        let old_room = self.room.load_full();
+        let path = old_room.medium.path().ok_or(StoreError::Closed)?;
+        let (copy, _) = rewrite.copy.as_ref().ok_or(StoreError::Closed)?;
         follow(self, copy)?;
         {
             let end = || -> Result<(), StoreError> {
@@ -78,15 +80,15 @@ impl Store {
             end()?;
         }
         let mut db = self.db.write();
-        if db.is_none() {
-            return Err(StoreError::Closed.into());
-        }
+        db.open()?;
         let published = backup::publish(&rewrite.unfinished, path);
         let renamed = !rewrite.unfinished.exists();
-        if renamed && let Some(copy) = rewrite.copy.take() {
+        if renamed && let Some((copy, room)) = rewrite.copy.take() {
+            self.room.store(room);
             // Those who read the old file do so to their end; it goes with the last of them.
-            let old = db.replace((copy, Arc::default()));
-            self.retired.lock().extend(old);
+            if let Handle::Open(old, readers) = std::mem::replace(&mut *db, Handle::Open(copy, Readers::default())) {
+                self.retired.lock().push((old, readers));
+            }
         }
         published
     }

@@ -61,8 +61,9 @@ impl UsageTracker {
         let oldest = shared.oldest_kept(shared.clock.now());
         let found = self.find(&snapshot, tenant_no, tenant_id, event_id, oldest)?;
         let Some(stored) = found.filter(|stored| stored.event_timestamp >= oldest) else { return Ok(None) };
-        let cost = self.explain_cost(&snapshot, &stored)?;
-        Ok(Some(ExplainedEvent { event: recorded(stored), cost }))
+        let event = recorded(stored, tenant_id);
+        let cost = self.explain_cost(&snapshot, &event)?;
+        Ok(Some(ExplainedEvent { event, cost }))
     }
 
     fn find(
@@ -102,14 +103,14 @@ impl UsageTracker {
         Ok(None)
     }
 
-    fn explain_cost(&self, snapshot: &Snapshot, stored: &StoredEvent) -> Result<ExplainedCost, StoreError> {
-        let event = &stored.event;
+    fn explain_cost(&self, snapshot: &Snapshot, recorded: &RecordedEvent) -> Result<ExplainedCost, StoreError> {
+        let event = &recorded.event;
         let prices = self.writer.shared().prices.load();
         if event.cost_usd.is_some() {
             return Ok(ExplainedCost::Given);
         }
         let Some(estimate) = event.estimate else {
-            let reason = match prices.estimate(event, stored.event_timestamp) {
+            let reason = match prices.estimate(event, recorded.event_timestamp) {
                 _ if event.is_rate_limited() => Unpriced::RateLimited.to_string(),
                 Err(reason) => reason.to_string(),
                 Ok(_) => "when it was recorded the price book had no price for it; it has one now".to_owned(),

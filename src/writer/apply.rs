@@ -131,15 +131,18 @@ impl<'a> LiveStates<'a> {
 
 impl States for LiveStates<'_> {
     fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R> {
-        let slot = self.counters.by_no(tenant_no)?;
-        let mut state = slot.lock();
-        // Always after the tenant's.
-        let mut platform = self.platform.map(Mutex::lock);
-        let done = act(&mut state, platform.as_deref_mut());
-        for crossing in state.take_crossings() {
-            self.crossings.push((slot.id.clone(), crossing));
-        }
-        Some(done)
+        let crossings = &mut self.crossings;
+        let platform = self.platform;
+        self.counters.with_no(tenant_no, |slot| {
+            let mut state = slot.lock();
+            // Always after the tenant's.
+            let mut platform = platform.map(Mutex::lock);
+            let done = act(&mut state, platform.as_deref_mut());
+            for crossing in state.take_crossings() {
+                crossings.push((slot.id.clone(), crossing));
+            }
+            done
+        })
     }
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
@@ -190,6 +193,11 @@ impl Shadow {
             self.changed.resize(place + 1, false);
         }
         self.states[place] = Some(state);
+    }
+
+    /// Every state counts as moved: what was taken to be saved may not have been.
+    pub(super) fn change_all(&mut self) {
+        self.changed.iter_mut().for_each(|changed| *changed = true);
     }
 
     /// The states that moved since the last call, tidied, by tenant number.

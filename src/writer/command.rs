@@ -59,6 +59,25 @@ pub(crate) enum Command {
     Stop,
 }
 
+impl Command {
+    /// Whether it is taken although the disk is full: what gives back, and what writes next to nothing.
+    pub(super) const fn goes_on_when_full(&self) -> bool {
+        matches!(self, Self::Release { .. } | Self::Checkpoint { .. } | Self::CloseGeneration { .. } | Self::Stop)
+    }
+}
+
+impl Command {
+    /// Whether somebody waits for its commit, as far as can be told.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Record { promise, .. } => !promise.is_closed(),
+            Self::Audit { promise, .. } => !promise.is_closed(),
+            Self::Release { promise, .. } => !promise.is_closed(),
+            _ => true,
+        }
+    }
+}
+
 /// A price book on its way to the writer.
 pub(crate) struct PricesChange {
     /// As read from its file.

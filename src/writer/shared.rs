@@ -18,7 +18,8 @@ use super::meter::Meter;
 use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
 use crate::clock::Clock;
-use crate::counters::{Counters, Platform, TenantSlot};
+use crate::counters::{Counters, Platform};
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, LimitState, Plan};
 use crate::domain::sampling::SamplingRules;
@@ -26,7 +27,7 @@ use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{Snapshot, Store, StoreError, StoredEvent};
 
 /// What the engine does with tenants and old events.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Policies {
     pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
+    /// Whether memory decides alone while the store fails.
+    pub grants_without_store: bool,
     /// Whether a tenant with a cost limit may reserve for a model that has no price.
     pub allow_unpriced_models: bool,
 }
@@ -213,8 +216,26 @@ impl Shared {
                 }
                 _ => None,
             };
-            let id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
-            incoming.push(Incoming { slot, event, id, hash, content, filed_content, looked_up_at });
+            let event_id_given = given.is_some();
+            let event_id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
+            let event_timestamp = event.event_timestamp.unwrap_or_default();
+            let new_tenant = slot.is_none().then(|| Box::new(event.tenant_id.clone()));
+            incoming.push(Incoming {
+                stored: StoredEvent {
+                    tenant_no: slot.map_or(u32::MAX, |slot| slot.no),
+                    entry_id: 0,
+                    created_at: now,
+                    event_timestamp,
+                    event_id,
+                    event_id_given,
+                    event: CompactEvent::from_usage(event),
+                },
+                new_tenant,
+                hash,
+                content,
+                filed_content,
+                looked_up_at,
+            });
         }
         Ok(incoming)
     }
@@ -254,12 +275,11 @@ impl Shared {
 
 /// An event on its way to the writer.
 pub struct Incoming {
-    /// The tenant, if it is known already.
-    pub slot: Option<Arc<TenantSlot>>,
-    /// What the caller gave, its id taken out.
-    pub event: UsageEvent,
-    /// The caller's id, or one just made.
-    pub id: EventId,
+    /// The event as it will be stored, but for its place and the time of its commit; its tenant's number, if it is known,
+    /// and its time, if its caller gave one.
+    pub stored: StoredEvent,
+    /// The tenant, if it was not known when this was made.
+    pub new_tenant: Option<Box<TenantId>>,
     /// The hash of the caller's id; `None` for one just made, which nobody can repeat.
     pub hash: Option<IdHash>,
     /// The digest of the caller's fields.
@@ -268,11 +288,4 @@ pub struct Incoming {
     pub filed_content: Option<u64>,
     /// [`Shared::filings`] when that was looked up.
     pub looked_up_at: u64,
-}
-
-impl Incoming {
-    /// Whose it is.
-    pub const fn tenant_id(&self) -> &TenantId {
-        &self.event.tenant_id
-    }
 }

@@ -147,9 +147,12 @@ impl<'a> Stage<'a> {
         Ok(outcomes)
     }
 
-    fn record_one(&mut self, incoming: Incoming) -> Result<EventOutcome, StoreError> {
+    fn record_one(&mut self, mut incoming: Incoming) -> Result<EventOutcome, StoreError> {
         let now = self.commit.committed_at;
-        let event_timestamp = incoming.event.event_timestamp.unwrap_or(now);
+        if !incoming.stored.event.time_given() {
+            incoming.stored.event_timestamp = now;
+        }
+        let event_timestamp = incoming.stored.event_timestamp;
         // A repeat is a repeat however old it is by now: look for it before looking at the clock.
         if let Some(hash) = incoming.hash
             && let Some(known) = self.known_content(&incoming, hash)?
@@ -169,15 +172,8 @@ impl<'a> Stage<'a> {
             self.staged_ids.insert(hash, incoming.content);
         }
         self.ids.push(incoming.hash.map(|hash| (hash, incoming.content)));
-        self.commit.events.push(StoredEvent {
-            tenant_no,
-            entry_id: self.commit.first_entry_id + self.commit.entries,
-            created_at: now,
-            event_timestamp,
-            event_id: incoming.id,
-            event_id_given: incoming.hash.is_some(),
-            event: incoming.event,
-        });
+        let entry_id = self.commit.first_entry_id + self.commit.entries;
+        self.commit.events.push(StoredEvent { tenant_no, entry_id, created_at: now, ..incoming.stored });
         self.commit.entries += 1;
         Ok(EventOutcome::Accepted)
     }
@@ -214,42 +210,52 @@ impl<'a> Stage<'a> {
             return Ok(Some(content));
         }
         // The caller has looked among the filed ids, if it knew the tenant; has any been filed since?
-        if incoming.slot.is_some() && incoming.looked_up_at == self.shared.filings.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let slot = incoming.slot.clone().or_else(|| self.shared.counters.get(incoming.tenant_id()));
+        let tenant_no = incoming.stored.tenant_no;
+        let slot = match &incoming.new_tenant {
+            None if incoming.looked_up_at == self.shared.filings.load(Ordering::Acquire) => return Ok(None),
+            None => self.shared.counters.by_no(tenant_no),
+            Some(tenant_id) => self.shared.counters.get(tenant_id),
+        };
         let Some(slot) = slot else { return Ok(None) };
         let now = self.commit.committed_at;
-        self.shared.filed_content(&mut self.snapshot, (slot.no, incoming.tenant_id()), hash, now)
+        self.shared.filed_content(&mut self.snapshot, (slot.no, &slot.id), hash, now)
     }
 
     fn tenant_of(&mut self, incoming: &Incoming) -> Result<u32, Rejection> {
-        let deleted = || Rejection {
+        let deleted = |tenant_id: &TenantId| Rejection {
             code: "tenant_deleted",
-            message: format!("the tenant `{}` is deleted: a PUT of the tenant revives it", incoming.tenant_id()),
+            message: format!("the tenant `{tenant_id}` is deleted: a PUT of the tenant revives it"),
         };
-        if let Some((tenant_no, tenant)) = self.tenants.get(incoming.tenant_id()) {
-            return if tenant.status == TenantStatus::Deleted { Err(deleted()) } else { Ok(*tenant_no) };
+        let known = match &incoming.new_tenant {
+            None => self.shared.counters.by_no(incoming.stored.tenant_no),
+            Some(tenant_id) => self.shared.counters.get(tenant_id),
+        };
+        // As this commit leaves it, then as it is.
+        if !self.tenants.is_empty()
+            && let Some(tenant_id) = known.as_ref().map(|slot| &slot.id).or(incoming.new_tenant.as_deref())
+            && let Some((tenant_no, tenant)) = self.tenants.get(tenant_id)
+        {
+            return if tenant.status == TenantStatus::Deleted { Err(deleted(tenant_id)) } else { Ok(*tenant_no) };
         }
-        let slot = match &incoming.slot {
-            Some(slot) => Some(Arc::clone(slot)),
-            None => self.shared.counters.get(incoming.tenant_id()),
-        };
-        if let Some(slot) = slot {
+        if let Some(slot) = known {
             let status = slot.lock().tenant().status;
-            return if status == TenantStatus::Deleted { Err(deleted()) } else { Ok(slot.no) };
+            return if status == TenantStatus::Deleted { Err(deleted(&slot.id)) } else { Ok(slot.no) };
         }
+        let Some(tenant_id) = incoming.new_tenant.as_deref() else {
+            // Numbers are given once, and never taken back.
+            return Err(Rejection { code: "tenant_unknown", message: "the tenant is unknown".to_owned() });
+        };
         if !self.shared.policies.create_unknown_tenants {
             return Err(Rejection {
                 code: "tenant_unknown",
                 message: format!(
                     "the tenant `{}` is unknown and unknown_tenants is \"deny\": register it first",
-                    incoming.tenant_id()
+                    tenant_id
                 ),
             });
         }
         let change = TenantChange::Put(TenantPut::default());
-        match self.change(incoming.tenant_id(), &change, ACTOR_SYSTEM) {
+        match self.change(tenant_id, &change, ACTOR_SYSTEM) {
             Ok((tenant_no, _)) => Ok(tenant_no),
             Err(ChangeFailed::TooManyTenants) => Err(Rejection {
                 code: "too_many_tenants",
@@ -396,6 +402,11 @@ impl<'a> Stage<'a> {
 
     pub(super) fn hold(&mut self, slot: &TenantSlot, hold: Hold) {
         self.operation(Operation::Hold { tenant_no: slot.no, hold });
+    }
+
+    /// Journals a grant that an earlier commit could not.
+    pub(super) fn hold_of(&mut self, tenant_no: u32, hold: Hold) {
+        self.operation(Operation::Hold { tenant_no, hold });
     }
 
     pub(super) fn release(&mut self, slot: &TenantSlot, reservation_id: String) {

@@ -42,6 +42,7 @@ pub(crate) struct Started {
     pub(super) shadow: Shadow,
     pub(super) checkpoint: Checkpoint,
     pub(super) numbers: Numbers,
+    pub(super) next_mark: u64,
     pub(super) last_commit: Timestamp,
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn start(
     // The audit log is searched by time: what comes next is never recorded before its last.
     let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
+    let next_mark = snapshot.mark()? + 1;
     let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
     let note = snapshot.audit_checkpoint()?.0;
@@ -139,7 +141,7 @@ pub(crate) fn start(
         copying: Mutex::default(),
         cut,
     };
-    Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
+    Ok(Started { shared, shadow, checkpoint, numbers, next_mark, last_commit })
 }
 
 /// What fills an empty store.
@@ -356,9 +358,10 @@ impl Tail<'_> {
             replayed.last_commit = commit.committed_at;
             if commit.seq > self.checkpoint.filed_seq {
                 for stored in &commit.events {
-                    let id = stored.event_id_given.then(|| {
-                        let hash = self.identity.hash(&stored.event.tenant_id, &stored.event_id);
-                        (hash, content_digest(&stored.event, self.content_key))
+                    let slot = counters.by_no(stored.tenant_no).filter(|_| stored.event_id_given);
+                    let id = slot.map(|slot| {
+                        let hash = self.identity.hash(&slot.id, &stored.event_id);
+                        (hash, content_digest(&stored.to_usage(slot.id.clone()), self.content_key))
                     });
                     live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);
                 }
