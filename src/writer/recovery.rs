@@ -219,6 +219,7 @@ impl WriterThread {
             }
             Command::ResolveAudit { promise, .. } => fail(promise, error),
             Command::Checkpoint { promise } => fail(promise, error),
+            Command::Exclusively { promise, .. } => fail(promise, error),
             Command::CloseGeneration { promise } => fail(promise, error),
             Command::Publish { promise, .. } => fail(promise, error),
             Command::Stop => {}
