@@ -357,7 +357,7 @@
 //!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
 //! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
 //!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
-//! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, merging a day at
+//! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, or merging a day at
 //!   its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most, instead).
 //!
 //! # Deliberately absent
