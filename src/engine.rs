@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::audit::{AuditLogger, read_or_make_signing_key};
 use crate::clock::Clock;
-use crate::config::{EngineSettings, UnknownTenants};
+use crate::config::{EngineSettings, OnStorageFailure, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
@@ -19,7 +19,7 @@ use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
 use crate::rules::price_changes::{format_name, price_differences};
 use crate::rules::prices::{PriceFormat, SHIPPED_PRICES};
-use crate::store::{Store, StoreError, StoredBook};
+use crate::store::{Medium, Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use crate::writer::{Policies, Shipped, Writer, read_book, start};
@@ -91,6 +91,23 @@ impl Metergate {
 
     /// Opens with a clock of the caller's, for tests and development; it is given the last time the store saw.
     pub fn open_at(settings: EngineSettings, make_clock: impl FnOnce(Timestamp) -> Clock) -> Result<Self, OpenError> {
+        Self::open_over(settings, None, make_clock)
+    }
+
+    /// Opens a store on a medium of the caller's, which may fail as it likes; the rest of the data folder is as ever.
+    pub fn open_on(
+        settings: EngineSettings,
+        medium: Box<dyn Medium>,
+        make_clock: impl FnOnce(Timestamp) -> Clock,
+    ) -> Result<Self, OpenError> {
+        Self::open_over(settings, Some(medium), make_clock)
+    }
+
+    fn open_over(
+        settings: EngineSettings,
+        medium: Option<Box<dyn Medium>>,
+        make_clock: impl FnOnce(Timestamp) -> Clock,
+    ) -> Result<Self, OpenError> {
         if !(1..=60).contains(&settings.realtime_days) {
             let reason = "must be from 1 to 60".to_owned();
             return Err(OpenError::Setting { field: "retention.realtime_days", reason });
@@ -104,12 +121,12 @@ impl Metergate {
         let prices = initial_prices(&settings)?;
         let configured_prices = settings.prices_file.is_some().then(|| prices.clone());
         make_folder(&settings.data_dir)?;
-        let opened = Store::open(
-            &settings.data_dir,
-            settings.cache_bytes,
-            crate::ids::random_bytes(),
-            uuid::Uuid::from_bytes(crate::ids::random_bytes()),
-        );
+        let (cache_bytes, secret) = (settings.cache_bytes, crate::ids::random_bytes());
+        let store_id = uuid::Uuid::from_bytes(crate::ids::random_bytes());
+        let opened = match medium {
+            Some(medium) => Store::over(medium, cache_bytes, secret, store_id),
+            None => Store::open(&settings.data_dir, cache_bytes, secret, store_id),
+        };
         let store = opened.map_err(|error| open_error(&settings.data_dir, error))?;
         let policies = Policies {
             audit_sampling: settings.audit_sampling.clone(),
@@ -119,6 +136,7 @@ impl Metergate {
             default_zone: settings.default_zone,
             realtime_days: settings.realtime_days,
             audit_years: settings.audit_years,
+            grants_without_store: settings.on_storage_failure == OnStorageFailure::Open,
             allow_unpriced_models: settings.allow_unpriced_models,
             ceilings: settings.ceilings.clone(),
         };

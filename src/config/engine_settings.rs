@@ -34,8 +34,19 @@ pub struct EngineSettings {
     pub plans_file: Option<PathBuf>,
     /// A prices file that fills an empty store; default: the shipped one.
     pub prices_file: Option<PathBuf>,
+    /// What reserve and enforce answer while the store fails.
+    pub on_storage_failure: OnStorageFailure,
     /// Whether a tenant with a cost limit may reserve for a model that has no price.
     pub allow_unpriced_models: bool,
+}
+
+/// What reserve and enforce answer while the store fails or its disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStorageFailure {
+    /// They refuse: nothing is granted that a crash would forget.
+    Closed,
+    /// Memory decides, and the answer says that it is not durable.
+    Open,
 }
 
 /// What happens to a tenant that was never seen.
@@ -64,6 +75,7 @@ impl EngineSettings {
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
             prices_file: None,
+            on_storage_failure: OnStorageFailure::Closed,
             allow_unpriced_models: false,
         }
     }

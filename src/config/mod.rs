@@ -9,7 +9,7 @@ mod upstreams;
 
 use std::path::PathBuf;
 
-pub use engine_settings::{EngineSettings, UnknownTenants};
+pub use engine_settings::{EngineSettings, OnStorageFailure, UnknownTenants};
 pub use networks::{Networks, NetworksError};
 pub use settings::{Origin, Setting, Settings, Sources};
 pub use table::{Kind, SettingInfo, settings_table};

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::table::{Kind, SettingInfo, settings_table};
-use super::{ConfigError, EngineSettings, Networks, UnknownTenants, UpstreamSettings, environment_variable, file};
+use super::{
+    ConfigError, EngineSettings, Networks, OnStorageFailure, UnknownTenants, UpstreamSettings, environment_variable,
+    file,
+};
 use crate::domain::quota::Limit;
 use crate::domain::schedule::Schedule;
 
@@ -204,6 +207,9 @@ impl Settings {
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.checkpoint_file = self.value("audit.checkpoint_file").map(PathBuf::from);
         engine.prices_file = self.value("prices_file").map(PathBuf::from);
+        if text("on_storage_failure") == "open" {
+            engine.on_storage_failure = OnStorageFailure::Open;
+        }
         engine.allow_unpriced_models = text("unpriced_models") == "allow";
         engine.plans_file = self.value("plans_file").map(PathBuf::from);
         engine

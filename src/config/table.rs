@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 39] = [
+const TABLE: [SettingInfo; 40] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -231,6 +231,13 @@ const TABLE: [SettingInfo; 39] = [
         "",
         Kind::Path,
         "The prices that fill an empty store, ours, of genai-prices or of LiteLLM; default: the shipped ones.",
+    ),
+    SettingInfo::new(
+        "on_storage_failure",
+        "METERGATE_ON_STORAGE_FAILURE",
+        "closed",
+        Kind::Choice(&["closed", "open"]),
+        "While the disk fails: `closed` refuses reservations, `open` lets memory decide, and the answer says `durable: false`.",
     ),
     SettingInfo::new(
         "unpriced_models",

@@ -8,7 +8,7 @@ use super::{EnforceError, QuotaEnforcer, ReserveOutcome, ReserveRequest, check_i
 use crate::counters::{HoldRequest, Taken, TenantSlot};
 use crate::domain::quota::{DEFAULT_TTL_SECONDS, Decision, Hold, HoldId, MAX_TTL_SECONDS, Reservation};
 use crate::domain::time::MICROS_PER_SECOND;
-use crate::writer::{Receipt, WriteError};
+use crate::writer::{Receipt, WriteError, Writer};
 
 /// The longest reservation id.
 const MAX_ID_CHARS: usize = 128;
@@ -17,19 +17,20 @@ const MAX_ID_CHARS: usize = 128;
 pub(super) struct Decided {
     pub(super) outcome: ReserveOutcome,
     journaled: Option<(Receipt<()>, String)>,
+    writer: Arc<Writer>,
 }
 
 impl Decided {
     pub(super) async fn durable(self) -> Result<ReserveOutcome, EnforceError> {
         match self.journaled {
-            Some((receipt, id)) => finish(self.outcome, receipt.await, id),
+            Some((receipt, id)) => finish(self.outcome, receipt.await, id, &self.writer),
             None => Ok(self.outcome),
         }
     }
 
     pub(super) fn durable_blocking(self) -> Result<ReserveOutcome, EnforceError> {
         match self.journaled {
-            Some((receipt, id)) => finish(self.outcome, receipt.wait(), id),
+            Some((receipt, id)) => finish(self.outcome, receipt.wait(), id, &self.writer),
             None => Ok(self.outcome),
         }
     }
@@ -40,11 +41,14 @@ fn finish(
     outcome: ReserveOutcome,
     journaled: Result<(), WriteError>,
     id: String,
+    writer: &Writer,
 ) -> Result<ReserveOutcome, EnforceError> {
-    journaled.map(|()| outcome).map_err(|error| match error {
-        WriteError::OutcomeUnknown => EnforceError::GrantUnknown(id),
-        error => error.into(),
-    })
+    match journaled {
+        Ok(()) => Ok(outcome),
+        Err(error) if writer.grants_despite(&error) => Ok(ReserveOutcome { durable: false, ..outcome }),
+        Err(WriteError::OutcomeUnknown) => Err(EnforceError::GrantUnknown(id)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl QuotaEnforcer {
@@ -69,6 +73,10 @@ impl QuotaEnforcer {
             Err(registering) => self.registered(&request.tenant_id, registering.wait()?)?,
         };
         self.decide(&slot, request)?.durable_blocking()
+    }
+
+    fn decided(&self, outcome: ReserveOutcome, journaled: Option<(Receipt<()>, String)>) -> Decided {
+        Decided { outcome, journaled, writer: Arc::clone(&self.writer) }
     }
 
     fn decide(&self, slot: &Arc<TenantSlot>, request: ReserveRequest) -> Result<Decided, EnforceError> {
@@ -102,36 +110,48 @@ impl QuotaEnforcer {
             Taken::Granted { decision, hold } => {
                 self.writer.shared().meter.granted.add(1);
                 let mut outcome = granted(slot, decision, &hold);
-                let journaled = self.writer.hold(Arc::clone(slot), hold.clone());
-                let receipt = journaled.inspect_err(|_| {
-                    // It never got to the queue: as though it had not been granted.
-                    state.undo_hold(now, &hold.id);
-                    if let Some(platform) = platform {
-                        platform.lock().give_back(now, slot.no, &hold.id);
+                let journaled = match self.writer.hold(Arc::clone(slot), hold.clone()) {
+                    Ok(receipt) => Some((receipt, id)),
+                    Err(error) if self.writer.keeps(&error, slot.no, &hold) => None,
+                    Err(error) => {
+                        // It never got to the queue: as though it had not been granted.
+                        state.undo_hold(now, &hold.id);
+                        if let Some(platform) = platform {
+                            platform.lock().give_back(now, slot.no, &hold.id);
+                        }
+                        return Err(error.into());
                     }
-                })?;
+                };
                 drop(state);
+                outcome.durable = journaled.is_some();
                 outcome.decision_id = self.note_denial(slot, &outcome.decision, request_id);
-                Ok(Decided { outcome, journaled: Some((receipt, id)) })
+                Ok(self.decided(outcome, journaled))
             }
             // The first grant may still be on its way to the disk; journaling it once more waits for it.
             Taken::Again { decision, hold } => {
                 let outcome = granted(slot, decision, &hold);
-                let receipt = self.writer.hold(Arc::clone(slot), hold)?;
-                Ok(Decided { outcome, journaled: Some((receipt, id)) })
+                match self.writer.hold(Arc::clone(slot), hold) {
+                    Ok(receipt) => Ok(self.decided(outcome, Some((receipt, id)))),
+                    // It is kept already, or was journaled before.
+                    Err(error) if self.writer.grants_despite(&error) => {
+                        Ok(self.decided(ReserveOutcome { durable: false, ..outcome }, None))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
             Taken::Denied(decision) => {
                 drop(state);
                 let decision_id = self.note_denial(slot, &decision, request_id);
-                let outcome = ReserveOutcome { decision, reservation: None, decision_id };
-                Ok(Decided { outcome, journaled: None })
+                let outcome = ReserveOutcome { decision, reservation: None, durable: true, decision_id };
+                Ok(self.decided(outcome, None))
             }
             // Settled, released or lapsed since: the same request has the same answer, and nothing is held again. It is
             // on disk: it ended by a commit, or by its own clock after one.
             Taken::Finished { decision, expires_at, .. } => {
                 let reservation = Reservation { tenant_id: slot.id.clone(), reservation_id: id, expires_at };
-                let outcome = ReserveOutcome { decision, reservation: Some(reservation), decision_id: None };
-                Ok(Decided { outcome, journaled: None })
+                let outcome =
+                    ReserveOutcome { decision, reservation: Some(reservation), durable: true, decision_id: None };
+                Ok(self.decided(outcome, None))
             }
             Taken::Conflict => Err(EnforceError::ReservationConflict(id)),
         }
@@ -145,7 +165,7 @@ fn granted(slot: &TenantSlot, decision: Decision, hold: &Hold) -> ReserveOutcome
         }
         HoldId::Anonymous(_) => None,
     };
-    ReserveOutcome { decision, reservation, decision_id: None }
+    ReserveOutcome { decision, reservation, durable: true, decision_id: None }
 }
 
 fn check_request(request: &ReserveRequest) -> Result<(), EnforceError> {

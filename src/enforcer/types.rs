@@ -87,6 +87,8 @@ pub struct ReserveOutcome {
     pub decision: Decision,
     /// What is held; `None` when denied.
     pub reservation: Option<Reservation>,
+    /// Whether what was granted is on disk: false only where `on_storage_failure` lets memory decide alone.
+    pub durable: bool,
     /// Names a denial, also one that was only observed, for `quota explain`.
     pub decision_id: Option<uuid::Uuid>,
 }

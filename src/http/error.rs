@@ -175,6 +175,11 @@ impl From<WriteError> for ApiError {
         match &error {
             WriteError::QueueFull => unavailable("queue_full").retry_after(1),
             WriteError::OutcomeUnknown => unavailable("commit_outcome_unknown").retry_after(1),
+            WriteError::Full(cause) => {
+                tracing::error!(%cause, "the disk is full");
+                let message = "the disk is full: nothing was recorded";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message).retry_after(30)
+            }
             WriteError::Unavailable(cause) => {
                 tracing::error!(%cause, "the storage is not available");
                 let message = "the storage is not available: nothing was recorded";
@@ -328,6 +333,7 @@ mod tests {
             (EnforceError::UnknownReservation("r".to_owned()).into(), 404, "reservation_unknown"),
             (WriteError::QueueFull.into(), 503, "queue_full"),
             (WriteError::OutcomeUnknown.into(), 503, "commit_outcome_unknown"),
+            (WriteError::Full(String::new()).into(), 507, "storage_full"),
             (AdminError::UnknownPlan { plan: "x".to_owned(), known: "trial".to_owned() }.into(), 400, "unknown_plan"),
             (ReadError::UnknownTenant(tenant()).into(), 404, "tenant_unknown"),
         ] {

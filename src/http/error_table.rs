@@ -95,10 +95,11 @@ static TABLE: &[ErrorInfo] = &[
     row(503, "door_full", "1,024 calls to models are open.", "Try again after `Retry-After`."),
     row(503, "too_many_sessions", "100,000 chat sessions are open, or 10,000 of the tenant.", "Try again when some have expired."),
     row(503, "queue_full", "More waits for the disk than is taken on; nothing was recorded.", "Try again after `Retry-After`."),
-    row(503, "commit_outcome_unknown", "The commit failed: it may be on disk or not.", "Repeat it with the same ids, after the restart."),
+    row(503, "commit_outcome_unknown", "The commit failed: it may be on disk or not.", "Repeat it with the same ids: the store is opened again by itself."),
     row(503, "storage_unavailable", "The disk failed, or the server is stopping; nothing was recorded.", "Try again after `Retry-After`; see `metergate status`."),
     row(503, "not_ready", "Writes are not possible.", "See `metergate status` and the log."),
     row(504, "upstream_timeout", "The upstream took longer than its `timeout_seconds`.", "Try again, or raise it."),
+    row(507, "storage_full", "The store's file must grow and the disk has no room; nothing was recorded. Reads and releases go on.", "Make room: `metergate doctor` shows how much is free. Writes go on by themselves then."),
 ];
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ metrics! {
     CLOCK_ALARM "metergate_clock_alarm" "gauge" [] "1 while the wall clock is not believed.";
     CLOCK_UNCONFIRMED "metergate_clock_unconfirmed" "gauge" [] "1 while retention waits for confirm-clock.";
     WRITER_READY "metergate_writer_ready" "gauge" [] "1 while writes are possible.";
+    STORE_FREE_BYTES "metergate_store_free_bytes" "gauge" [] "Bytes free on the store's disk; no sample where that cannot be told.";
+    STORE_NEXT_GROWTH "metergate_store_next_growth_bytes" "gauge" [] "Bytes by which the store's file grows when it next must.";
+    STORE_REOPENED "metergate_store_reopened_total" "counter" [] "How often the store had failed and was opened again.";
+    GRANTS_NOT_DURABLE "metergate_grants_not_durable_total" "counter" [] "Grants of memory alone, while on_storage_failure is open and the store failed.";
     JOB_LAST_SUCCESS "metergate_job_last_success_timestamp_seconds" "gauge" ["job"] "When the last run that succeeded started; 0 for never.";
     JOB_FAILURES "metergate_job_failures_total" "counter" ["job"] "Runs that failed, ever.";
     JOB_OVERLAPS "metergate_job_overlaps_refused_total" "counter" ["job"] "Triggers that found the job still running.";

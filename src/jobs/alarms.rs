@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{JobName, Jobs};
 use crate::domain::job::JobResult;
-use crate::writer::UnpricedModels;
+use crate::writer::{Trouble, UnpricedModels};
 
 /// One thing that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,20 @@ impl Jobs {
         let mut alarms = Vec::new();
         let mut raise = |code, message| alarms.push(Alarm { code, message });
         let shared = self.0.writer.shared();
-        if let Some(cause) = self.0.writer.failure() {
-            raise("not_ready", format!("writes are refused: {cause}"));
+        match self.0.writer.health().trouble().as_deref() {
+            Some(Trouble::Full(cause)) => {
+                raise("storage_full", format!("writes are refused, releases and reads go on: {cause}"))
+            }
+            Some(trouble) => raise("not_ready", format!("writes are refused: {}", trouble.reason())),
+            None => {}
+        }
+        let (free, step) = (shared.store.free_bytes(), shared.store.next_growth_bytes());
+        if let Some(free) = free.filter(|free| *free < 2 * step) {
+            let (free, step) = (free >> 20, step >> 20);
+            raise(
+                "disk_low",
+                format!("{free} MiB are free, and the store grows by {step} MiB when it next must: make room"),
+            );
         }
         if let Some(alarm) = shared.clock.alarm() {
             let text = format!(
@@ -109,6 +121,7 @@ mod tests {
             default_zone: chrono_tz::UTC,
             realtime_days: 30,
             audit_years: 2,
+            grants_without_store: false,
             allow_unpriced_models: false,
             ceilings: Vec::new(),
         };

@@ -12,6 +12,7 @@ mod bytes;
 mod columns;
 mod id_column;
 mod journal;
+mod medium;
 mod metrics_rows;
 mod migration;
 mod records;
@@ -28,7 +29,7 @@ mod priced_format_tests;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -38,6 +39,7 @@ pub use audit_log::{LoggedPage, LoggedRecord};
 pub use audit_tree::AuditCheck;
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
+pub use medium::{FileMedium, Medium, MemoryMedium, StorageBackend, free_bytes};
 pub use metrics_rows::{MetricsRow, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use segments::{PreparedRun, prepare_runs};
@@ -46,6 +48,7 @@ pub use tables::FORMAT_VERSION;
 pub use transaction::Transaction;
 
 use crate::domain::tenant::TenantId;
+use medium::Room;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,12 @@ pub enum StoreError {
     /// The engine was closed.
     #[error("the store is closed")]
     Closed,
+    /// The store failed, and is not open again yet.
+    #[error("the store failed and is being reopened")]
+    Down,
+    /// The file would have to grow, and the disk has no room for it.
+    #[error("the disk is full")]
+    Full(#[source] std::io::Error),
     /// A store of an older format could not be copied before it is changed.
     #[error(
         "the store has format {found} and is brought to format {FORMAT_VERSION} only after a copy of it is made: {reason}"
@@ -84,7 +93,17 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            redb::Error::Io(error) => Self::io(error),
             error => Self::Storage(Box::new(error)),
+        }
+    }
+}
+
+impl StoreError {
+    fn io(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full(error),
+            _ => Self::Storage(Box::new(redb::Error::Io(error))),
         }
     }
 }
@@ -94,13 +113,30 @@ pub type TenantNames = Arc<RwLock<Vec<TenantId>>>;
 
 /// The open store.
 pub struct Store {
-    /// `None` once closed, so that the file is free for another process although readers still share the store.
-    db: RwLock<Option<Database>>,
+    db: RwLock<Handle>,
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
-    /// `None` in memory.
-    path: Option<PathBuf>,
+    room: Arc<Room>,
+    cache_bytes: usize,
+}
+
+enum Handle {
+    Open(Database),
+    /// It failed; the writer's thread opens it again.
+    Down,
+    /// Closed, so that the file is free for another process although readers still share the store.
+    Closed,
+}
+
+impl Handle {
+    const fn open(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Open(db) => Ok(db),
+            Self::Down => Err(StoreError::Down),
+            Self::Closed => Err(StoreError::Closed),
+        }
+    }
 }
 
 /// The file's name in the data folder.
@@ -110,39 +146,38 @@ impl Store {
     /// Opens or makes the store in `folder`, which must exist. `secret` and `store_id` are used for a new store only.
     pub fn open(folder: &Path, cache_bytes: usize, secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
         let path = folder.join(FILE_NAME);
-        let io = |error| StoreError::Storage(Box::new(redb::Error::Io(error)));
         if !path.exists() {
             // An empty file becomes a store; made here, it is its owner's alone from the first byte on.
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(&path).map_err(io)?;
+            options.open(&path).map_err(StoreError::io)?;
         }
-        let db = Database::builder().set_cache_size(cache_bytes).create(&path)?;
+        let store = Self::over(Box::new(FileMedium::open(&path)?), cache_bytes, secret, store_id)?;
         // A new file is durable only once its folder is.
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        Self::over(db, secret, store_id, Some(path))
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io)?;
+        Ok(store)
     }
 
     /// A store in memory, for tests and benches.
     pub fn in_memory(secret: [u8; 32], store_id: uuid::Uuid) -> Result<Self, StoreError> {
-        let db = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
-        Self::over(db, secret, store_id, None)
+        Self::over(Box::new(MemoryMedium::default()), 1 << 20, secret, store_id)
     }
 
-    fn over(db: Database, secret: [u8; 32], store_id: uuid::Uuid, path: Option<PathBuf>) -> Result<Self, StoreError> {
-        let known = {
-            let read = db.begin_read()?;
-            match read.open_table(tables::META) {
-                Ok(meta) => Some((records::read_format(&meta)?, records::read_identity(&meta)?)),
-                Err(redb::TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(error.into()),
-            }
-        };
+    /// Opens or makes the store on a medium.
+    pub fn over(
+        medium: Box<dyn Medium>,
+        cache_bytes: usize,
+        secret: [u8; 32],
+        store_id: uuid::Uuid,
+    ) -> Result<Self, StoreError> {
+        let room = Room::new(medium);
+        let db = room.database(cache_bytes)?;
+        let known = known_identity(&db)?;
         let (secret, store_id) = match known {
             Some((found, identity)) => {
-                migration::bring_up(&db, found, path.as_deref())?;
+                migration::bring_up(&db, found, room.medium.path())?;
                 identity
             }
             None => {
@@ -155,7 +190,7 @@ impl Store {
             }
         };
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
-        Ok(Self { db: RwLock::new(Some(db)), names, secret, store_id, path })
+        Ok(Self { db: RwLock::new(Handle::Open(db)), names, secret, store_id, room, cache_bytes })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -175,26 +210,97 @@ impl Store {
 
     /// The size of the file in bytes; 0 where it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        self.path.as_ref().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
+        self.room.medium.bytes()
+    }
+
+    /// Bytes free on the disk; `None` where that cannot be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.room.medium.free_bytes()
+    }
+
+    /// The bytes by which the file grows when it next must.
+    pub fn next_growth_bytes(&self) -> u64 {
+        self.room.next_growth()
+    }
+
+    /// Whether a read or a write has failed: nothing works any more until the store is opened again.
+    pub fn has_failed(&self) -> bool {
+        self.room.has_failed()
+    }
+
+    /// Whether the file was refused a growth since the database was opened: then what failed is surely not on disk.
+    pub fn refused_to_grow(&self) -> bool {
+        self.room.was_refused()
     }
 
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let db = self.db.read();
-        Ok(Snapshot::new(db.as_ref().ok_or(StoreError::Closed)?.begin_read()?, Arc::clone(&self.names)))
+        Ok(Snapshot::new(db.open()?.begin_read()?, Arc::clone(&self.names)))
     }
 
     /// Starts the one write transaction; waits while another is open.
     pub fn begin(&self) -> Result<Transaction, StoreError> {
         let db = self.db.read();
-        let mut write = db.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
+        let mut write = db.open()?.begin_write()?;
         write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         Ok(Transaction::new(write, Arc::clone(&self.names), self.secret))
     }
 
+    /// Lets go of a database that failed. Readers that still have a snapshot get errors from it.
+    pub fn take_down(&self) {
+        let mut db = self.db.write();
+        if matches!(*db, Handle::Open(_)) {
+            *db = Handle::Down;
+        }
+    }
+
+    /// Opens the database again, without handing it out: [`Store::install`] does. What redb had not committed is gone.
+    pub fn reopen(&self) -> Result<Reopened, StoreError> {
+        let db = self.room.database(self.cache_bytes)?;
+        match known_identity(&db)? {
+            Some((FORMAT_VERSION, identity)) if identity == (self.secret, self.store_id) => {}
+            _ => return Err(StoreError::Damaged("another store has taken its place")),
+        }
+        let names = load_names(&db)?;
+        Ok(Reopened { db, names })
+    }
+
+    /// Hands a reopened database out, unless the store was closed meanwhile.
+    pub fn install(&self, reopened: Reopened) {
+        *self.names.write() = reopened.names;
+        let mut db = self.db.write();
+        if matches!(*db, Handle::Down) {
+            *db = Handle::Open(reopened.db);
+        }
+    }
+
     /// Closes the file. Whoever still shares the store gets [`StoreError::Closed`] from here on.
     pub fn close(&self) {
-        self.db.write().take();
+        *self.db.write() = Handle::Closed;
+        self.room.medium.release();
+    }
+}
+
+/// A database that was opened again after a failure; nobody else has it yet.
+pub struct Reopened {
+    db: Database,
+    names: Vec<TenantId>,
+}
+
+impl Reopened {
+    /// What the store has.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot::new(self.db.begin_read()?, Arc::new(RwLock::new(self.names.clone()))))
+    }
+}
+
+fn known_identity(db: &Database) -> Result<Option<(u32, records::Identity)>, StoreError> {
+    let read = db.begin_read()?;
+    match read.open_table(tables::META) {
+        Ok(meta) => Ok(Some((records::read_format(&meta)?, records::read_identity(&meta)?))),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

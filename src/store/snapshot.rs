@@ -61,6 +61,18 @@ impl Snapshot {
         bytes.map_or(Ok(Checkpoint::default()), |bytes| records::decode_checkpoint(bytes.value()))
     }
 
+    /// The last commit of the journal, or of what was filed from it; 0 for none.
+    pub fn last_seq(&self) -> Result<u64, StoreError> {
+        let last = self.read.open_table(tables::JOURNAL)?.last()?.map_or(0, |(seq, _)| seq.value());
+        Ok(last.max(self.checkpoint()?.filed_seq))
+    }
+
+    /// The mark of the last transaction that changed no journal; 0 for none.
+    pub fn mark(&self) -> Result<u64, StoreError> {
+        let meta = self.read.open_table(tables::META)?;
+        meta.get(tables::META_MARK)?.map_or(Ok(0), |bytes| records::decode_mark(bytes.value()))
+    }
+
     /// What retention has taken.
     pub fn cut(&self) -> Result<RealtimeCut, StoreError> {
         let meta = self.read.open_table(tables::META)?;

@@ -57,6 +57,8 @@ pub(super) const META_AUDIT_CHECKPOINT: &str = "audit_checkpoint";
 /// The verifier key of who signs, as its text.
 pub(super) const META_AUDIT_VERIFIER: &str = "audit_verifier";
 pub(super) const META_CUT: &str = "realtime_cut";
+/// The number of the last transaction that changed no journal: by it such a one is known again after a failed commit.
+pub(super) const META_MARK: &str = "mark";
 
 /// Makes every table that is not there yet; a day's own are made when it gets its first events.
 pub(super) fn make_all(write: &redb::WriteTransaction) -> Result<(), redb::TableError> {

@@ -43,6 +43,13 @@ impl Transaction {
         Ok(())
     }
 
+    /// Marks a transaction without a commit in the journal, so that it is known again.
+    pub fn put_mark(&mut self, mark: u64) -> Result<(), StoreError> {
+        let bytes = records::encode_mark(mark)?;
+        self.write.open_table(tables::META)?.insert(tables::META_MARK, bytes.as_slice())?;
+        Ok(())
+    }
+
     /// Deletes the journal up to and with commit `seq`.
     pub fn delete_journal_through(&mut self, seq: u64) -> Result<(), StoreError> {
         self.write.open_table(tables::JOURNAL)?.retain_in(..=seq, |_, _| false)?;
@@ -265,8 +272,8 @@ impl Transaction {
     pub fn commit(mut self) -> Result<(), StoreError> {
         self.new_names.sort_unstable_by_key(|(number, _)| *number);
         {
-            // Before the commit: whoever reads what it brought must be able to name it. When it fails, the store takes
-            // no more writes until it is opened again.
+            // Before the commit: whoever reads what it brought must be able to name it. When it fails, the store is opened
+            // again, and with it the names.
             let mut names = self.names.write();
             for (number, name) in self.new_names {
                 if number as usize == names.len() {

@@ -192,6 +192,11 @@ impl Shadow {
         self.states[place] = Some(state);
     }
 
+    /// Every state counts as moved: what was taken to be saved may not have been.
+    pub(super) fn change_all(&mut self) {
+        self.changed.iter_mut().for_each(|changed| *changed = true);
+    }
+
     /// The states that moved since the last call, tidied, by tenant number.
     pub(super) fn take_changed(
         &mut self,

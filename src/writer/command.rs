@@ -56,6 +56,13 @@ pub(crate) enum Command {
     Stop,
 }
 
+impl Command {
+    /// Whether it is taken although the disk is full: what gives back, and what writes next to nothing.
+    pub(super) const fn goes_on_when_full(&self) -> bool {
+        matches!(self, Self::Release { .. } | Self::Checkpoint { .. } | Self::CloseGeneration { .. } | Self::Stop)
+    }
+}
+
 /// A price book on its way to the writer.
 pub(crate) struct PricesChange {
     /// As read from its file.

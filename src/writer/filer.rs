@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use super::apply::{Shadow, apply};
 use super::command::{Command, Publication};
+use super::health::Trouble;
 use super::receipt::WriteError;
 use super::{Writer, thread};
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
@@ -44,8 +45,13 @@ pub(super) struct Filer {
     closed: Receiver<()>,
     shadow: Shadow,
     checkpoint: Checkpoint,
+    /// The last commit that the shadow has taken in; behind the checkpoint only while a filing is tried again.
+    shadow_through: u64,
     weight_since_save: u64,
 }
+
+/// How often the filer looks whether a store that failed is open again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a filing did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +62,13 @@ enum FilingError {
     Write(#[from] WriteError),
 }
 
+impl FilingError {
+    /// Whether it is gone once the store is open again.
+    const fn passes(&self) -> bool {
+        !matches!(self, Self::Store(StoreError::Damaged(_)))
+    }
+}
+
 impl Filer {
     pub(super) const fn new(
         writer: Weak<Writer>,
@@ -63,7 +76,8 @@ impl Filer {
         shadow: Shadow,
         checkpoint: Checkpoint,
     ) -> Self {
-        Self { writer, closed, shadow, checkpoint, weight_since_save: 0 }
+        let shadow_through = checkpoint.filed_seq;
+        Self { writer, closed, shadow, checkpoint, shadow_through, weight_since_save: 0 }
     }
 
     /// Runs until the writer's thread is gone.
@@ -80,17 +94,44 @@ impl Filer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let Some(writer) = self.writer.upgrade() else { return };
-            if let Err(error) = self.file_closed(&writer) {
-                // The journal still holds everything. The shadow may be half moved, and what is not filed would fill the
-                // memory: nothing goes on until the next start.
+            while let Err(error) = self.file_closed(&writer) {
                 let reason = thread::chain(&error);
-                tracing::error!(error = %reason, "filing failed: writes are refused until metergate is restarted");
-                writer.fail(format!("filing failed: {reason}"));
-                return;
+                if !error.passes() {
+                    // The journal still holds everything, but what is not filed would fill the memory: nothing goes on
+                    // until the next start.
+                    tracing::error!(error = %reason, "filing failed: writes are refused until metergate is restarted");
+                    writer.fail(format!("filing failed: {reason}"));
+                    return;
+                }
+                tracing::warn!(error = %reason, "filing failed: it goes on when the store is open again");
+                if !self.catch_up(&writer) {
+                    return;
+                }
             }
             let _alone = writer.maintenance();
             if let Err(error) = self.merge_one_day(&writer) {
                 tracing::error!(error = %thread::chain(&error), "runs could not be merged; they stay as they are");
+            }
+        }
+    }
+
+    /// Waits until the store is open again, and looks whether the filing that failed is in it. False when there is
+    /// nothing to wait for.
+    fn catch_up(&mut self, writer: &Writer) -> bool {
+        // Whatever was to be saved may not have been.
+        self.shadow.change_all();
+        loop {
+            std::thread::sleep(LOOK_AGAIN);
+            match writer.health().trouble().as_deref() {
+                Some(Trouble::Down(_) | Trouble::Full(_)) => {}
+                Some(Trouble::Broken(_) | Trouble::Closed) => return false,
+                None => {
+                    let stored = writer.shared.store.snapshot().and_then(|snapshot| snapshot.checkpoint());
+                    if let Ok(stored) = stored {
+                        self.checkpoint = stored;
+                        return true;
+                    }
+                }
             }
         }
     }
@@ -125,7 +166,10 @@ impl Filer {
         };
         let mut denials: HashMap<u32, Vec<FiledDenial>> = HashMap::new();
         for commit in &commits {
-            apply(commit, &mut self.shadow);
+            if commit.seq > self.shadow_through {
+                apply(commit, &mut self.shadow);
+                self.shadow_through = commit.seq;
+            }
             commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
             for placed in &commit.operations {
                 if let Operation::Denied { tenant_no, entry_id, denial } = &placed.operation {

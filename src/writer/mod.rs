@@ -2,6 +2,7 @@
 //!
 //! - [`Writer`] is the handle: it takes commands and hands out receipts.
 //! - `thread` commits what is waiting; `stage` decides what a commit holds; `apply` does to the counters what it says.
+//! - `recovery` opens a store again that failed; [`Health`] is what everybody knows of it meanwhile.
 //! - `filer` moves closed generations from the journal into segments, in the background.
 //! - `start` rebuilds memory from the disk.
 
@@ -14,12 +15,14 @@ mod denials;
 mod expiries;
 mod filed_ids;
 mod filer;
+mod health;
 mod key_book;
 mod key_stage;
 mod leftovers;
 mod meter;
 mod prices;
 mod receipt;
+mod recovery;
 mod sampled;
 mod shared;
 mod stage;
@@ -30,7 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -43,6 +45,7 @@ pub(crate) use command::{
 };
 pub use expiries::Expiries;
 pub(crate) use filer::rewritten_run;
+pub use health::{Health, Trouble};
 pub use key_book::{KeyBook, KeyEntry};
 pub use meter::{Counter, Histogram, Meter};
 pub(crate) use prices::read_book;
@@ -77,7 +80,7 @@ pub struct Writer {
     commands: Sender<Command>,
     leftovers: Arc<Leftovers>,
     queued_events: Arc<AtomicUsize>,
-    failed: Arc<ArcSwapOption<String>>,
+    health: Arc<Health>,
     /// Held by whoever moves things between memory and disk in the background: the filer, a fold, a clean-up.
     maintenance: Arc<Mutex<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -95,7 +98,7 @@ impl Writer {
             commands: sender,
             leftovers: Arc::clone(&leftovers),
             queued_events: Arc::default(),
-            failed: Arc::default(),
+            health: Arc::default(),
             maintenance: Arc::default(),
             threads: Mutex::default(),
         });
@@ -103,13 +106,16 @@ impl Writer {
             shared,
             commands,
             queued_events: Arc::clone(&writer.queued_events),
-            failed: Arc::clone(&writer.failed),
+            health: Arc::clone(&writer.health),
             numbers: started.numbers,
+            next_mark: started.next_mark,
+            carried: recovery::Carried::default(),
+            failures: 0,
             last_commit: started.last_commit,
             closed,
         };
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
-        let poison = Arc::clone(&writer.failed);
+        let poison = Arc::clone(&writer.health);
         let run_writer = move || {
             let _end = EndOfThread(leftovers);
             let guard = PoisonOnPanic("writer", poison);
@@ -117,7 +123,7 @@ impl Writer {
             drop(guard);
         };
         let mut threads = vec![std::thread::Builder::new().name("writer".to_owned()).spawn(run_writer)?];
-        let poison = Arc::clone(&writer.failed);
+        let poison = Arc::clone(&writer.health);
         let run_filer = move || {
             let guard = PoisonOnPanic("filer", poison);
             filer.run();
@@ -135,7 +141,12 @@ impl Writer {
 
     /// Why writes are refused, if they are.
     pub fn failure(&self) -> Option<String> {
-        self.failed.load().as_ref().map(|reason| reason.to_string())
+        self.health.trouble().map(|trouble| trouble.reason().to_owned())
+    }
+
+    /// Whether writes are possible, and what became of failures.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Events and commands that wait for the writer's thread.
@@ -150,9 +161,7 @@ impl Writer {
 
     /// Refuses writes from here on, unless they are refused already.
     fn fail(&self, reason: String) {
-        if self.failed.load().is_none() {
-            self.failed.store(Some(Arc::new(reason)));
-        }
+        self.health.set(Trouble::Broken(reason));
     }
 
     /// Queues events for one commit. A full queue refuses at once, unless `wait` allows this thread to block.
@@ -165,8 +174,8 @@ impl Writer {
         let count = events.len();
         // Faster than it can be filed: what is unfiled lives in memory and in the journal, and both have an end.
         while self.shared.live.read().closed_generations() > UNFILED_GENERATIONS_MAX {
-            if let Some(reason) = self.failure() {
-                return Err(WriteError::Unavailable(reason));
+            if let Some(refusal) = self.health.refusal() {
+                return Err(refusal);
             }
             if !wait {
                 return Err(WriteError::QueueFull);
@@ -188,6 +197,19 @@ impl Writer {
     /// Journals a grant.
     pub(crate) fn hold(&self, slot: Arc<TenantSlot>, hold: Hold) -> Result<Receipt<()>, WriteError> {
         self.submit(false, |promise| Command::Hold { slot, hold, promise })
+    }
+
+    /// Keeps a grant that cannot be journaled now, because of `error`, for when the store is back: memory decides alone, if
+    /// the settings let it. False when the grant is to be refused.
+    pub(crate) fn keeps(&self, error: &WriteError, tenant_no: u32, hold: &Hold) -> bool {
+        self.grants_despite(error) && self.health.keep_unjournaled(tenant_no, hold.clone())
+    }
+
+    /// Whether memory decides alone because of `error`.
+    pub(crate) fn grants_despite(&self, error: &WriteError) -> bool {
+        let failed = !matches!(error, WriteError::QueueFull);
+        let closed = matches!(self.health.trouble().as_deref(), Some(Trouble::Closed));
+        self.shared.policies.grants_without_store && failed && !closed
     }
 
     /// Gives a reservation back.
@@ -281,8 +303,8 @@ impl Writer {
         // What is closed from here on need not be waited for: under a steady load something always is.
         let Some(through) = self.shared.live.read().newest_closed() else { return Ok(()) };
         while self.shared.live.read().oldest_closed().is_some_and(|oldest| oldest <= through) {
-            if let Some(reason) = self.failure() {
-                return Err(WriteError::Unavailable(reason));
+            if let Some(refusal) = self.health.refusal() {
+                return Err(refusal);
             }
             if self.threads.lock().iter().all(JoinHandle::is_finished) {
                 return Err(WriteError::Unavailable("the filer has stopped".to_owned()));
@@ -302,7 +324,7 @@ impl Writer {
         }
         // The writer goes first: what it refuses from here on, callers are told.
         let _already_gone = self.commands.send(Command::Stop);
-        self.failed.store(Some(Arc::new("metergate is closed".to_owned())));
+        self.health.set(Trouble::Closed);
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");
@@ -315,11 +337,12 @@ impl Writer {
         wait: bool,
         command: impl FnOnce(receipt::Promise<T>) -> Command,
     ) -> Result<Receipt<T>, WriteError> {
-        if let Some(reason) = self.failure() {
-            return Err(WriteError::Unavailable(reason));
-        }
         let (promise, receipt) = Receipt::new();
         let command = command(promise);
+        if let Some(refusal) = self.health.refusal().filter(|_| !(self.health.is_full() && command.goes_on_when_full()))
+        {
+            return Err(refusal);
+        }
         let sent = if wait {
             self.commands.send(command).map_err(|_| TrySendError::Disconnected(()))
         } else {
@@ -349,12 +372,12 @@ impl Drop for EndOfThread {
 }
 
 /// Marks the store as failed when this thread of it ends by a panic, so that nobody waits for it.
-struct PoisonOnPanic(&'static str, Arc<ArcSwapOption<String>>);
+struct PoisonOnPanic(&'static str, Arc<Health>);
 
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.1.store(Some(Arc::new(format!("the {} has panicked: restart metergate", self.0))));
+            self.1.set(Trouble::Broken(format!("the {} has panicked: restart metergate", self.0)));
         }
     }
 }

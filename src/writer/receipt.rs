@@ -17,6 +17,9 @@ pub enum WriteError {
     /// The commit failed in a way that leaves open whether it is on disk.
     #[error("the commit failed and may or may not be on disk: repeat it with the same ids")]
     OutcomeUnknown,
+    /// The disk is full. Nothing was recorded.
+    #[error("the disk is full, nothing was recorded: {0}")]
+    Full(String),
     /// The store has failed or is closed. Nothing was recorded.
     #[error("the storage is not available: {0}")]
     Unavailable(String),
@@ -25,7 +28,10 @@ pub enum WriteError {
 impl From<StoreError> for WriteError {
     fn from(error: StoreError) -> Self {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Self::Unavailable(format!("{error}{cause}"))
+        match error {
+            StoreError::Full(_) => Self::Full(format!("{error}{cause}")),
+            _ => Self::Unavailable(format!("{error}{cause}")),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Policies {
     pub ceilings: Vec<Limit>,
     /// The share of audit event types that is kept.
     pub audit_sampling: SamplingRules,
+    /// Whether memory decides alone while the store fails.
+    pub grants_without_store: bool,
     /// Whether a tenant with a cost limit may reserve for a model that has no price.
     pub allow_unpriced_models: bool,
 }

@@ -398,6 +398,11 @@ impl<'a> Stage<'a> {
         self.operation(Operation::Hold { tenant_no: slot.no, hold });
     }
 
+    /// Journals a grant that an earlier commit could not.
+    pub(super) fn hold_of(&mut self, tenant_no: u32, hold: Hold) {
+        self.operation(Operation::Hold { tenant_no, hold });
+    }
+
     pub(super) fn release(&mut self, slot: &TenantSlot, reservation_id: String) {
         self.operation(Operation::Release { tenant_no: slot.no, reservation_id });
     }

@@ -42,6 +42,7 @@ pub(crate) struct Started {
     pub(super) shadow: Shadow,
     pub(super) checkpoint: Checkpoint,
     pub(super) numbers: Numbers,
+    pub(super) next_mark: u64,
     pub(super) last_commit: Timestamp,
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn start(
     // The audit log is searched by time: what comes next is never recorded before its last.
     let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
+    let next_mark = snapshot.mark()? + 1;
     let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
     let note = snapshot.audit_checkpoint()?.0;
@@ -137,7 +139,7 @@ pub(crate) fn start(
         clock_unconfirmed: clock_unconfirmed.into(),
         cut,
     };
-    Ok(Started { shared, shadow, checkpoint, numbers, last_commit })
+    Ok(Started { shared, shadow, checkpoint, numbers, next_mark, last_commit })
 }
 
 /// What fills an empty store.

@@ -1,21 +1,23 @@
 //! The writer's thread: takes what is waiting, commits it with one fsync, applies it, answers everybody.
 //!
 //! Memory is changed only after the commit, so a commit that fails has changed nothing there. (Grants are the exception:
-//! memory decides them first, and one whose commit is unknown stays held until it lapses.)
+//! memory decides them first, and one whose commit is unknown stays held until it lapses.) What follows a failed commit is
+//! in `recovery`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::apply::{Ended, LiveStates, apply};
 use super::command::{
     ChangeFailed, ChangeOutcome, Command, KeyOutcome, PlanOutcome, Publication, Recorded, ResolveOutcome,
 };
+use super::health::{Health, Trouble};
 use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
+use super::recovery::{Attempt, Carried};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage, changed};
 use crate::counters::{Released, Settled};
@@ -40,11 +42,39 @@ pub(super) struct WriterThread {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: Receiver<Command>,
     pub(super) queued_events: Arc<AtomicUsize>,
-    pub(super) failed: Arc<ArcSwapOption<String>>,
+    pub(super) health: Arc<Health>,
     pub(super) numbers: Numbers,
+    /// The mark of the next transaction without a commit.
+    pub(super) next_mark: u64,
+    /// What failed commits left for the next one.
+    pub(super) carried: Carried,
+    /// Failures since the last commit.
+    pub(super) failures: u32,
     pub(super) last_commit: Timestamp,
     /// Tells the filer that a generation is closed.
     pub(super) closed: crossbeam_channel::Sender<()>,
+}
+
+/// What a transaction holds beside stage and publications.
+pub(super) struct Prepared {
+    /// Its mark, if it has no commit.
+    pub(super) mark: u64,
+    audit_size: u64,
+    /// Signed checkpoints, with their sizes.
+    notes: Vec<(u64, String)>,
+}
+
+/// A transaction that failed.
+pub(super) struct Failed {
+    error: StoreError,
+    /// `None` when it failed before its commit began.
+    prepared: Option<Prepared>,
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self { error, prepared: None }
+    }
 }
 
 /// What is answered once the commit is on disk and applied.
@@ -65,6 +95,10 @@ impl WriterThread {
     /// Runs until told to stop or until every sender is gone.
     pub(super) fn run(mut self) {
         loop {
+            self.look_for_room();
+            if !self.recover_from_reading() {
+                return;
+            }
             let first = match self.commands.recv_timeout(DENIALS_WAIT) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now()) => continue,
@@ -73,7 +107,7 @@ impl WriterThread {
             };
             if !self.commit_with(first) {
                 // What the last commit crossed has to ride on one of its own.
-                while self.failed.load().is_none() && self.shared.alerts.is_due() {
+                while self.health.is_well() && self.shared.alerts.is_due() {
                     self.commit_with(Some(Command::Stop));
                 }
                 return;
@@ -91,10 +125,17 @@ impl WriterThread {
         let mut go_on = true;
         let mut failure = None;
         let mut sign = false;
+        let trouble = self.health.trouble();
+        let (full, broken) = (self.health.is_full(), matches!(trouble.as_deref(), Some(Trouble::Broken(_))));
+        // What is noted waits for better times.
+        let carried = if full || broken { Carried::default() } else { self.take_carried(stage.commit.committed_at) };
+        carried.holds.into_iter().for_each(|(tenant_no, hold)| stage.hold_of(tenant_no, hold));
 
         let mut next = first;
         while let Some(command) = next.take() {
             match command {
+                Command::Stop => go_on = false,
+                command if broken || full && !command.goes_on_when_full() => self.refuse(command),
                 Command::Record { events, settles, promise } => {
                     self.queued_events.fetch_sub(events.len(), Ordering::Relaxed);
                     match stage.record(events, settles.as_ref()) {
@@ -161,34 +202,48 @@ impl WriterThread {
                     publications.push(*publication);
                     answers.push(Answer::Published(promise));
                 }
-                Command::Stop => go_on = false,
             }
-            let full = stage.commit.events.len() >= EVENTS_PER_COMMIT
+            let enough = stage.commit.events.len() >= EVENTS_PER_COMMIT
                 || stage.audit.len() >= AUDIT_RECORDS_PER_COMMIT
                 || answers.len() >= COMMANDS_PER_COMMIT;
             // A publication moves things under the readers' lock: one at a time.
-            if go_on && !full && failure.is_none() && publications.is_empty() {
+            if go_on && !enough && failure.is_none() && publications.is_empty() {
                 next = self.commands.try_recv().ok();
             }
         }
-        if shared.denials.is_due(stage.commit.committed_at, !go_on) {
-            let (denials, audit) = shared.denials.take(stage.commit.committed_at, !go_on);
-            stage.denials(denials, audit);
+        let noted_from = stage.audit.len();
+        let mut noticed = Vec::new();
+        stage.denials(carried.denials, carried.audit);
+        if !full && !broken {
+            if shared.denials.is_due(stage.commit.committed_at, !go_on) {
+                let (denials, audit) = shared.denials.take(stage.commit.committed_at, !go_on);
+                stage.denials(denials, audit);
+            }
+            if shared.sampled.is_due(stage.commit.committed_at, !go_on) {
+                let told = shared.sampled.take(&shared.policies.audit_sampling, stage.commit.committed_at, !go_on);
+                told.into_iter().for_each(|entry| stage.audit(entry));
+            }
         }
-        if shared.sampled.is_due(stage.commit.committed_at, !go_on) {
-            let told = shared.sampled.take(&shared.policies.audit_sampling, stage.commit.committed_at, !go_on);
-            told.into_iter().for_each(|entry| stage.audit(entry));
+        let noted = noted_from..stage.audit.len();
+        if !full && !broken && shared.alerts.is_due() {
+            noticed = shared.alerts.take();
+            if let Err(error) = stage.crossings(noticed.clone()) {
+                failure.get_or_insert(error);
+            }
         }
 
-        if shared.alerts.is_due()
-            && let Err(error) = stage.crossings(shared.alerts.take())
-        {
-            failure.get_or_insert(error);
-        }
-
-        match failure.map_or_else(|| self.write(&stage, &publications, sign || !go_on), Err) {
+        let written = match failure {
+            Some(error) => Err(error.into()),
+            None if broken => Ok(Vec::new()),
+            None => self.write(&stage, &publications, sign || !go_on),
+        };
+        match written {
             Ok(ended) => self.answer(answers, ended),
-            Err(error) => self.fail_all(answers, &error),
+            Err(Failed { error, prepared }) => {
+                self.fail_all(answers, &error, prepared.is_none());
+                let lost = Carried::of(&stage, noted, noticed);
+                go_on = go_on && self.recover(Attempt { stage: &stage, publications: &publications, prepared }, lost);
+            }
         }
         if !close_generation.is_empty() {
             shared.live.write().close_generation();
@@ -200,8 +255,8 @@ impl WriterThread {
 
     /// Whether anything was noted that is to be written now, although nobody waits for it.
     fn has_notes(&self, now: Timestamp) -> bool {
-        if self.failed.load().is_some() {
-            // Nothing is written any more: what is noted waits for the next start.
+        if !self.health.is_well() {
+            // What is noted waits for better times.
             return false;
         }
         let Shared { denials, sampled, alerts, checkpoints, .. } = &*self.shared;
@@ -209,18 +264,20 @@ impl WriterThread {
             || denials.is_due(now, false)
             || sampled.is_due(now, false)
             || alerts.is_due()
+            || !self.carried.is_empty()
+            || self.health.has_unjournaled()
     }
 
     /// Whole milliseconds of the server's time, never before the last commit.
-    fn commit_time(&mut self) -> Timestamp {
+    pub(super) fn commit_time(&mut self) -> Timestamp {
         let now = self.shared.clock.now();
         self.last_commit = self.last_commit.max(Timestamp::from_micros(now.micros() / 1_000 * 1_000));
         self.last_commit
     }
 
     /// Commits the stage and the publications in one transaction, then applies them to memory.
-    fn write(&mut self, stage: &Stage<'_>, publications: &[Publication], sign: bool) -> Result<Vec<Ended>, StoreError> {
-        let shared = &*self.shared;
+    fn write(&mut self, stage: &Stage<'_>, publications: &[Publication], sign: bool) -> Result<Vec<Ended>, Failed> {
+        let shared = Arc::clone(&self.shared);
         let (now, audit_size) = (stage.commit.committed_at, stage.numbers_after().next_audit_index);
         let due = shared.checkpoints.due(audit_size, now, sign);
         if stage.is_empty() && publications.is_empty() && due.is_empty() {
@@ -264,27 +321,49 @@ impl WriterThread {
         if let Some((_, last)) = notes.last() {
             transaction.put_audit_checkpoint(last)?;
         }
-        if publications.is_empty() {
-            transaction.commit()?;
-            self.apply_live(stage, &mut shared.live.write());
-        } else {
-            // Readers take this lock before their snapshot: they see what is published either here or there.
-            let mut live = shared.live.write();
-            transaction.commit()?;
-            for publication in publications {
-                if publication.files_generation {
-                    live.publish_filing();
-                    shared.filings.fetch_add(1, Ordering::AcqRel);
-                }
-                live.publish_fold(&publication.folds_hours);
-                if let Some(cut) = &publication.cut {
-                    shared.cut.store(cut.cut.micros(), Ordering::Release);
-                }
-            }
-            self.apply_live(stage, &mut live);
+        let mark = self.next_mark;
+        if stage.is_empty() {
+            self.next_mark += 1;
+            transaction.put_mark(mark)?;
         }
-        shared.checkpoints.committed(audit_size, now, notes);
+        let prepared = Prepared { mark, audit_size, notes };
+        // Readers take this lock before their snapshot: they see what is published either here or there.
+        let before = (!publications.is_empty()).then(|| shared.live.write());
+        if let Err(error) = transaction.commit() {
+            return Err(Failed { error, prepared: Some(prepared) });
+        }
+        self.failures = 0;
+        self.publish_to(&mut before.unwrap_or_else(|| shared.live.write()), stage, publications);
         shared.meter.commits.note(started.elapsed());
+        Ok(self.take_effect(stage, &prepared))
+    }
+
+    /// Brings the live state to what is committed.
+    pub(super) fn publish_to(
+        &self,
+        live: &mut crate::live::LiveState,
+        stage: &Stage<'_>,
+        publications: &[Publication],
+    ) {
+        let shared = &*self.shared;
+        for publication in publications {
+            if publication.files_generation {
+                live.publish_filing();
+                shared.filings.fetch_add(1, Ordering::AcqRel);
+            }
+            live.publish_fold(&publication.folds_hours);
+            if let Some(cut) = &publication.cut {
+                shared.cut.store(cut.cut.micros(), Ordering::Release);
+            }
+        }
+        self.apply_live(stage, live);
+    }
+
+    /// Brings everything else in memory to what is committed.
+    pub(super) fn take_effect(&mut self, stage: &Stage<'_>, prepared: &Prepared) -> Vec<Ended> {
+        let shared = Arc::clone(&self.shared);
+        let now = stage.commit.committed_at;
+        shared.checkpoints.committed(prepared.audit_size, now, prepared.notes.clone());
         if !stage.keys.is_empty() {
             shared.keys.store(Arc::new(shared.keys.load().with(&stage.keys)));
         }
@@ -317,7 +396,7 @@ impl WriterThread {
         if !stage.is_empty() {
             self.numbers = stage.numbers_after();
         }
-        Ok(ended)
+        ended
     }
 
     fn apply_live(&self, stage: &Stage<'_>, live: &mut crate::live::LiveState) {
@@ -372,16 +451,28 @@ impl WriterThread {
         }
     }
 
-    /// The store has failed: nothing of this is known to be on disk, and nothing more is taken until it is reopened.
-    fn fail_all(&self, answers: Vec<Answer>, error: &StoreError) {
-        tracing::error!(error = %chain(error), "the store failed: writes are refused until metergate is restarted");
-        // The first cause is the one that helps: what follows only says that there was one.
-        self.failed.rcu(|known| known.clone().or_else(|| Some(Arc::new(chain(error)))));
+    /// Takes as many events off the queue's count.
+    pub(super) fn forget_queued(&self, count: usize) {
+        self.queued_events.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// The store has failed, `before_commit` or in it: then, unless it was the room that lacked, it is not known whether
+    /// this is on disk. A grant is held by memory in any case, so its outcome is open.
+    fn fail_all(&self, answers: Vec<Answer>, error: &StoreError, before_commit: bool) {
+        let reason = chain(error);
+        tracing::error!(error = %reason, "the store failed: it is opened again");
+        let nothing_is_there = before_commit || self.shared.store.refused_to_grow();
+        let (trouble, certain) = match error {
+            StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),
+            _ => (Trouble::Down(reason.clone()), WriteError::Unavailable(reason)),
+        };
+        self.health.set(trouble);
         for answer in answers {
-            let unknown = WriteError::OutcomeUnknown;
+            let unknown = if nothing_is_there { certain.clone() } else { WriteError::OutcomeUnknown };
             match answer {
                 Answer::Recorded { promise, .. } => fail(promise, &unknown),
-                Answer::Held(promise) | Answer::Published(promise) => fail(promise, &unknown),
+                Answer::Held(promise) => fail(promise, &WriteError::OutcomeUnknown),
+                Answer::Published(promise) => fail(promise, &unknown),
                 Answer::Released(promise) => fail(promise, &unknown),
                 Answer::PlanChanged(_, promise) => fail(promise, &unknown),
                 Answer::KeyChanged(_, promise) => fail(promise, &unknown),

@@ -11,10 +11,11 @@ use super::super::exposition::{Exposition, MEDIA_TYPE};
 use super::super::meter::CLASSES;
 use super::super::metrics_table::{
     ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
-    FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED, HTTP_DURATION,
-    HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD,
-    PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS,
-    STORE_FILE_BYTES, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
+    FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED,
+    GRANTS_NOT_DURABLE, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo,
+    PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS,
+    SCHEDULE_RESTARTS, STORE_FILE_BYTES, STORE_FREE_BYTES, STORE_NEXT_GROWTH, STORE_REOPENED, TENANTS,
+    THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
 };
 use super::blocking;
 use crate::domain::quota::LimitState;
@@ -74,6 +75,14 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     text.one(&CLOCK_UNCONFIRMED, waiting);
     let ready = u8::from(writer.failure().is_none());
     text.one(&WRITER_READY, ready);
+    text.family(&STORE_FREE_BYTES);
+    if let Some(free) = shared.store.free_bytes() {
+        text.sample(&STORE_FREE_BYTES, "", free);
+    }
+    text.one(&STORE_NEXT_GROWTH, shared.store.next_growth_bytes());
+    let health = writer.health();
+    text.one(&STORE_REOPENED, health.reopened.get());
+    text.one(&GRANTS_NOT_DURABLE, health.not_durable.get());
 }
 
 /// What all tenants together use of each ceiling; no samples when there is none.

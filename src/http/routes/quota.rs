@@ -48,7 +48,8 @@ pub async fn enforce(
     caller.check(&request.tenant_id)?;
     require_price(&state, &request)?;
     let outcome = state.enforcer.enforce(&request.tenant_id, &request.items, request_id.as_deref()).await?;
-    let json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
+    let mut json = DecisionJson::new(&outcome.decision, request.single, outcome.decision_id);
+    json.durable = (!outcome.durable).then_some(false);
     Ok(answer(status_of(&outcome.decision), &outcome.decision, json))
 }
 

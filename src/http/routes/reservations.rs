@@ -75,6 +75,7 @@ pub async fn reserve(
         (outcome, _) => outcome?,
     };
     let mut json = DecisionJson::new(&outcome.decision, None, outcome.decision_id);
+    json.durable = (!outcome.durable).then_some(false);
     if let Some(held) = outcome.reservation {
         json.reservation_id = Some(held.reservation_id);
         json.expires_at = Some(held.expires_at);

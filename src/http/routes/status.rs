@@ -27,6 +27,8 @@ pub async fn show(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
             "uptime_seconds": state.started.elapsed().as_secs(),
             "timestamp": now.to_string(),
             "ready": writer.failure().is_none(),
+            "store_reopened": writer.health().reopened.get(),
+            "store_free_bytes": shared.store.free_bytes(),
             "tenants": shared.counters.len(),
             "events_today": stats.total_api_calls,
             "unpriced_events_today": stats.unpriced_events,

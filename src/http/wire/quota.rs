@@ -246,6 +246,9 @@ pub struct DecisionJson {
     /// Of a reserve that was granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation_id: Option<String>,
+    /// `false` for a grant that is not on disk, while `on_storage_failure` is `open`; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
     /// When the reservation lapses.
     #[serde(with = "text_or_null", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

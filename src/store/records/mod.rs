@@ -212,6 +212,14 @@ pub(super) fn write_format(meta: &mut Table<'_, &'static str, &'static [u8]>) ->
     Ok(())
 }
 
+pub(super) fn encode_mark(mark: u64) -> Result<Vec<u8>, StoreError> {
+    encode(&mark)
+}
+
+pub(super) fn decode_mark(bytes: &[u8]) -> Result<u64, StoreError> {
+    decode(bytes)
+}
+
 pub(super) fn read_identity(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Identity, StoreError> {
     let (Some(secret), Some(id)) = (meta.get(META_SECRET)?, meta.get(META_STORE_ID)?) else {
         return Err(StoreError::Damaged("the store has no identity"));
