@@ -115,3 +115,14 @@ pub fn usage_event(happening: &Happening, tenants: &[TenantId]) -> UsageEvent {
         ..UsageEvent::new(tenants[happening.tenant_no as usize].clone(), happening.event_type)
     }
 }
+
+/// The event as a caller writes it, without id and time: the server gives them.
+pub fn event_json(happening: &Happening) -> serde_json::Value {
+    let Happening { tenant_no, event_type, endpoint, status, response_ms, model, input, output, reasoning, .. } =
+        happening;
+    serde_json::json!({
+        "tenant_id": format!("tenant-{tenant_no}"), "event_type": event_type, "api_method": "POST",
+        "api_endpoint": endpoint, "api_status_code": status, "api_response_time_ms": response_ms, "model": model,
+        "input_tokens": input, "output_tokens": output, "reasoning_tokens": reasoning,
+    })
+}

@@ -4,9 +4,11 @@ mod aggregate;
 mod decide;
 mod load;
 mod pages;
+mod parts;
 mod read;
 mod record;
 mod retention;
+mod slow_disk;
 
 use std::io::BufRead;
 use std::path::Path;
@@ -34,6 +36,7 @@ pub fn run(work: &str, arguments: &Arguments) -> Value {
         "record" => record::batches(arguments),
         "record-repeats" => record::with_repeats(arguments),
         "record-singles" => record::singles(arguments),
+        "parts" => parts::all(arguments),
         "load" => load::load(arguments),
         "dirty" => load::dirty(arguments),
         "start" => read::start(arguments),
@@ -48,10 +51,7 @@ pub fn run(work: &str, arguments: &Arguments) -> Value {
 
 /// The engine over a folder, at a moment that stands still.
 fn open(folder: &Path) -> Metergate {
-    open_with(EngineSettings::new(folder))
-}
-
-fn open_with(settings: EngineSettings) -> Metergate {
+    let settings = EngineSettings::new(folder);
     Metergate::open_at(settings, |_| Clock::manual(Timestamp::from_micros(now()))).unwrap()
 }
 

@@ -1,14 +1,20 @@
 //! Recording durably: batches, with repeats, one by one; and a whole request's reserve and settle.
 
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use metergate::Metergate;
+use metergate::clock::Clock;
+use metergate::config::EngineSettings;
 use metergate::domain::event::{EventOutcome, UsageEvent};
 use metergate::domain::quota::{Item, QuotaType};
+use metergate::domain::time::Timestamp;
 use metergate::enforcer::ReserveRequest;
 use serde_json::{Value, json};
 
+use super::slow_disk::SlowDisk;
 use super::{all_accepted, check_totals, open, pages, read_events, record_all};
+use crate::bench::now;
 use crate::traffic::arguments::{Arguments, percentiles};
 use crate::traffic::{Random, tenant};
 
@@ -105,9 +111,17 @@ pub fn singles(arguments: &Arguments) -> Value {
 /// What a request pays in all: reserve before its first byte, settle after its last.
 pub fn reserve_and_settle(arguments: &Arguments) -> Value {
     let (callers, requests): (u32, u32) = (arguments.number("callers"), arguments.number("requests"));
-    let mut settings = metergate::config::EngineSettings::new(arguments.text("folder"));
+    let mut settings = EngineSettings::new(arguments.text("folder"));
     settings.default_plan = "enterprise".to_owned();
-    let engine = super::open_with(settings);
+    let (sync, clock) =
+        (Duration::from_millis(arguments.number("sync_ms")), |_| Clock::manual(Timestamp::from_micros(now())));
+    let engine = match sync.is_zero() {
+        true => Metergate::open_at(settings, clock).unwrap(),
+        false => {
+            let disk = SlowDisk::new(&settings.data_dir, sync);
+            Metergate::open_on(settings, Box::new(disk), clock).unwrap()
+        }
+    };
     let (tracker, enforcer) = (engine.usage_tracker(), engine.quota_enforcer());
     // Tenants are registered by their first event: that is not what is measured.
     let known = (0..callers).map(|no| UsageEvent::new(tenant(no), "api_call"));

@@ -7,26 +7,15 @@ use crate::bench::{Bench, now};
 use crate::load_generator::{Load, empty_handler, get, is_there, metergate, send};
 use crate::program::{in_turn, median};
 use crate::table::{Bar, Row};
-use crate::traffic::{DAY, Happening, Traffic, Wanted};
+use crate::traffic::{DAY, Traffic, Wanted, event_json};
 
 const SECONDS: f64 = 5.0;
 const TENANTS: u32 = 1_000;
 
-/// An event as a caller writes it, without an id: the server gives one.
-fn event(happening: &Happening) -> Value {
-    let Happening { tenant_no, event_type, endpoint, status, response_ms, model, input, output, reasoning, .. } =
-        happening;
-    json!({
-        "tenant_id": format!("tenant-{tenant_no}"), "event_type": event_type, "api_method": "POST",
-        "api_endpoint": endpoint, "api_status_code": status, "api_response_time_ms": response_ms, "model": model,
-        "input_tokens": input, "output_tokens": output, "reasoning_tokens": reasoning,
-    })
-}
-
 /// Events of the traces, `size` a body, so many bodies.
 pub fn events(bench: &Bench, bodies: usize, write: impl Fn(&[Value]) -> String, size: usize) -> Vec<String> {
     let wanted = Wanted { events: bodies * size, tenants: TENANTS, end: now(), span: DAY, v7: true, seed: 5 };
-    let events: Vec<Value> = Traffic::new(&bench.templates, wanted).map(|happening| event(&happening)).collect();
+    let events: Vec<Value> = Traffic::new(&bench.templates, wanted).map(|happening| event_json(&happening)).collect();
     events.chunks(size).map(write).collect()
 }
 
