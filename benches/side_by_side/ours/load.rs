@@ -41,7 +41,8 @@ pub fn load(arguments: &Arguments) -> Value {
     let folder = Path::new(arguments.text("folder"));
     let (events, number): (usize, u32) = (arguments.number("events"), arguments.number("tenants"));
     let (templates, names) = (Templates::load(), tenants(number));
-    let span = arguments.number::<i64>("days") * DAY;
+    // An hour less: the first event is not to be at the very edge of what is kept.
+    let span = arguments.number::<i64>("days") * DAY - DAY / 24;
     let v7 = arguments.text("ids") == "v7";
     let wanted = Wanted { events, tenants: number, end: now(), span, v7, seed: 42 };
     let engine = open(folder);
@@ -55,10 +56,12 @@ pub fn load(arguments: &Arguments) -> Value {
     engine.close();
     drop(engine);
     let pages = pages::of(folder);
+    // Each tenant on each day, or as many as there are events for.
     let rows = events.min(number as usize * arguments.number::<usize>("days"));
     json!({
         "rate": rate, "tokens": tokens, "bytes_per_event": pages.events as f64 / events as f64,
-        "metrics_bytes": pages.metrics, "bytes_per_tenant_day": pages.metrics as f64 / rows as f64,
+        "bytes_per_tenant_day": pages.daily_rows as f64 / rows as f64,
+        "with_hourly": pages.metrics as f64 / rows as f64,
     })
 }
 

@@ -12,7 +12,7 @@ mod slow_disk;
 
 use std::io::BufRead;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use metergate::Metergate;
@@ -99,14 +99,14 @@ fn check_totals(engine: &Metergate, events: u64, tokens: u64) {
     assert_eq!((totals.total_api_calls, totals.total_tokens), (events, tokens), "events and tokens counted");
 }
 
-/// Records single events until it is told to stop; gives the slowest answer in milliseconds.
-fn slowest_while<T>(engine: &Metergate, work: impl FnOnce() -> T) -> (T, f64, usize) {
-    let stop = AtomicUsize::new(0);
+/// Records single events of one token while the work is done; gives the slowest answer in milliseconds, and how many.
+fn slowest_while<T>(engine: &Metergate, work: impl FnOnce() -> T) -> (T, f64, u64) {
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let tracker = engine.usage_tracker();
             let (mut slowest, mut recorded) = (0.0f64, 0);
-            while stop.load(Ordering::Relaxed) == 0 {
+            while !stop.load(Ordering::Relaxed) {
                 let event =
                     UsageEvent { tokens_consumed: Some(1), ..UsageEvent::new(crate::traffic::tenant(0), "api_call") };
                 let begun = Instant::now();
@@ -117,7 +117,7 @@ fn slowest_while<T>(engine: &Metergate, work: impl FnOnce() -> T) -> (T, f64, us
             (slowest, recorded)
         });
         let done = work();
-        stop.store(1, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         let (slowest, recorded) = watcher.join().unwrap();
         (done, slowest, recorded)
     })

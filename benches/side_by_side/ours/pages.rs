@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableHandle};
+use metergate::domain::time::PeriodType;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition, TableHandle};
+
+/// (period type, period, first tenant) -> rows.
+const METRICS: TableDefinition<'static, (u8, u32, u32), &[u8]> = TableDefinition::new("tenant_usage_metrics");
+const DAILY: u8 = PeriodType::Daily as u8;
 
 /// Bytes of allocated pages.
 pub struct Pages {
@@ -10,6 +15,8 @@ pub struct Pages {
     pub events: u64,
     /// Of the metrics rows.
     pub metrics: u64,
+    /// Bytes of the blocks of daily rows among them.
+    pub daily_rows: u64,
 }
 
 /// Counts them; two empty commits first give back what earlier ones freed.
@@ -28,10 +35,13 @@ pub fn of(folder: &Path) -> Pages {
             stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()
         })
         .sum();
-    drop(read);
+    let rows = read.open_table(METRICS).unwrap();
+    let daily = (DAILY, 0, 0)..(DAILY + 1, 0, 0);
+    let daily_rows = rows.range(daily).unwrap().map(|row| row.unwrap().1.value().len() as u64).sum();
+    drop((rows, read));
     let write = db.begin_write().unwrap();
     let stats = write.stats().unwrap();
     let all = stats.allocated_pages() * stats.page_size() as u64;
     write.abort().unwrap();
-    Pages { events: all - metrics, metrics }
+    Pages { events: all - metrics, metrics, daily_rows }
 }

@@ -10,7 +10,7 @@ use metergate::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::load::Batches;
-use super::{all_accepted, pages, record_all, slowest_while};
+use super::{all_accepted, check_totals, pages, record_all, slowest_while};
 use crate::bench::now;
 use crate::traffic::arguments::Arguments;
 use crate::traffic::{DAY, Templates, Traffic, Wanted, tenants};
@@ -26,7 +26,7 @@ pub fn days(arguments: &Arguments) -> Value {
     let open = || Metergate::open_at(EngineSettings::new(folder), |_| clock.clone()).unwrap();
     let mut engine = open();
     let (mut slowest, mut idle, mut removal_ms, mut removed, mut tokens) = (0.0f64, 0.0f64, 0.0f64, 0, 0);
-    let mut each_day = Vec::new();
+    let (mut watched, mut each_day) = (0, Vec::new());
     for day in 0..days {
         let end = midnight + (day + 1) * DAY;
         clock.set(Timestamp::from_micros(end));
@@ -35,11 +35,13 @@ pub fn days(arguments: &Arguments) -> Value {
         let tracker = engine.usage_tracker();
         tracker.aggregate_usage_metrics(None).unwrap();
         let pause = std::time::Duration::from_millis(50);
-        idle = idle.max(slowest_while(&engine, || std::thread::sleep(pause)).1);
-        let ((cleanup, ms), pause, _) = slowest_while(&engine, || {
+        let ((), slowest_idle, watched_idle) = slowest_while(&engine, || std::thread::sleep(pause));
+        idle = idle.max(slowest_idle);
+        let ((cleanup, ms), pause, watched_removal) = slowest_while(&engine, || {
             let started = Instant::now();
             (tracker.cleanup_old_realtime_events().unwrap(), started.elapsed().as_secs_f64() * 1e3)
         });
+        watched += watched_idle + watched_removal;
         if cleanup.rows_removed > 0 {
             (slowest, removal_ms) = (slowest.max(pause), removal_ms.max(ms));
             removed += cleanup.rows_removed;
@@ -56,6 +58,8 @@ pub fn days(arguments: &Arguments) -> Value {
             engine = open();
         }
     }
+    // Rows outlive their events. Each of the watcher's events has one token.
+    check_totals(&engine, days as u64 * events as u64 + watched, tokens + watched);
     json!({
         "slowest_ms": slowest, "idle_slowest_ms": idle, "removal_ms": removal_ms, "removed": removed, "days": each_day,
     })

@@ -138,9 +138,12 @@ pub fn s4(bench: &Bench) {
             if at_the_bar {
                 bench.row(row(Bar::None).beside("SQLite", sqlite["bytes_per_event"].as_f64()));
                 bench.row(row(Bar::None).beside("PostgreSQL", postgres["bytes_per_event"].as_f64()));
-                let bytes = answer["bytes_per_tenant_day"].as_f64().unwrap();
-                let work = "metrics rows, a tenant and day (hourly, daily, monthly)";
-                bench.row(Row::alone("S4", work, bytes, "B", events as u64, Bar::AtMost(250.0)));
+                for (figure, work, bar) in [
+                    ("bytes_per_tenant_day", "a tenant's row of a day", Bar::AtMost(250.0)),
+                    ("with_hourly", "all rows of a tenant and day, hourly ones (kept 90 days) among them", Bar::None),
+                ] {
+                    bench.row(Row::alone("S4", work, answer[figure].as_f64().unwrap(), "B", events as u64, bar));
+                }
             }
         }
     }
