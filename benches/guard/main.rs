@@ -22,8 +22,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TENANTS: u32 = 1_000;
 const BATCH: usize = 1_000;
-/// 2026-11-24T12:00:00Z
-const NOW: i64 = 1_795_521_600_000_000;
+/// 2026-11-24T12:30:00Z
+const NOW: i64 = 1_795_523_400_000_000;
+/// All within the open hour: ended hours are folded by a timer, which counts instructions by the wall clock.
+const SPAN: i64 = 30 * 60_000_000;
 
 fn main() {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
@@ -49,7 +51,7 @@ fn record(events: usize) {
     let clock = Clock::manual(Timestamp::from_micros(NOW));
     let engine = Metergate::open_at(EngineSettings::new(folder.path()), |_| clock).unwrap();
     let (tracker, names, templates) = (engine.usage_tracker(), tenants(TENANTS), Templates::made_up());
-    let wanted = Wanted { events, tenants: TENANTS, end: NOW, span: traffic::DAY, v7: true, seed: 1 };
+    let wanted = Wanted { events, tenants: TENANTS, end: NOW, span: SPAN, v7: true, seed: 1 };
     let mut traffic = Traffic::new(&templates, wanted);
     loop {
         let batch: Vec<UsageEvent> = traffic.by_ref().take(BATCH).map(|event| usage_event(&event, &names)).collect();

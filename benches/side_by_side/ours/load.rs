@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use metergate::Metergate;
 use metergate::domain::event::UsageEvent;
+use metergate::domain::time::{PeriodType, Timestamp};
 use serde_json::{Value, json};
 
 use super::{all_accepted, check_totals, open, pages, record_all};
@@ -53,16 +55,22 @@ pub fn load(arguments: &Arguments) -> Value {
     let rate = events as f64 / started.elapsed().as_secs_f64();
     engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
     check_totals(&engine, events as u64, tokens);
+    let rows: u64 = (0..=span / DAY + 1).map(|back| tenants_of_day(&engine, back)).sum();
     engine.close();
     drop(engine);
     let pages = pages::of(folder);
-    // Each tenant on each day, or as many as there are events for.
-    let rows = events.min(number as usize * arguments.number::<usize>("days"));
     json!({
         "rate": rate, "tokens": tokens, "bytes_per_event": pages.events as f64 / events as f64,
         "bytes_per_tenant_day": pages.daily_rows as f64 / rows as f64,
         "with_hourly": pages.metrics as f64 / rows as f64,
     })
+}
+
+/// How many tenants have a row of the day so many days back.
+fn tenants_of_day(engine: &Metergate, back: i64) -> u64 {
+    let day = now() - now() % DAY - back * DAY;
+    let (from, to) = (Timestamp::from_micros(day), Timestamp::from_micros(day + DAY));
+    engine.usage_tracker().get_multi_tenant_stats(PeriodType::Daily, from, to).unwrap().total_tenants
 }
 
 /// Records some more, says how many were acknowledged, and then waits to be killed.
