@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use metergate::domain::metrics::Rollup;
 use metergate::domain::sketch::Sketch;
+use metergate::domain::tenant::Tenant;
 use metergate::domain::time::Timestamp;
 use metergate::http::wire::event::EventDraft;
 use metergate::rules::rollup::count_event;
@@ -59,6 +60,12 @@ pub fn all(arguments: &Arguments) -> Value {
 
     let mut seq = 0;
     let store = Store::in_memory([7; 32], uuid::Uuid::from_u128(7)).unwrap();
+    let mut write = store.begin().unwrap();
+    for (no, name) in (0..).zip(&names) {
+        let tenant = Tenant::new(name.clone(), "pro", chrono_tz::UTC, Timestamp::from_micros(now()));
+        write.put_tenant(no, &tenant).unwrap();
+    }
+    write.commit().unwrap();
     let commits: Vec<Vec<StoredEvent>> = stored.chunks(COMMIT).map(<[_]>::to_vec).collect();
     timed("journal append, 1,000 a commit", FILED, &mut || {
         for events in &commits {

@@ -59,7 +59,8 @@ pub fn s8(bench: &Bench) {
 pub fn s10(bench: &Bench) {
     let tenants = 10_000;
     for whole in [100_000, 1_000_000, 10_000_000] {
-        let (mut events, folder) = (bench.sized(whole), bench.folder());
+        let (loaded, folder) = (bench.sized(whole), bench.folder());
+        let mut events = loaded;
         let mut tokens = load(folder.path(), events, tenants)["tokens"].as_u64().unwrap();
         let bar = if whole == 10_000_000 { Bar::AtMost(1_000.0) } else { Bar::None };
         let start = |events: usize, tokens: u64| {
@@ -79,8 +80,8 @@ pub fn s10(bench: &Bench) {
             killed.push(start(events, tokens));
         }
         for (after, answers) in [("a stop", &stopped), ("kill -9", &killed)] {
-            let (ms, work) = (median(answers, "ms").unwrap(), format!("ready after {after}, {events} events"));
-            bench.row(Row::alone("S10", work, ms, "ms", events as u64, bar));
+            let (ms, work) = (median(answers, "ms").unwrap(), format!("ready after {after}, {loaded} events"));
+            bench.row(Row::alone("S10", work, ms, "ms", loaded as u64, bar));
         }
     }
 }
