@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ pub struct Metergate {
     /// Where signed checkpoints of the audit log are appended, outside the store.
     checkpoint_file: PathBuf,
     housekeeping: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    closed: AtomicBool,
 }
 
 impl Metergate {
@@ -173,7 +175,8 @@ impl Metergate {
         audit.note_signer().map_err(|error| OpenError::Storage(error.to_string()))?;
         let checkpoint_file =
             settings.checkpoint_file.clone().unwrap_or_else(|| settings.data_dir.join(CHECKPOINT_FILE));
-        let engine = Self { writer, enforcer, checkpoint_file, housekeeping: Mutex::default() };
+        let engine =
+            Self { writer, enforcer, checkpoint_file, housekeeping: Mutex::default(), closed: AtomicBool::new(false) };
         // What ran out while nobody served.
         engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
         engine.start_housekeeping()?;
@@ -230,16 +233,31 @@ impl Metergate {
 
     /// Commits what was queued, files it and stops the threads. Later writes answer unavailable.
     pub fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.end_housekeeping();
+        self.api_keys().keep_record(true);
+        self.writer.stop();
+        write_checkpoints(&self.audit_logger(), &self.checkpoint_file);
+        self.writer.shared().store.close();
+    }
+
+    /// Lets go of everything as a crash would, but for the threads, which end: nothing more is written. For tests.
+    pub fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.end_housekeeping();
+        self.writer.abandon();
+        self.writer.shared().store.close();
+    }
+
+    fn end_housekeeping(&self) {
         if let Some((stop, thread)) = self.housekeeping.lock().take() {
             drop(stop);
             if thread.join().is_err() {
                 tracing::error!("the housekeeping had panicked");
             }
         }
-        self.api_keys().keep_record(true);
-        self.writer.stop();
-        write_checkpoints(&self.audit_logger(), &self.checkpoint_file);
-        self.writer.shared().store.close();
     }
 
     /// Folds ended hours, and more when memory fills up; forgets lapsed holds; stores plans that ran out as expired. Correctness does not depend on it.

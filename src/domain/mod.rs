@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod compact_event;
 pub mod event;
 mod hold;
 pub mod job;
@@ -11,7 +12,9 @@ pub mod key;
 pub mod metrics;
 pub mod models;
 pub mod money;
+pub mod names;
 pub mod price;
+pub mod price_terms;
 pub mod quota;
 pub mod sampling;
 pub mod schedule;

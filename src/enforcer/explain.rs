@@ -320,9 +320,9 @@ impl Tally {
         }
         self.events += 1;
         self.amount += amount;
-        self.event_types.add(Some(&stored.event.event_type), amount);
-        self.models.add(stored.event.model.as_deref(), amount);
-        if let Some(session) = stored.event.chat_session_id.as_deref() {
+        self.event_types.add(Some(stored.event.event_type()), amount);
+        self.models.add(stored.event.model(), amount);
+        if let Some(session) = stored.event.chat_session_id() {
             self.sessions.add(Some(session), amount);
         }
     }

@@ -1,6 +1,7 @@
 //! What one tenant's hour has gained since its row was last folded.
 
-use crate::domain::event::{UsageEvent, event_types};
+use crate::domain::compact_event::CompactEvent;
+use crate::domain::event::event_types;
 use crate::domain::metrics::Rollup;
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
 use crate::rules::rollup::count_event;
@@ -17,10 +18,10 @@ pub struct HourDelta {
 
 impl HourDelta {
     /// Adds one event that happened `at`. `session_key` keys the hash of its chat session.
-    pub fn add(&mut self, event: &UsageEvent, at: Timestamp, created_at: Timestamp, session_key: u64) {
+    pub fn add(&mut self, event: &CompactEvent, at: Timestamp, created_at: Timestamp, session_key: u64) {
         self.note_written(created_at, created_at);
-        let session = match &event.chat_session_id {
-            Some(session) if event.event_type == event_types::CHAT_MESSAGE => {
+        let session = match event.chat_session_id() {
+            Some(session) if event.event_type() == event_types::CHAT_MESSAGE => {
                 Some(xxhash_rust::xxh3::xxh3_64_with_seed(session.as_bytes(), session_key))
             }
             _ => None,

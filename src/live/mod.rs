@@ -18,7 +18,7 @@ pub use fingerprints::Fingerprints;
 pub use hour_delta::HourDelta;
 pub use identity::{IdHash, Identity};
 
-use crate::domain::event::UsageEvent;
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::time::Timestamp;
 
 /// The hours still moving, behind the lock that orders readers and publications.
@@ -78,7 +78,7 @@ impl LiveState {
     pub fn add_event(
         &mut self,
         tenant_no: u32,
-        event: &UsageEvent,
+        event: &CompactEvent,
         at: Timestamp,
         created_at: Timestamp,
         id: Option<(IdHash, u64)>,
@@ -163,7 +163,7 @@ impl LiveState {
     }
 
     /// Counts one filed event into the filed layer; at start, from the segments.
-    pub fn add_filed_event(&mut self, tenant_no: u32, event: &UsageEvent, at: Timestamp, created_at: Timestamp) {
+    pub fn add_filed_event(&mut self, tenant_no: u32, event: &CompactEvent, at: Timestamp, created_at: Timestamp) {
         let session_key = self.session_key;
         let tenants = &mut self.filed.entry(at.hour()).or_default().tenants;
         tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);

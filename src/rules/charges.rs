@@ -1,13 +1,14 @@
 //! What one event charges against each quota type.
 
-use crate::domain::event::{UsageEvent, event_types};
+use crate::domain::compact_event::CompactEvent;
+use crate::domain::event::event_types;
 use crate::domain::quota::{Charges, QuotaType};
 
 /// What `event` charges, by [`QuotaType::index`].
 ///
 /// A 429 charges nothing at all. Else tokens and cost at any status, one api_call, and below status 400 one chat
 /// message when it is sent, and one embedding.
-pub fn charges_of(event: &UsageEvent) -> Charges {
+pub fn charges_of(event: &CompactEvent) -> Charges {
     let mut charges = Charges::default();
     if event.is_rate_limited() {
         return charges;
@@ -17,28 +18,27 @@ pub fn charges_of(event: &UsageEvent) -> Charges {
     charges[QuotaType::ApiCalls.index()] = 1;
     if event.status() < 400 {
         charges[QuotaType::ChatMessages.index()] = u128::from(is_sent_chat_message(event));
-        charges[QuotaType::Embeddings.index()] = u128::from(event.event_type == event_types::EMBEDDING);
+        charges[QuotaType::Embeddings.index()] = u128::from(event.event_type() == event_types::EMBEDDING);
     }
     charges
 }
 
 /// Whether it is a chat message that was sent: without a method or with POST, and not marked as a response.
-pub fn is_sent_chat_message(event: &UsageEvent) -> bool {
-    event.event_type == event_types::CHAT_MESSAGE
-        && event.api_method.as_ref().is_none_or(|method| method.eq_ignore_ascii_case("POST"))
+pub fn is_sent_chat_message(event: &CompactEvent) -> bool {
+    event.event_type() == event_types::CHAT_MESSAGE
+        && event.api_method().is_none_or(|method| method.eq_ignore_ascii_case("POST"))
         && !is_marked_response(event)
 }
 
 /// Whether it is a chat message that was received: with GET, or with `metadata.is_response = true`.
-pub fn is_received_chat_message(event: &UsageEvent) -> bool {
-    event.event_type == event_types::CHAT_MESSAGE
-        && (event.api_method.as_ref().is_some_and(|method| method.eq_ignore_ascii_case("GET"))
-            || is_marked_response(event))
+pub fn is_received_chat_message(event: &CompactEvent) -> bool {
+    event.event_type() == event_types::CHAT_MESSAGE
+        && (event.api_method().is_some_and(|method| method.eq_ignore_ascii_case("GET")) || is_marked_response(event))
 }
 
-fn is_marked_response(event: &UsageEvent) -> bool {
+fn is_marked_response(event: &CompactEvent) -> bool {
     // Parsing is a microsecond, and hardly any event has the word in it.
-    let Some(json) = event.metadata.as_deref().filter(|json| json.contains("is_response")) else { return false };
+    let Some(json) = event.metadata().filter(|json| json.contains("is_response")) else { return false };
     serde_json::from_str::<serde_json::Value>(json)
         .is_ok_and(|metadata| metadata.get("is_response") == Some(&serde_json::Value::Bool(true)))
 }
@@ -46,10 +46,11 @@ fn is_marked_response(event: &UsageEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::UsageEvent;
     use crate::domain::money::Money;
 
-    fn event(event_type: &str, method: Option<&str>, status: Option<u16>, metadata: Option<&str>) -> UsageEvent {
-        UsageEvent {
+    fn event(event_type: &str, method: Option<&str>, status: Option<u16>, metadata: Option<&str>) -> CompactEvent {
+        CompactEvent::from_usage(UsageEvent {
             api_method: method.map(Into::into),
             api_status_code: status,
             metadata: metadata.map(Into::into),
@@ -57,7 +58,7 @@ mod tests {
             output_tokens: Some(12),
             cost_usd: Some(Money::from_femtos(7)),
             ..UsageEvent::new("t".parse().unwrap(), event_type)
-        }
+        })
     }
 
     #[test]

@@ -12,7 +12,6 @@ use super::bytes::{Reader, put_varint, unzigzag, zigzag};
 use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
 use super::id_column::{IdColumn, put_ids};
 use crate::domain::event::IdKey;
-use crate::domain::tenant::TenantId;
 
 /// redb rounds a value up to 4 KiB x 2^k; a block plus its page's overhead stays just below one of 32 KiB.
 pub(super) const BLOCK_BYTES: usize = 32 * 1024 - 96;
@@ -144,15 +143,12 @@ impl<'a> Block<'a> {
         tenants.zip(self.ids.keys())
     }
 
-    /// Inflates every event. `name` gives the id of a tenant number.
-    pub(super) fn events(self, name: &dyn Fn(u32) -> Option<TenantId>) -> Result<Vec<StoredEvent>, StoreError> {
+    /// Inflates every event.
+    pub(super) fn events(self) -> Result<Vec<StoredEvent>, StoreError> {
         let columns = zstd::bulk::decompress(self.columns, self.inflated)
             .map_err(|_| StoreError::Damaged("a segment block cannot be inflated"))?;
-        let mut tenants = Vec::new();
-        for &(tenant, count) in &self.tenants {
-            let id = name(tenant).ok_or(StoreError::Damaged("a block names a tenant that does not exist"))?;
-            tenants.extend(std::iter::repeat_n((tenant, id), count));
-        }
+        let tenants: Vec<u32> =
+            self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count)).collect();
         // The clocks of the ids stand before the columns, whose times they need: find their end first.
         let mut clocks = Reader::new(&columns);
         let mut reader = Reader::new(&columns);

@@ -5,13 +5,14 @@
 //! read without anything else. Optional fields cost one bit in `flags` and nothing more when absent, and what was
 //! absent reads back as absent: a retry is compared with what its caller gave.
 
-use compact_str::CompactString;
 use hashbrown::HashMap;
 
 use super::StoreError;
 use super::bytes::{Reader, put_planes, put_text, put_varint, put_varint_u128, unzigzag, zigzag};
+use crate::domain::compact_event::{COUNTS, CompactEvent, Text};
 use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
@@ -31,8 +32,16 @@ pub struct StoredEvent {
     pub event_id: EventId,
     /// Whether the caller gave the id.
     pub event_id_given: bool,
-    /// What the caller gave; its own `event_id` is left empty here and put back when read.
-    pub event: UsageEvent,
+    /// What the caller gave beside.
+    pub event: CompactEvent,
+}
+
+impl StoredEvent {
+    /// What the caller gave, with its tenant; the id only where the caller gave it.
+    pub fn to_usage(&self, tenant_id: TenantId) -> UsageEvent {
+        let event_id = self.event_id_given.then(|| self.event_id.clone());
+        self.event.to_usage(tenant_id, event_id, self.event_timestamp)
+    }
 }
 
 /// The most events one block may claim to hold.
@@ -60,22 +69,7 @@ const ESTIMATE: u64 = 1 << 20;
 const LATER: u64 = PROVIDER | USAGE | ESTIMATE;
 
 /// The optional numbers of an event, in column order.
-const NUMBERS: usize = 10;
-
-fn numbers(event: &UsageEvent) -> [Option<u64>; NUMBERS] {
-    [
-        event.api_status_code.map(u64::from),
-        event.api_response_time_ms.map(u64::from),
-        event.embedding_tokens,
-        event.search_query_tokens,
-        event.search_result_count,
-        event.tokens_consumed,
-        event.input_tokens,
-        event.cached_input_tokens,
-        event.output_tokens,
-        event.reasoning_tokens,
-    ]
-}
+const NUMBERS: usize = 2 + COUNTS;
 
 /// The columns of a set of events, gathered in one pass: an event is a few hundred bytes, and is looked at once.
 #[derive(Default)]
@@ -106,14 +100,14 @@ struct Later<'a> {
 
 impl<'a> Later<'a> {
     /// The flags of what the event has.
-    fn add(&mut self, event: &'a UsageEvent) -> u64 {
-        let mut flags = if self.providers.add_some(event.provider.as_deref()) { PROVIDER } else { 0 };
-        if let Some(usage) = event.usage.as_deref() {
+    fn add(&mut self, event: &'a CompactEvent) -> u64 {
+        let mut flags = if self.providers.add_some(event.provider()) { PROVIDER } else { 0 };
+        if let Some(usage) = event.usage() {
             self.usages.push(usage);
             flags |= USAGE;
         }
-        if let Some(estimate) = event.estimate {
-            self.price_nos.push(u64::from(estimate.price_no));
+        if let Some(estimate) = event.estimate() {
+            self.price_nos.push(u64::from(estimate.price_no) | above_number(estimate.markup));
             self.estimates.push(estimate.cost.femtos());
             flags |= ESTIMATE;
         }
@@ -138,14 +132,14 @@ impl<'a> Later<'a> {
 /// What [`Later::put`] wrote, event by event.
 #[derive(Default)]
 struct LaterFields {
-    providers: std::vec::IntoIter<CompactString>,
+    providers: std::vec::IntoIter<Text>,
     usages: std::vec::IntoIter<UsageCounts>,
     estimates: std::vec::IntoIter<Estimate>,
 }
 
 impl LaterFields {
     fn read(reader: &mut Reader<'_>, with: impl Fn(u64) -> usize) -> Result<Self, StoreError> {
-        let providers = read_dictionary(reader, with(PROVIDER))?;
+        let providers = read_dictionary(reader, with(PROVIDER), Text::of)?;
         let given = reader.planes(with(USAGE))?;
         let mut usages = vec![UsageCounts::default(); given.len()];
         for place in 0..UsageCounts::FIELDS {
@@ -158,42 +152,56 @@ impl LaterFields {
         let price_nos = reader.planes(with(ESTIMATE))?;
         let costs = read_costs(reader, with(ESTIMATE))?;
         let estimates = price_nos.into_iter().zip(costs);
-        let estimates = estimates.map(|(price_no, cost)| Estimate { cost, price_no: price_no as u32 });
+        let estimates = estimates
+            .map(|(price_no, cost)| Ok(Estimate { cost, price_no: price_no as u32, markup: markup_above(price_no)? }));
         Ok(Self {
             providers: providers.into_iter(),
             usages: usages.into_iter(),
-            estimates: estimates.collect::<Vec<_>>().into_iter(),
+            estimates: estimates.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
         })
     }
+}
+
+/// A markup above the number of its price row: nothing where there is none, so that such columns are what they always were.
+const fn above_number(markup: Markup) -> u64 {
+    zigzag(markup.basis_points() as i64) << 32
+}
+
+fn markup_above(price_no: u64) -> Result<Markup, StoreError> {
+    let points = unzigzag(price_no >> 32);
+    Markup::from_basis_points(points).map_err(|_| StoreError::Damaged("an event has an impossible markup"))
 }
 
 impl<'a> Columns<'a> {
     fn add(&mut self, stored: &'a StoredEvent) {
         let event = &stored.event;
         let bit = |present: bool, bit: u64| if present { bit } else { 0 };
-        let mut flags = bit(stored.event_id_given, ID_GIVEN) | bit(event.event_timestamp.is_some(), TIME_GIVEN);
+        let mut flags = bit(stored.event_id_given, ID_GIVEN) | bit(event.time_given(), TIME_GIVEN);
         self.times.push(stored.event_timestamp.micros());
         self.created.push(stored.created_at.micros());
         self.entries.push(stored.entry_id as i64);
-        self.event_types.add(&event.event_type);
-        flags |= bit(self.methods.add_some(event.api_method.as_deref()), METHOD);
-        flags |= bit(self.endpoints.add_some(event.api_endpoint.as_deref()), ENDPOINT);
-        flags |= bit(self.sessions.add_some(event.chat_session_id.as_deref()), SESSION);
-        flags |= bit(self.models.add_some(event.model.as_deref()), MODEL);
-        for (column, number) in numbers(event).into_iter().enumerate() {
+        self.event_types.add(event.event_type());
+        flags |= bit(self.methods.add_some(event.api_method()), METHOD);
+        flags |= bit(self.endpoints.add_some(event.api_endpoint()), ENDPOINT);
+        flags |= bit(self.sessions.add_some(event.chat_session_id()), SESSION);
+        flags |= bit(self.models.add_some(event.model()), MODEL);
+        let mut number = |column: usize, number: Option<u64>| {
             if let Some(number) = number {
                 self.numbers[column].push(number);
                 flags |= 1 << (FIRST_NUMBER + column as u32);
             }
+        };
+        number(0, event.api_status_code().map(u64::from));
+        number(1, event.api_response_time_ms().map(u64::from));
+        for place in 0..COUNTS {
+            number(2 + place, event.count(place));
         }
-        if let Some(cost) = event.cost_usd {
+        if let Some(cost) = event.cost_usd() {
             self.costs.push(cost.femtos());
             flags |= COST;
         }
-        flags |= bit(self.metadata.add_some(event.metadata.as_deref()), METADATA);
-        if event.provider.is_some() || event.usage.is_some() || event.estimate.is_some() {
-            flags |= self.later.add(event);
-        }
+        flags |= bit(self.metadata.add_some(event.metadata()), METADATA);
+        flags |= self.later.add(event);
         self.flags.push(flags);
     }
 
@@ -227,11 +235,11 @@ pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a
     if columns.put(out, with_entry) { WITH_LATER } else { FIRST }
 }
 
-/// Reads what [`put_events`] wrote. `tenants` gives the number and id of each event's tenant, `entries` the entry id and
+/// Reads what [`put_events`] wrote. `tenants` gives the number of each event's tenant, `entries` the entry id and
 /// commit time where the columns do not hold them, `ids` the event ids.
 pub(super) fn read_events(
     reader: &mut Reader<'_>,
-    tenants: &[(u32, TenantId)],
+    tenants: &[u32],
     entries: Option<(u64, Timestamp)>,
     ids: impl FnOnce(&[i64]) -> Result<Vec<EventId>, StoreError>,
 ) -> Result<Vec<StoredEvent>, StoreError> {
@@ -246,17 +254,17 @@ pub(super) fn read_events(
         }
         None => (read_times(reader, count)?, read_deltas(reader, count)?),
     };
-    let event_types = read_dictionary(reader, count)?;
-    let mut methods = read_dictionary(reader, with(METHOD))?.into_iter();
-    let mut endpoints = read_dictionary(reader, with(ENDPOINT))?.into_iter();
-    let mut sessions = read_dictionary(reader, with(SESSION))?.into_iter();
-    let mut models = read_dictionary(reader, with(MODEL))?.into_iter();
+    let event_types = read_dictionary(reader, count, Text::of)?;
+    let mut methods = read_dictionary(reader, with(METHOD), Text::of)?.into_iter();
+    let mut endpoints = read_dictionary(reader, with(ENDPOINT), Text::of)?.into_iter();
+    let mut sessions = read_dictionary(reader, with(SESSION), |text| Box::<str>::from(text))?.into_iter();
+    let mut models = read_dictionary(reader, with(MODEL), Text::of)?.into_iter();
     let mut columns = Vec::with_capacity(NUMBERS);
     for number in 0..NUMBERS {
         columns.push(reader.planes(with(1 << (FIRST_NUMBER + number as u32)))?.into_iter());
     }
     let mut costs = read_costs(reader, with(COST))?.into_iter();
-    let mut metadata = read_dictionary(reader, with(METADATA))?.into_iter();
+    let mut metadata = read_dictionary(reader, with(METADATA), |text| Box::<str>::from(text))?.into_iter();
     let mut later = if with(LATER) > 0 { LaterFields::read(reader, with)? } else { LaterFields::default() };
     let ids = ids(&times)?;
     if ids.len() != count {
@@ -267,42 +275,45 @@ pub(super) fn read_events(
     for (place, (event_id, event_type)) in ids.into_iter().zip(event_types).enumerate() {
         let flags = flags[place];
         let has = |bit: u64| flags & bit != 0;
-        let (tenant_no, tenant_id) = &tenants[place];
         let mut number = |column: usize| {
             if has(1 << (FIRST_NUMBER + column as u32)) { columns[column].next() } else { None }
         };
-        let event_timestamp = Timestamp::from_micros(times[place]);
-        let event = UsageEvent {
-            tenant_id: tenant_id.clone(),
-            event_type,
-            event_id: None,
-            event_timestamp: has(TIME_GIVEN).then_some(event_timestamp),
-            api_method: if has(METHOD) { methods.next() } else { None },
-            api_endpoint: if has(ENDPOINT) { endpoints.next() } else { None },
-            chat_session_id: if has(SESSION) { sessions.next() } else { None },
-            model: if has(MODEL) { models.next() } else { None },
-            provider: if has(PROVIDER) { later.providers.next() } else { None },
-            // Wider than its type only in a damaged block that passed its checksum.
-            api_status_code: number(0).map(|value| value as u16),
-            api_response_time_ms: number(1).map(|value| value as u32),
-            embedding_tokens: number(2),
-            search_query_tokens: number(3),
-            search_result_count: number(4),
-            tokens_consumed: number(5),
-            input_tokens: number(6),
-            cached_input_tokens: number(7),
-            output_tokens: number(8),
-            reasoning_tokens: number(9),
-            usage: if has(USAGE) { later.usages.next().map(Box::new) } else { None },
-            cost_usd: if has(COST) { costs.next() } else { None },
-            estimate: if has(ESTIMATE) { later.estimates.next() } else { None },
-            metadata: if has(METADATA) { metadata.next().map(|json| json.as_str().into()) } else { None },
-        };
+        let mut event = CompactEvent::new(event_type);
+        event.set_texts([
+            if has(METHOD) { methods.next() } else { None },
+            if has(ENDPOINT) { endpoints.next() } else { None },
+            if has(MODEL) { models.next() } else { None },
+            if has(PROVIDER) { later.providers.next() } else { None },
+        ]);
+        event.set_time_given(has(TIME_GIVEN));
+        // Wider than its type only in a damaged block that passed its checksum.
+        event.set_status(number(0).map(|value| value as u16));
+        event.set_response_time(number(1).map(|value| value as u32));
+        for place in 0..COUNTS {
+            event.set_count(place, number(2 + place));
+        }
+        event.set_session(if has(SESSION) { sessions.next() } else { None });
+        event.set_metadata(if has(METADATA) { metadata.next() } else { None });
+        if has(USAGE)
+            && let Some(usage) = later.usages.next()
+        {
+            event.set_usage(usage);
+        }
+        if has(ESTIMATE)
+            && let Some(estimate) = later.estimates.next()
+        {
+            event.set_estimate(estimate);
+        }
+        if has(COST)
+            && let Some(cost) = costs.next()
+        {
+            event.set_given_cost(cost);
+        }
         events.push(StoredEvent {
-            tenant_no: *tenant_no,
+            tenant_no: tenants[place],
             entry_id: entry_ids[place] as u64,
             created_at: Timestamp::from_micros(created[place]),
-            event_timestamp,
+            event_timestamp: Timestamp::from_micros(times[place]),
             event_id,
             event_id_given: has(ID_GIVEN),
             event,
@@ -354,6 +365,11 @@ fn read_deltas(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreE
         .collect())
 }
 
+/// Whether they are equal; a kept name is so at a glance.
+fn same(one: &str, other: &str) -> bool {
+    std::ptr::eq(one, other) || one == other
+}
+
 /// Texts, each distinct one once, then their numbers.
 #[derive(Default)]
 struct Dictionary<'a> {
@@ -368,7 +384,7 @@ impl<'a> Dictionary<'a> {
 
     fn add(&mut self, text: &'a str) {
         let few = self.distinct.len() <= Self::FEW;
-        let number = match self.distinct.iter().take(Self::FEW).position(|known| *known == text) {
+        let number = match self.distinct.iter().take(Self::FEW).position(|known| same(known, text)) {
             Some(place) => place as u64,
             None if few => self.insert(text),
             None => match self.known.get(text) {
@@ -398,11 +414,16 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-fn read_dictionary(reader: &mut Reader<'_>, count: usize) -> Result<Vec<CompactString>, StoreError> {
+/// The texts, each distinct one made by `keep` once.
+fn read_dictionary<T: Clone>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    keep: impl Fn(&str) -> T,
+) -> Result<Vec<T>, StoreError> {
     let distinct = reader.count(count)?;
     let mut texts = Vec::with_capacity(distinct);
     for _ in 0..distinct {
-        texts.push(CompactString::from(reader.text()?));
+        texts.push(keep(reader.text()?));
     }
     reader
         .planes(count)?

@@ -1,12 +1,16 @@
 //! What a version of the format once wrote is read for ever; what a newer one wrote is refused with what to do.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::block::{Block, cut_into_blocks};
 use super::*;
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::UsageEvent;
 use crate::domain::key::{ApiKey, KeyDigest, KeyRole, TenantScope};
+use crate::domain::price::{PriceClass, PriceRow, Rate, TierRule, TieredRate, Validity};
+use crate::domain::price_terms::{Markup, OwnRate, PriceTerms};
 use crate::domain::quota::{
     Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Scope, Window,
 };
@@ -17,12 +21,8 @@ pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn acme() -> TenantId {
+pub(super) fn acme() -> TenantId {
     "acme".parse().unwrap()
-}
-
-pub(super) fn name(number: u32) -> Option<TenantId> {
-    (number == 0).then(acme)
 }
 
 fn tenant() -> Tenant {
@@ -43,7 +43,7 @@ pub(super) fn event() -> StoredEvent {
         event_timestamp: at("2026-11-24T12:00:00.25Z"),
         event_id: "call-1".parse().unwrap(),
         event_id_given: true,
-        event: UsageEvent {
+        event: CompactEvent::from_usage(UsageEvent {
             event_timestamp: Some(at("2026-11-24T12:00:00.25Z")),
             api_method: Some("POST".into()),
             api_status_code: Some(200),
@@ -55,7 +55,7 @@ pub(super) fn event() -> StoredEvent {
             cost_usd: Some("0.0123".parse().unwrap()),
             metadata: Some(r#"{"a":1}"#.into()),
             ..UsageEvent::new(acme(), "api_call")
-        },
+        }),
     }
 }
 
@@ -144,6 +144,54 @@ fn warned_tenant() -> Tenant {
     Tenant { thresholds: Some(vec![50, 100]), ..observing_tenant() }
 }
 
+/// The records that have changed again since tenants have prices of their own.
+fn fourth_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/fourth-versions.txt")
+}
+
+fn negotiated_tenant() -> Tenant {
+    let rate = |femtos| TieredRate::from(Rate::from_femtos(femtos));
+    let row = PriceRow {
+        id: "tenant acme: openai/gpt-x*@2026-12-01~0123456789abcdef".to_owned(),
+        provider: "openai".to_owned(),
+        model: "gpt-x*".to_owned(),
+        validity: Validity { from: Some(at("2026-12-01T00:00:00Z")), daily: None },
+        tier_rule: TierRule::WholeRequest,
+        rates: [(PriceClass::Input, rate(2_000_000_000)), (PriceClass::Output, rate(8_000_000_000))].into(),
+    };
+    let rates = vec![OwnRate { price_no: Some(301), row }];
+    let terms = |from, points, rates| {
+        Arc::new(PriceTerms { from: at(from), markup: Markup::from_basis_points(points).unwrap(), rates })
+    };
+    let terms = vec![terms("2026-11-01T00:00:00Z", -1_000, vec![]), terms("2026-12-01T00:00:00Z", 1_250, rates)];
+    Tenant { price_terms: terms, ..warned_tenant() }
+}
+
+fn fourth_operations() -> Vec<PlacedOperation> {
+    let mut operations = third_operations();
+    let operation = Operation::Tenant { tenant_no: 0, tenant: Box::new(negotiated_tenant()) };
+    operations.push(PlacedOperation { before_event: 0, operation });
+    operations
+}
+
+#[test]
+fn what_the_fourth_versions_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&fourth_fixture(), name);
+    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), negotiated_tenant());
+    let operations = records::decode_operations(&read("operations")).unwrap();
+    assert_eq!(format!("{operations:?}"), format!("{:?}", fourth_operations()));
+}
+
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_fourth_fixture() {
+    let lines = [
+        ("tenant", records::encode_tenant(&negotiated_tenant()).unwrap()),
+        ("operations", records::encode_operations(&fourth_operations()).unwrap()),
+    ];
+    write_lines(&fourth_fixture(), &lines);
+}
+
 fn plan() -> Plan {
     let limit = Limit { quota_type: QuotaType::Tokens, window: Window::Day, limit: 250, observe: true };
     Plan { thresholds: vec![], ..Plan::new("trial", vec![limit]) }
@@ -192,10 +240,10 @@ pub(super) fn bytes_in(fixture: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn what_format_1_wrote_is_read_for_ever() {
-    let read = journal::decode(9, &bytes_of("commit"), &name).unwrap();
+    let read = journal::decode(9, &bytes_of("commit")).unwrap();
     assert_eq!(format!("{read:?}"), format!("{:?}", commit()));
     let block = bytes_of("block");
-    assert_eq!(Block::read(&block).unwrap().events(&name).unwrap(), [event()]);
+    assert_eq!(Block::read(&block).unwrap().events().unwrap(), [event()]);
     assert_eq!(records::decode_tenant(&bytes_of("tenant")).unwrap(), tenant());
     assert_eq!(records::decode_audit(&bytes_of("audit")).unwrap(), audit());
     assert_eq!(records::decode_audit(&bytes_of("audit_2")).unwrap(), audit_2());

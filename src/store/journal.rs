@@ -16,7 +16,7 @@ use super::id_column::{IdColumn, put_ids};
 use super::records;
 use crate::domain::quota::Denial;
 use crate::domain::quota::Hold;
-use crate::domain::tenant::{Tenant, TenantId};
+use crate::domain::tenant::Tenant;
 use crate::domain::time::Timestamp;
 
 const HEADER: usize = 9;
@@ -119,8 +119,8 @@ pub(super) fn encode(commit: &Commit, nonce: u64) -> Result<Vec<u8>, StoreError>
     Ok(out)
 }
 
-/// Reads the block of commit `seq`. `name` gives the id of a tenant number.
-pub(super) fn decode(seq: u64, bytes: &[u8], name: &dyn Fn(u32) -> Option<TenantId>) -> Result<Commit, StoreError> {
+/// Reads the block of commit `seq`.
+pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Commit, StoreError> {
     let mut reader = Reader::new(bytes);
     if ![FIRST, WITH_LATER].contains(&reader.byte()?) {
         return Err(StoreError::Damaged("a journal block has an unknown version"));
@@ -139,17 +139,7 @@ pub(super) fn decode(seq: u64, bytes: &[u8], name: &dyn Fn(u32) -> Option<Tenant
     let columns = lz4_flex::block::decompress(reader.rest(), inflated)
         .map_err(|_| StoreError::Damaged("a journal block cannot be inflated"))?;
     let mut reader = Reader::new(&columns);
-    let mut tenants = Vec::with_capacity(count);
-    let mut last: Option<(u32, TenantId)> = None;
-    for number in reader.planes(count)? {
-        let number = number as u32;
-        let tenant = match last.take() {
-            Some((same, id)) if same == number => id,
-            _ => name(number).ok_or(StoreError::Damaged("a journal block names a tenant that does not exist"))?,
-        };
-        last = Some((number, tenant.clone()));
-        tenants.push((number, tenant));
-    }
+    let tenants: Vec<u32> = reader.planes(count)?.into_iter().map(|number| number as u32).collect();
     let ids = IdColumn::read(&mut reader, count)?;
     let mut clocks = Reader::new(reader.rest());
     ids.skip_clocks(&mut reader)?;

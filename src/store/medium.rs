@@ -37,6 +37,12 @@ const GROWTH_MIN: u64 = 1 << 20;
 /// Writes remembered until the next sync; of more, the whole file is written again.
 const UNSYNCED_MAX: usize = 65_536;
 
+/// A database in the making is not larger.
+const UNFINISHED_MAX: u64 = 1 << 20;
+/// The bytes of redb's header, and of the number that it begins with once it is whole.
+const HEADER: usize = 4_096;
+const MAGIC: usize = 9;
+
 /// The store's file, locked for as long as this lives.
 #[derive(Debug)]
 pub struct FileMedium {
@@ -264,6 +270,24 @@ impl Room {
         Ok(database)
     }
 
+    /// Empties a medium on which a first start broke off before there was a database: redb refuses such a one for ever.
+    /// It has no magic number yet, and nothing at all behind its header; anything else is left as it is.
+    pub(super) fn clear_unfinished(&self) -> Result<(), StoreError> {
+        let backend = self.medium.backend().map_err(StoreError::io)?;
+        let length = backend.len().map_err(StoreError::io)?;
+        if length == 0 || length > UNFINISHED_MAX {
+            return Ok(());
+        }
+        let mut bytes = vec![0; length as usize];
+        backend.read(0, &mut bytes).map_err(StoreError::io)?;
+        let (header, rest) = bytes.split_at(bytes.len().min(HEADER));
+        if header.iter().take(MAGIC).chain(rest).any(|byte| *byte != 0) {
+            return Ok(());
+        }
+        tracing::warn!("a first start broke off before there was a store: it is made now");
+        backend.set_len(0).and_then(|()| backend.sync_data()).map_err(StoreError::io)
+    }
+
     /// Whether the database has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
@@ -346,6 +370,22 @@ impl StorageBackend for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_holds_nothing_is_emptied() {
+        let cleared = |change: fn(&mut Vec<u8>)| {
+            let medium = MemoryMedium::default();
+            change(&mut medium.0.lock());
+            let before = medium.bytes();
+            Room::new(Box::new(medium.clone())).clear_unfinished().unwrap();
+            medium.bytes() != before
+        };
+        assert!(cleared(|bytes| bytes.resize(65_536, 0)));
+        assert!(cleared(|bytes| (bytes.resize(65_536, 0), bytes[100] = 1).1), "a header without its magic number");
+        assert!(!cleared(|bytes| (bytes.resize(65_536, 0), bytes[0] = b'r').1));
+        assert!(!cleared(|bytes| (bytes.resize(65_536, 0), bytes[5_000] = 1).1));
+        assert!(!cleared(|bytes| bytes.resize(2 << 20, 0)));
+    }
 
     #[test]
     fn what_was_written_before_a_failed_sync_is_written_again_before_it_is_believed() {

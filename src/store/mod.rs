@@ -173,6 +173,7 @@ impl Store {
         store_id: uuid::Uuid,
     ) -> Result<Self, StoreError> {
         let room = Room::new(medium);
+        room.clear_unfinished()?;
         let db = room.database(cache_bytes)?;
         let known = known_identity(&db)?;
         let (secret, store_id) = match known {

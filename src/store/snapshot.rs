@@ -50,8 +50,10 @@ impl Snapshot {
         Self { read, names }
     }
 
-    fn name(&self, number: u32) -> Option<TenantId> {
-        self.names.read().get(number as usize).cloned()
+    /// The id of a tenant number that a block names.
+    pub fn tenant_id(&self, number: u32) -> Result<TenantId, StoreError> {
+        let known = self.names.read().get(number as usize).cloned();
+        known.ok_or(StoreError::Damaged("a block names a tenant that does not exist"))
     }
 
     /// How far the journal is filed.
@@ -82,10 +84,9 @@ impl Snapshot {
 
     /// The commits after `seq`, oldest first, until `see` breaks.
     pub fn commits_after(&self, seq: u64, mut see: impl FnMut(Commit) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let name = |number| self.name(number);
         for row in self.read.open_table(tables::JOURNAL)?.range(seq + 1..)? {
             let (seq, bytes) = row?;
-            if see(journal::decode(seq.value(), bytes.value(), &name)?).is_break() {
+            if see(journal::decode(seq.value(), bytes.value())?).is_break() {
                 break;
             }
         }
@@ -262,7 +263,6 @@ impl Snapshot {
         see: &mut dyn FnMut(StoredEvent) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(ControlFlow::Continue(())) };
-        let name = |number| self.name(number);
         for (_, run, info) in self.runs(day..=day)? {
             if info.last_time < from.micros() || info.first_time >= to.micros() {
                 continue;
@@ -274,7 +274,7 @@ impl Snapshot {
                 if places.is_empty() || block.span.1 < from.micros() || block.span.0 >= to.micros() {
                     continue;
                 }
-                for event in block.events(&name)?.into_iter().skip(places.start).take(places.len()) {
+                for event in block.events()?.into_iter().skip(places.start).take(places.len()) {
                     if (from..to).contains(&event.event_timestamp) && see(event).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
@@ -300,9 +300,8 @@ impl Snapshot {
     /// Every event of a block; none when it is gone.
     pub fn block_events(&self, key: BlockKey) -> Result<Vec<StoredEvent>, StoreError> {
         let Some(table) = self.day_table(key.day)? else { return Ok(Vec::new()) };
-        let name = |number| self.name(number);
         match table.get((key.run, key.first_tenant, key.block))? {
-            Some(bytes) => Block::read(bytes.value())?.events(&name),
+            Some(bytes) => Block::read(bytes.value())?.events(),
             None => Ok(Vec::new()),
         }
     }
@@ -317,7 +316,6 @@ impl Snapshot {
         mut see: impl FnMut(StoredEvent),
     ) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
-        let name = |number| self.name(number);
         for (_, run, info) in self.runs(day..=day)? {
             if info.last_entry_id < first_entry || info.last_time < from.micros() || info.first_time >= to.micros() {
                 continue;
@@ -328,7 +326,7 @@ impl Snapshot {
                 if block.span.1 < from.micros() || block.span.0 >= to.micros() {
                     continue;
                 }
-                let events = block.events(&name)?.into_iter();
+                let events = block.events()?.into_iter();
                 events
                     .filter(|event| event.entry_id >= first_entry && (from..to).contains(&event.event_timestamp))
                     .for_each(&mut see);
@@ -340,11 +338,10 @@ impl Snapshot {
     /// Every filed event of these runs of a day, block by block.
     pub fn run_events(&self, day: u32, runs: &[u64], mut see: impl FnMut(StoredEvent)) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
-        let name = |number| self.name(number);
         for &run in runs {
             for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
                 let (_, bytes) = row?;
-                Block::read(bytes.value())?.events(&name)?.into_iter().for_each(&mut see);
+                Block::read(bytes.value())?.events()?.into_iter().for_each(&mut see);
             }
         }
         Ok(())

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 
 use super::block::{BLOCK_BYTES, Block, cut_into_blocks};
 use super::*;
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 
@@ -44,9 +46,12 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
         usage.all_mut().into_iter().zip(counts).for_each(|(field, count)| *field = count);
         Box::new(usage)
     });
-    let estimate = (any::<u64>(), any::<u32>());
-    let estimate =
-        estimate.prop_map(|(femtos, price_no)| Estimate { cost: Money::from_femtos(femtos.into()), price_no });
+    let estimate = (any::<u64>(), any::<u32>(), prop_oneof![Just(0_i64), -10_000_i64..=1_000_000]);
+    let estimate = estimate.prop_map(|(femtos, price_no, points)| Estimate {
+        cost: Money::from_femtos(femtos.into()),
+        price_no,
+        markup: Markup::from_basis_points(points).unwrap(),
+    });
     let priced =
         (prop::option::of(Just("openai")), prop::option::weighted(0.2, usage), prop::option::weighted(0.3, estimate));
     (0u32..5, 0i64..200_000_000_000_000_000, any_id(), texts, numbers, small, (cost, priced)).prop_map(
@@ -60,7 +65,7 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
                 event_timestamp,
                 event_id,
                 event_id_given: small.2,
-                event: UsageEvent {
+                event: CompactEvent::from_usage(UsageEvent {
                     event_timestamp: small.3.then_some(event_timestamp),
                     api_method: method.map(Into::into),
                     api_endpoint: endpoint.map(Into::into),
@@ -78,11 +83,12 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
                     reasoning_tokens: numbers[7],
                     provider: provider.map(Into::into),
                     usage,
-                    estimate,
+                    // What its caller priced is not estimated.
+                    estimate: estimate.filter(|_| cost.is_none()),
                     cost_usd: cost.map(Money::from_femtos),
                     metadata: metadata.map(Into::into),
                     ..UsageEvent::new(tenant(number), event_type)
-                },
+                }),
             }
         },
     )
@@ -108,7 +114,7 @@ proptest! {
             let block = Block::read(bytes).unwrap();
             prop_assert_eq!(block.places_of(*first).start, 0);
             let places = block.places_of(2);
-            let events = Block::read(bytes).unwrap().events(&|number| Some(tenant(number))).unwrap();
+            let events = Block::read(bytes).unwrap().events().unwrap();
             for (place, event) in events.iter().enumerate() {
                 prop_assert_eq!(places.contains(&place), event.tenant_no == 2);
                 prop_assert!(block.id_keys().any(|key| key == (event.tenant_no, event.event_id.key())));
@@ -148,7 +154,7 @@ fn a_flipped_byte_in_a_block_is_found_before_anything_is_believed() {
         event_timestamp: Timestamp::from_seconds(4),
         event_id: "an-id".parse().unwrap(),
         event_id_given: true,
-        event: UsageEvent::new(tenant(1), "api_call"),
+        event: CompactEvent::from_usage(UsageEvent::new(tenant(1), "api_call")),
     };
     let (_, bytes) = cut_into_blocks(&[&event]).unwrap().remove(0);
     for place in 0..bytes.len() {
@@ -179,7 +185,7 @@ fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
             event_timestamp: start.plus_micros((place * 977_123 % 86_400_000_000) as i64),
             event_id: format!("run{run}-{}", place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).parse().unwrap(),
             event_id_given: true,
-            event,
+            event: CompactEvent::from_usage(event),
         }
     };
     let mut all = Vec::new();
@@ -261,7 +267,7 @@ fn audited(count: u64) -> Store {
 
 fn tampered(store: &Store, change: impl FnOnce(&redb::WriteTransaction)) {
     let db = store.db.read();
-    let write = db.as_ref().unwrap().begin_write().unwrap();
+    let write = db.open().unwrap().begin_write().unwrap();
     change(&write);
     write.commit().unwrap();
 }

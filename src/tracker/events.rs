@@ -32,7 +32,7 @@ impl UsageTracker {
         let wanted = |stored: &StoredEvent| {
             let position = (stored.event_timestamp, stored.entry_id);
             stored.entry_id <= horizon
-                && query.event_type.as_ref().is_none_or(|wanted| stored.event.event_type == wanted.as_str())
+                && query.event_type.as_ref().is_none_or(|wanted| stored.event.event_type() == wanted.as_str())
                 && query.after.is_none_or(|after| position < (after.event_timestamp, after.entry_id))
         };
 
@@ -58,18 +58,19 @@ impl UsageTracker {
             entry_id: last.entry_id,
             horizon,
         });
-        Ok(EventPage { events: events.into_iter().map(recorded).collect(), next })
+        Ok(EventPage { events: events.into_iter().map(|stored| recorded(stored, tenant_id)).collect(), next })
     }
 }
 
-pub(super) fn recorded(stored: StoredEvent) -> RecordedEvent {
+/// A stored event of `tenant_id` as callers see it.
+pub(super) fn recorded(stored: StoredEvent, tenant_id: &TenantId) -> RecordedEvent {
     RecordedEvent {
         entry_id: stored.entry_id,
         created_at: stored.created_at,
         event_timestamp: stored.event_timestamp,
         event_id: stored.event_id,
         event_id_given: stored.event_id_given,
-        event: stored.event,
+        event: stored.event.to_usage(tenant_id.clone(), None, stored.event_timestamp),
     }
 }
 

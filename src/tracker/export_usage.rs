@@ -55,7 +55,7 @@ impl UsageTracker {
                 if stored.entry_id > horizon || stored.event_timestamp < from {
                     return ControlFlow::Continue(());
                 }
-                see(ExportedUsage::Event(Box::new(recorded(stored))))
+                see(ExportedUsage::Event(Box::new(recorded(stored, tenant_id))))
             };
             let (begin, next) = (day_start(day), day_start(day + 1));
             if snapshot.see_tenant_events(day, slot.no, begin, next, &mut show)?.is_break() {

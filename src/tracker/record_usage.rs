@@ -86,3 +86,28 @@ fn weave(mut outcomes: Vec<EventOutcome>, invalid: Vec<(usize, Rejection)>) -> V
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metergate;
+    use crate::writer::Histogram;
+
+    #[test]
+    fn what_nobody_waits_for_shares_the_commit_of_what_comes_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let metergate = Metergate::open(folder.path()).unwrap();
+        let tracker = metergate.usage_tracker();
+        let event = || vec![UsageEvent::new("acme".parse().unwrap(), "api_call")];
+        tracker.record_blocking(event()).unwrap();
+        let commits = || tracker.writer.shared().meter.commits.cumulative()[Histogram::BOUNDS.len()];
+        let before = commits();
+        for _ in 0..100 {
+            drop(tracker.record(event()).unwrap());
+            tracker.record_blocking(event()).unwrap();
+        }
+        // 200 if each had its own. A machine that stops a thread for milliseconds makes some of them late.
+        assert!(commits() - before < 180, "{} commits", commits() - before);
+        metergate.close();
+    }
+}

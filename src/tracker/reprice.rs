@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{MaintainError, UsageTracker};
+use crate::counters::OwnPrices;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::event::Estimate;
@@ -109,6 +110,14 @@ impl UsageTracker {
         // Every filed event is in its rows from here on: they can follow from what changes.
         self.fold_moving_hours()?;
         let shared = self.writer.shared();
+        // Of a tenant that is not there, there are no events.
+        let only = match &request.tenant_id {
+            Some(tenant_id) => match shared.counters.get(tenant_id) {
+                Some(slot) => Some(slot.no),
+                None => return Ok(()),
+            },
+            None => None,
+        };
         let runs = shared.store.snapshot()?.runs(day..=day)?;
         for (day, run, info) in runs {
             if info.last_time < from.micros() || info.first_time >= to.micros() {
@@ -116,16 +125,19 @@ impl UsageTracker {
             }
             let mut events = Vec::new();
             // A snapshot of each run's own: what the last one freed can be used again.
-            shared.store.snapshot()?.run_events(day, &[run], |stored| events.push(stored))?;
+            let snapshot = shared.store.snapshot()?;
+            snapshot.run_events(day, &[run], |stored| events.push(stored))?;
             let mut of_run = Repriced::default();
             let in_range = |stored: &StoredEvent| {
-                (from..to).contains(&stored.event_timestamp)
-                    && request.tenant_id.as_ref().is_none_or(|tenant| stored.event.tenant_id == *tenant)
+                (from..to).contains(&stored.event_timestamp) && only.is_none_or(|only| stored.tenant_no == only)
             };
             let mut changes = Vec::new();
             for stored in events.iter_mut().filter(|stored| in_range(stored)) {
-                changes.extend(of_run.price(prices, stored));
+                let tenant_id = snapshot.tenant_id(stored.tenant_no)?;
+                let own = shared.own_prices(&tenant_id);
+                changes.extend(of_run.price((prices, own.as_deref()), stored, tenant_id));
             }
+            drop(snapshot);
             if !changes.is_empty() && !request.dry_run {
                 // Like a merge: the same events under a name of its own.
                 let merged = prepare_runs(&events)?.pop().ok_or(StoreError::Damaged("a run has no events"))?;
@@ -145,14 +157,19 @@ impl UsageTracker {
 
 impl Repriced {
     /// Prices one event again; its change, if it costs something else by now.
-    fn price(&mut self, prices: &PriceTable, stored: &mut StoredEvent) -> Option<Change> {
-        let event = &mut stored.event;
+    fn price(
+        &mut self,
+        (prices, own): (&PriceTable, Option<&OwnPrices>),
+        stored: &mut StoredEvent,
+        tenant_id: TenantId,
+    ) -> Option<Change> {
+        let event = stored.to_usage(tenant_id);
         if event.cost_usd.is_some() || event.is_rate_limited() {
             return None;
         }
         let model = event.model.clone()?;
         self.events += 1;
-        let Ok(estimate) = prices.estimate(event, stored.event_timestamp) else {
+        let Ok(estimate) = prices.estimate_for(own, &event, stored.event_timestamp) else {
             self.without_price += 1;
             return None;
         };
@@ -160,7 +177,7 @@ impl Repriced {
         if before.is_some_and(|before| before.cost == estimate.cost) {
             return None;
         }
-        event.estimate = Some(estimate);
+        stored.event.set_estimate(estimate);
         let difference = RepricedModel {
             events: 1,
             newly_priced: u64::from(before.is_none()),

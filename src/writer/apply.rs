@@ -131,15 +131,18 @@ impl<'a> LiveStates<'a> {
 
 impl States for LiveStates<'_> {
     fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R> {
-        let slot = self.counters.by_no(tenant_no)?;
-        let mut state = slot.lock();
-        // Always after the tenant's.
-        let mut platform = self.platform.map(Mutex::lock);
-        let done = act(&mut state, platform.as_deref_mut());
-        for crossing in state.take_crossings() {
-            self.crossings.push((slot.id.clone(), crossing));
-        }
-        Some(done)
+        let crossings = &mut self.crossings;
+        let platform = self.platform;
+        self.counters.with_no(tenant_no, |slot| {
+            let mut state = slot.lock();
+            // Always after the tenant's.
+            let mut platform = platform.map(Mutex::lock);
+            let done = act(&mut state, platform.as_deref_mut());
+            for crossing in state.take_crossings() {
+                crossings.push((slot.id.clone(), crossing));
+            }
+            done
+        })
     }
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
@@ -156,6 +159,7 @@ impl States for LiveStates<'_> {
         let PlanTerms { limits, thresholds } = (self.plan_terms)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
             Some(slot) => {
+                slot.set_price_terms(&tenant.price_terms);
                 let mut state = slot.lock();
                 self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
                 state.set_tenant(tenant, limits, commit.committed_at);

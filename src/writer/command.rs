@@ -63,6 +63,18 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether somebody waits for its commit, as far as can be told.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Record { promise, .. } => !promise.is_closed(),
+            Self::Audit { promise, .. } => !promise.is_closed(),
+            Self::Release { promise, .. } => !promise.is_closed(),
+            _ => true,
+        }
+    }
+}
+
 /// A price book on its way to the writer.
 pub(crate) struct PricesChange {
     /// As read from its file.

@@ -80,12 +80,16 @@ impl FiledIds {
         block: BlockKey,
         (identity, content_key): (&Identity, u64),
     ) -> Result<Arc<BlockIds>, StoreError> {
-        let events = snapshot.block_events(block)?.into_iter();
-        let ids = events.map(|stored| {
-            let hash = identity.hash(&stored.event.tenant_id, &stored.event_id);
-            (hash, content_digest(&stored.event, content_key))
-        });
-        let mut ids: Vec<(IdHash, u64)> = ids.collect();
+        let mut ids: Vec<(IdHash, u64)> = Vec::new();
+        let mut tenant: Option<(u32, TenantId)> = None;
+        for stored in snapshot.block_events(block)? {
+            let (no, id) = match tenant.take() {
+                Some(same) if same.0 == stored.tenant_no => same,
+                _ => (stored.tenant_no, snapshot.tenant_id(stored.tenant_no)?),
+            };
+            ids.push((identity.hash(&id, &stored.event_id), content_digest(&stored.to_usage(id.clone()), content_key)));
+            tenant = Some((no, id));
+        }
         ids.sort_unstable();
         let (hashes, contents) = ids.into_iter().unzip();
         let ids = Arc::new(BlockIds { hashes, contents });

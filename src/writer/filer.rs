@@ -197,7 +197,11 @@ impl Filer {
         let count = events().count() as u64;
         // Into the table before the ids leave the generation: an id is always in at least one of the two.
         for stored in events().filter(|stored| stored.event_id_given) {
-            let hash = shared.identity.hash(&stored.event.tenant_id, &stored.event_id);
+            let Some(hash) =
+                shared.counters.with_no(stored.tenant_no, |slot| shared.identity.hash(&slot.id, &stored.event_id))
+            else {
+                continue;
+            };
             shared.fingerprints.insert(hash.fingerprint(), stored.event_timestamp.day());
         }
 

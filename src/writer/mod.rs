@@ -7,6 +7,7 @@
 //! - `start` rebuilds memory from the disk.
 
 mod alerts;
+mod answers;
 mod apply;
 mod audit_stage;
 mod checkpoints;
@@ -105,6 +106,7 @@ impl Writer {
         let thread = WriterThread {
             shared,
             commands,
+            waiting: std::collections::VecDeque::new(),
             queued_events: Arc::clone(&writer.queued_events),
             health: Arc::clone(&writer.health),
             numbers: started.numbers,
@@ -322,9 +324,22 @@ impl Writer {
         if let Err(error) = self.file_everything() {
             tracing::warn!(%error, "the journal could not be filed at the stop: it is replayed at the next start");
         }
+        self.end(Some(Trouble::Closed));
+    }
+
+    /// Ends the threads without a further write.
+    pub fn abandon(&self) {
+        if self.threads.lock().is_empty() {
+            return;
+        }
+        self.health.set(Trouble::Broken("metergate was abandoned".to_owned()));
+        self.end(None);
+    }
+
+    fn end(&self, trouble: Option<Trouble>) {
         // The writer goes first: what it refuses from here on, callers are told.
         let _already_gone = self.commands.send(Command::Stop);
-        self.health.set(Trouble::Closed);
+        trouble.into_iter().for_each(|trouble| self.health.set(trouble));
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");

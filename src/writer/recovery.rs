@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use super::answers::fail;
 use super::command::{Command, Publication};
 use super::health::Trouble;
 use super::receipt::WriteError;
 use super::stage::Stage;
-use super::thread::{Prepared, WriterThread, chain, fail};
+use super::thread::{Prepared, WriterThread, chain};
 use crate::domain::audit::AuditEntry;
 use crate::domain::quota::{Denial, Hold};
 use crate::domain::tenant::TenantId;

@@ -18,7 +18,8 @@ use super::meter::Meter;
 use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
 use crate::clock::Clock;
-use crate::counters::{Counters, Platform, TenantSlot};
+use crate::counters::{Counters, OwnPrices, Platform};
+use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, LimitState, Plan};
 use crate::domain::sampling::SamplingRules;
@@ -26,7 +27,7 @@ use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::live::{Fingerprints, IdHash, Identity, Live};
 use crate::rules::content::content_digest;
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{Snapshot, Store, StoreError, StoredEvent};
 
 /// What the engine does with tenants and old events.
 #[derive(Clone, Debug)]
@@ -180,6 +181,11 @@ impl Shared {
         self.plans.load().limits(plan).unwrap_or_default()
     }
 
+    /// What a tenant pays that differs from the price list; `None` for most, and for an unknown one.
+    pub fn own_prices(&self, tenant_id: &TenantId) -> Option<Arc<OwnPrices>> {
+        self.counters.get(tenant_id).and_then(|slot| slot.own_prices())
+    }
+
     /// The ceilings and what all tenants together use and hold of them: for the operator, never for a tenant.
     pub fn platform_status(&self) -> Vec<LimitState> {
         self.platform.as_ref().map_or_else(Vec::new, |platform| platform.lock().status(self.clock.now()))
@@ -200,8 +206,9 @@ impl Shared {
         let prices = self.prices.load();
         let mut incoming = Vec::with_capacity(events.len());
         for mut event in events {
-            self.price(&prices, &mut event, now);
             let slot = self.counters.get(&event.tenant_id);
+            let own = slot.as_ref().and_then(|slot| slot.own_prices());
+            self.price(&prices, own.as_deref(), &mut event, now);
             let content = content_digest(&event, self.content_key);
             let given = event.event_id.take();
             let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id));
@@ -211,19 +218,37 @@ impl Shared {
                 }
                 _ => None,
             };
-            let id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
-            incoming.push(Incoming { slot, event, id, hash, content, filed_content, looked_up_at });
+            let event_id_given = given.is_some();
+            let event_id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
+            let event_timestamp = event.event_timestamp.unwrap_or_default();
+            let new_tenant = slot.is_none().then(|| Box::new(event.tenant_id.clone()));
+            incoming.push(Incoming {
+                stored: StoredEvent {
+                    tenant_no: slot.map_or(u32::MAX, |slot| slot.no),
+                    entry_id: 0,
+                    created_at: now,
+                    event_timestamp,
+                    event_id,
+                    event_id_given,
+                    event: CompactEvent::from_usage(event),
+                },
+                new_tenant,
+                hash,
+                content,
+                filed_content,
+                looked_up_at,
+            });
         }
         Ok(incoming)
     }
 
     /// Estimates the cost of an event that names a model and no cost of its own; what cannot be priced is named.
-    fn price(&self, prices: &PriceTable, event: &mut UsageEvent, now: Timestamp) {
+    fn price(&self, prices: &PriceTable, own: Option<&OwnPrices>, event: &mut UsageEvent, now: Timestamp) {
         event.estimate = None;
         if event.model.is_none() || event.cost_usd.is_some() || event.is_rate_limited() {
             return;
         }
-        match prices.estimate(event, event.event_timestamp.unwrap_or(now)) {
+        match prices.estimate_for(own, event, event.event_timestamp.unwrap_or(now)) {
             Ok(estimate) => event.estimate = Some(estimate),
             Err(reason) => self.unpriced.note(event, &reason),
         }
@@ -252,12 +277,11 @@ impl Shared {
 
 /// An event on its way to the writer.
 pub struct Incoming {
-    /// The tenant, if it is known already.
-    pub slot: Option<Arc<TenantSlot>>,
-    /// What the caller gave, its id taken out.
-    pub event: UsageEvent,
-    /// The caller's id, or one just made.
-    pub id: EventId,
+    /// The event as it will be stored, but for its place and the time of its commit; its tenant's number, if it is known,
+    /// and its time, if its caller gave one.
+    pub stored: StoredEvent,
+    /// The tenant, if it was not known when this was made.
+    pub new_tenant: Option<Box<TenantId>>,
     /// The hash of the caller's id; `None` for one just made, which nobody can repeat.
     pub hash: Option<IdHash>,
     /// The digest of the caller's fields.
@@ -266,11 +290,4 @@ pub struct Incoming {
     pub filed_content: Option<u64>,
     /// [`Shared::filings`] when that was looked up.
     pub looked_up_at: u64,
-}
-
-impl Incoming {
-    /// Whose it is.
-    pub const fn tenant_id(&self) -> &TenantId {
-        &self.event.tenant_id
-    }
 }

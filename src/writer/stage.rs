@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, PricesChange, SettleTarget};
-use super::prices::StagedPrices;
+use super::prices::PriceTable;
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
 use crate::domain::key::ApiKey;
+use crate::domain::price_terms::PriceTerms;
 use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::threshold::Alert;
@@ -21,7 +22,7 @@ use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::rules::price_changes::prices_audit_entry;
-use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent};
+use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent, StoredPrice};
 
 /// The numbers that go on from commit to commit.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Numbers {
     pub(super) next_entry_id: u64,
     pub(super) next_audit_index: u64,
     pub(super) next_tenant_no: u32,
+    pub(super) next_price_no: u32,
 }
 
 /// One commit in the making.
@@ -44,8 +46,10 @@ pub(super) struct Stage<'a> {
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
-    /// The price book after this commit, where it changes, and the rows that are new with it.
-    pub(super) prices: Option<StagedPrices>,
+    /// The price book after this commit, where it changes.
+    pub(super) prices: Option<Arc<PriceTable>>,
+    /// Price rows that are new with this commit, by number.
+    pub(super) price_rows: Vec<(u32, StoredPrice)>,
     /// Keys new, changed or (`None`) forgotten in this commit, by id.
     pub(super) keys: HashMap<uuid::Uuid, Option<ApiKey>>,
     /// Audit records, each with the digest of what its caller gave.
@@ -81,6 +85,7 @@ impl<'a> Stage<'a> {
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
             prices: None,
+            price_rows: Vec::new(),
             keys: HashMap::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
@@ -147,9 +152,12 @@ impl<'a> Stage<'a> {
         Ok(outcomes)
     }
 
-    fn record_one(&mut self, incoming: Incoming) -> Result<EventOutcome, StoreError> {
+    fn record_one(&mut self, mut incoming: Incoming) -> Result<EventOutcome, StoreError> {
         let now = self.commit.committed_at;
-        let event_timestamp = incoming.event.event_timestamp.unwrap_or(now);
+        if !incoming.stored.event.time_given() {
+            incoming.stored.event_timestamp = now;
+        }
+        let event_timestamp = incoming.stored.event_timestamp;
         // A repeat is a repeat however old it is by now: look for it before looking at the clock.
         if let Some(hash) = incoming.hash
             && let Some(known) = self.known_content(&incoming, hash)?
@@ -169,15 +177,8 @@ impl<'a> Stage<'a> {
             self.staged_ids.insert(hash, incoming.content);
         }
         self.ids.push(incoming.hash.map(|hash| (hash, incoming.content)));
-        self.commit.events.push(StoredEvent {
-            tenant_no,
-            entry_id: self.commit.first_entry_id + self.commit.entries,
-            created_at: now,
-            event_timestamp,
-            event_id: incoming.id,
-            event_id_given: incoming.hash.is_some(),
-            event: incoming.event,
-        });
+        let entry_id = self.commit.first_entry_id + self.commit.entries;
+        self.commit.events.push(StoredEvent { tenant_no, entry_id, created_at: now, ..incoming.stored });
         self.commit.entries += 1;
         Ok(EventOutcome::Accepted)
     }
@@ -214,42 +215,52 @@ impl<'a> Stage<'a> {
             return Ok(Some(content));
         }
         // The caller has looked among the filed ids, if it knew the tenant; has any been filed since?
-        if incoming.slot.is_some() && incoming.looked_up_at == self.shared.filings.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let slot = incoming.slot.clone().or_else(|| self.shared.counters.get(incoming.tenant_id()));
+        let tenant_no = incoming.stored.tenant_no;
+        let slot = match &incoming.new_tenant {
+            None if incoming.looked_up_at == self.shared.filings.load(Ordering::Acquire) => return Ok(None),
+            None => self.shared.counters.by_no(tenant_no),
+            Some(tenant_id) => self.shared.counters.get(tenant_id),
+        };
         let Some(slot) = slot else { return Ok(None) };
         let now = self.commit.committed_at;
-        self.shared.filed_content(&mut self.snapshot, (slot.no, incoming.tenant_id()), hash, now)
+        self.shared.filed_content(&mut self.snapshot, (slot.no, &slot.id), hash, now)
     }
 
     fn tenant_of(&mut self, incoming: &Incoming) -> Result<u32, Rejection> {
-        let deleted = || Rejection {
+        let deleted = |tenant_id: &TenantId| Rejection {
             code: "tenant_deleted",
-            message: format!("the tenant `{}` is deleted: a PUT of the tenant revives it", incoming.tenant_id()),
+            message: format!("the tenant `{tenant_id}` is deleted: a PUT of the tenant revives it"),
         };
-        if let Some((tenant_no, tenant)) = self.tenants.get(incoming.tenant_id()) {
-            return if tenant.status == TenantStatus::Deleted { Err(deleted()) } else { Ok(*tenant_no) };
+        let known = match &incoming.new_tenant {
+            None => self.shared.counters.by_no(incoming.stored.tenant_no),
+            Some(tenant_id) => self.shared.counters.get(tenant_id),
+        };
+        // As this commit leaves it, then as it is.
+        if !self.tenants.is_empty()
+            && let Some(tenant_id) = known.as_ref().map(|slot| &slot.id).or(incoming.new_tenant.as_deref())
+            && let Some((tenant_no, tenant)) = self.tenants.get(tenant_id)
+        {
+            return if tenant.status == TenantStatus::Deleted { Err(deleted(tenant_id)) } else { Ok(*tenant_no) };
         }
-        let slot = match &incoming.slot {
-            Some(slot) => Some(Arc::clone(slot)),
-            None => self.shared.counters.get(incoming.tenant_id()),
-        };
-        if let Some(slot) = slot {
+        if let Some(slot) = known {
             let status = slot.lock().tenant().status;
-            return if status == TenantStatus::Deleted { Err(deleted()) } else { Ok(slot.no) };
+            return if status == TenantStatus::Deleted { Err(deleted(&slot.id)) } else { Ok(slot.no) };
         }
+        let Some(tenant_id) = incoming.new_tenant.as_deref() else {
+            // Numbers are given once, and never taken back.
+            return Err(Rejection { code: "tenant_unknown", message: "the tenant is unknown".to_owned() });
+        };
         if !self.shared.policies.create_unknown_tenants {
             return Err(Rejection {
                 code: "tenant_unknown",
                 message: format!(
                     "the tenant `{}` is unknown and unknown_tenants is \"deny\": register it first",
-                    incoming.tenant_id()
+                    tenant_id
                 ),
             });
         }
         let change = TenantChange::Put(TenantPut::default());
-        match self.change(incoming.tenant_id(), &change, ACTOR_SYSTEM) {
+        match self.change(tenant_id, &change, ACTOR_SYSTEM) {
             Ok((tenant_no, _)) => Ok(tenant_no),
             Err(ChangeFailed::TooManyTenants) => Err(Rejection {
                 code: "too_many_tenants",
@@ -321,10 +332,26 @@ impl<'a> Stage<'a> {
         };
         let limits = plans.limits(&tenant.plan).unwrap_or_default();
         record_token_limits(&mut tenant, &limits, now);
+        self.number_rates(&mut tenant);
         self.operation(Operation::Tenant { tenant_no, tenant: Box::new(tenant.clone()) });
         entries.into_iter().for_each(|entry| self.audit(entry));
         self.tenants.insert(tenant_id.clone(), (tenant_no, tenant.clone()));
         Ok((tenant_no, tenant))
+    }
+
+    /// Gives rates of the tenant's own that are new their price rows.
+    fn number_rates(&mut self, tenant: &mut Tenant) {
+        let is_new = |terms: &Arc<PriceTerms>| terms.rates.iter().any(|rate| rate.price_no.is_none());
+        for terms in tenant.price_terms.iter_mut().filter(|terms| is_new(terms)) {
+            for rate in Arc::make_mut(terms).rates.iter_mut().filter(|rate| rate.price_no.is_none()) {
+                let price_no = self.numbers.next_price_no;
+                self.numbers.next_price_no += 1;
+                rate.price_no = Some(price_no);
+                let tenant_id = Some(tenant.tenant_id.clone());
+                let price = StoredPrice { row: rate.row.clone(), source: None, checked: None, tenant_id };
+                self.price_rows.push((price_no, price));
+            }
+        }
     }
 
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
@@ -358,7 +385,7 @@ impl<'a> Stage<'a> {
     /// Stages a price book. The same file again changes nothing.
     pub(super) fn change_prices(&mut self, change: PricesChange, actor: &Actor) {
         let before = match &self.prices {
-            Some((staged, _)) => Arc::clone(staged),
+            Some(staged) => Arc::clone(staged),
             None => self.shared.prices.load_full(),
         };
         if before.file.format == change.format && before.file.text == change.text {
@@ -366,10 +393,9 @@ impl<'a> Stage<'a> {
         }
         let file = StoredBook { format: change.format, text: change.text, applied_at: self.commit.committed_at };
         self.audit(prices_audit_entry(&before.book, &change.book, &file.format, actor));
-        let (after, added) = before.with(change.book, file);
-        let mut rows = self.prices.take().map_or_else(Vec::new, |(_, rows)| rows);
-        rows.extend(added);
-        self.prices = Some((Arc::new(after), rows));
+        let (after, added) = before.with(change.book, file, &mut self.numbers.next_price_no);
+        self.price_rows.extend(added);
+        self.prices = Some(Arc::new(after));
     }
 
     /// The tenants on a plan as they are in this commit, deleted ones left out.

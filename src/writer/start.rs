@@ -64,7 +64,7 @@ pub(crate) fn start(
     fill_prices(&store, shipped.prices)?;
     let keys = Keys::of(store.secret());
     let snapshot = store.snapshot()?;
-    let prices = PriceTable::load(&snapshot)?;
+    let (prices, next_price_no) = PriceTable::load(&snapshot)?;
     let plans = PlanBook::new(snapshot.plans()?);
     let checkpoint = snapshot.checkpoint()?;
     let identity = Identity::new(keys.identity);
@@ -97,6 +97,7 @@ pub(crate) fn start(
         next_entry_id: replayed.next_entry_id.max(checkpoint.filed_next_entry_id).max(1),
         next_audit_index: snapshot.next_audit_index()?,
         next_tenant_no: counters.len() as u32,
+        next_price_no,
     };
     let jobs = snapshot.jobs()?;
     // An idle server commits nothing but its jobs' runs.
@@ -155,7 +156,8 @@ fn fill_prices(store: &Store, shipped: Option<StoredBook>) -> Result<(), StoreEr
     let snapshot = store.snapshot()?;
     let (None, Some(file)) = (snapshot.price_book()?, shipped) else { return Ok(()) };
     let book = read_book(&file).map_err(|_| StoreError::Damaged("the shipped prices cannot be read"))?;
-    let (table, rows) = PriceTable::load(&snapshot)?.with(book, file);
+    let (empty, mut next_no) = PriceTable::load(&snapshot)?;
+    let (table, rows) = empty.with(book, file, &mut next_no);
     let mut transaction = store.begin()?;
     transaction.put_price_book(&table.file)?;
     transaction.put_price_rows(&rows)?;
@@ -274,6 +276,10 @@ fn load_fingerprints(snapshot: &Snapshot, store: &Store, identity: &Identity) ->
         }
         Ok(())
     };
+    if runs.len() < 2 {
+        load()?;
+        return Ok(fingerprints);
+    }
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(LOADING_THREADS_MAX));
     let loaded: Vec<Result<(), StoreError>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
@@ -356,9 +362,10 @@ impl Tail<'_> {
             replayed.last_commit = commit.committed_at;
             if commit.seq > self.checkpoint.filed_seq {
                 for stored in &commit.events {
-                    let id = stored.event_id_given.then(|| {
-                        let hash = self.identity.hash(&stored.event.tenant_id, &stored.event_id);
-                        (hash, content_digest(&stored.event, self.content_key))
+                    let slot = counters.by_no(stored.tenant_no).filter(|_| stored.event_id_given);
+                    let id = slot.map(|slot| {
+                        let hash = self.identity.hash(&slot.id, &stored.event_id);
+                        (hash, content_digest(&stored.to_usage(slot.id.clone()), self.content_key))
                     });
                     live.add_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at, id);
                 }

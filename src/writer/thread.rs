@@ -4,26 +4,20 @@
 //! memory decides them first, and one whose commit is unknown stays held until it lapses.) What follows a failed commit is
 //! in `recovery`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::answers::{Answer, fail, keep, unavailable};
 use super::apply::{Ended, LiveStates, apply};
-use super::command::{
-    ChangeFailed, ChangeOutcome, Command, KeyOutcome, PlanOutcome, Publication, Recorded, ResolveOutcome,
-};
+use super::command::{Command, Publication};
 use super::health::{Health, Trouble};
-use super::meter::Meter;
-use super::receipt::{Promise, WriteError};
 use super::recovery::{Attempt, Carried};
 use super::shared::Shared;
-use super::stage::{Numbers, Stage, changed};
-use crate::counters::{Released, Settled};
-use crate::domain::audit::AuditOutcome;
-use crate::domain::event::EventOutcome;
-use crate::domain::tenant::Tenant;
+use super::stage::{Numbers, Stage};
 use crate::domain::time::Timestamp;
 use crate::store::{Operation, StoreError, Transaction};
 
@@ -33,6 +27,8 @@ const EVENTS_PER_COMMIT: usize = 10_000;
 const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
 const COMMANDS_PER_COMMIT: usize = 4_096;
+/// How long a command that nobody waits for may wait for others.
+const COMPANY_WAIT: Duration = Duration::from_millis(2);
 /// How long noted denials may wait for a commit to ride on.
 const DENIALS_WAIT: Duration = Duration::from_millis(200);
 /// A generation is closed, and filed, at this many events and operations.
@@ -41,6 +37,8 @@ pub(super) const WEIGHT_PER_GENERATION: usize = 50_000;
 pub(super) struct WriterThread {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: Receiver<Command>,
+    /// Received, and to be taken before what the channel holds.
+    pub(super) waiting: VecDeque<Command>,
     pub(super) queued_events: Arc<AtomicUsize>,
     pub(super) health: Arc<Health>,
     pub(super) numbers: Numbers,
@@ -77,20 +75,6 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// What is answered once the commit is on disk and applied.
-enum Answer {
-    Recorded { outcomes: Vec<EventOutcome>, settles: bool, promise: Promise<Recorded> },
-    Held(Promise<()>),
-    Released(Promise<Released>),
-    Changed(Result<(u32, Tenant), ChangeFailed>, Promise<ChangeOutcome>),
-    PlanChanged(PlanOutcome, Promise<PlanOutcome>),
-    KeyChanged(KeyOutcome, Promise<KeyOutcome>),
-    Audited(Vec<AuditOutcome>, Promise<Vec<AuditOutcome>>),
-    AuditResolved(ResolveOutcome, Promise<ResolveOutcome>),
-    Published(Promise<()>),
-    Signed(Promise<Option<String>>),
-}
-
 impl WriterThread {
     /// Runs until told to stop or until every sender is gone.
     pub(super) fn run(mut self) {
@@ -99,8 +83,8 @@ impl WriterThread {
             if !self.recover_from_reading() {
                 return;
             }
-            let first = match self.commands.recv_timeout(DENIALS_WAIT) {
-                Ok(command) => Some(command),
+            let first = match self.waiting.pop_front().map_or_else(|| self.commands.recv_timeout(DENIALS_WAIT), Ok) {
+                Ok(command) => Some(self.in_company(command)),
                 Err(RecvTimeoutError::Timeout) if !self.has_notes(self.shared.clock.now()) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -113,6 +97,19 @@ impl WriterThread {
                 return;
             }
         }
+    }
+
+    /// Lets others join a command whose caller does not wait for its commit: until one comes that is waited for, and for
+    /// a moment at most. So the settlement of a forwarded call does not hold up the hold of the next one.
+    fn in_company(&mut self, first: Command) -> Command {
+        let until = Instant::now() + COMPANY_WAIT;
+        let mut last_is_awaited = first.is_awaited();
+        while !last_is_awaited && self.waiting.len() < COMMANDS_PER_COMMIT {
+            let Ok(command) = self.commands.recv_deadline(until) else { break };
+            last_is_awaited = command.is_awaited();
+            self.waiting.push_back(command);
+        }
+        first
     }
 
     /// One commit with `first` and what else is waiting. False when told to stop.
@@ -208,7 +205,7 @@ impl WriterThread {
                 || answers.len() >= COMMANDS_PER_COMMIT;
             // A publication moves things under the readers' lock: one at a time.
             if go_on && !enough && failure.is_none() && publications.is_empty() {
-                next = self.commands.try_recv().ok();
+                next = self.waiting.pop_front().or_else(|| self.commands.try_recv().ok());
             }
         }
         let noted_from = stage.audit.len();
@@ -295,8 +292,10 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
-            if let Some((prices, rows)) = &stage.prices {
-                transaction.put_price_rows(rows)?;
+            if !stage.price_rows.is_empty() {
+                transaction.put_price_rows(&stage.price_rows)?;
+            }
+            if let Some(prices) = &stage.prices {
                 transaction.put_price_book(&prices.file)?;
             }
             for (key_id, key) in &stage.keys {
@@ -371,7 +370,7 @@ impl WriterThread {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
         }
-        if let Some((prices, _)) = &stage.prices {
+        if let Some(prices) = &stage.prices {
             shared.prices.store(Arc::clone(prices));
             shared.unpriced.clear();
         }
@@ -399,6 +398,11 @@ impl WriterThread {
         ended
     }
 
+    /// Takes as many events off the queue's count.
+    pub(super) fn forget_queued(&self, count: usize) {
+        self.queued_events.fetch_sub(count, Ordering::Relaxed);
+    }
+
     fn apply_live(&self, stage: &Stage<'_>, live: &mut crate::live::LiveState) {
         if stage.is_empty() {
             return;
@@ -415,72 +419,6 @@ impl WriterThread {
         if live.open_weight() >= WEIGHT_PER_GENERATION {
             live.close_generation();
             let _filer_may_be_gone = self.closed.try_send(());
-        }
-    }
-
-    fn answer(&self, answers: Vec<Answer>, ended: Vec<Ended>) {
-        let mut ended = ended.into_iter();
-        for answer in answers {
-            match answer {
-                Answer::Recorded { outcomes, settles, promise } => {
-                    count(&self.shared.meter, &outcomes);
-                    let settled = if settles { ended.next().and_then(as_settled) } else { None };
-                    keep(promise, Recorded { outcomes, settled });
-                }
-                Answer::Held(promise) | Answer::Published(promise) => keep(promise, ()),
-                Answer::Released(promise) => {
-                    let released = match ended.next() {
-                        Some(Ended::Released(released)) => released,
-                        _ => Released::Unknown,
-                    };
-                    keep(promise, released);
-                }
-                Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
-                Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
-                Answer::Audited(outcomes, promise) => keep(promise, outcomes),
-                Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
-                Answer::Signed(promise) => {
-                    let stored = self.shared.store.snapshot().and_then(|snapshot| snapshot.audit_checkpoint());
-                    match stored {
-                        Ok((note, _)) => keep(promise, note),
-                        Err(error) => fail(promise, &unavailable(&error)),
-                    }
-                }
-                Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
-            }
-        }
-    }
-
-    /// Takes as many events off the queue's count.
-    pub(super) fn forget_queued(&self, count: usize) {
-        self.queued_events.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// The store has failed, `before_commit` or in it: then, unless it was the room that lacked, it is not known whether
-    /// this is on disk. A grant is held by memory in any case, so its outcome is open.
-    fn fail_all(&self, answers: Vec<Answer>, error: &StoreError, before_commit: bool) {
-        let reason = chain(error);
-        tracing::error!(error = %reason, "the store failed: it is opened again");
-        let nothing_is_there = before_commit || self.shared.store.refused_to_grow();
-        let (trouble, certain) = match error {
-            StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),
-            _ => (Trouble::Down(reason.clone()), WriteError::Unavailable(reason)),
-        };
-        self.health.set(trouble);
-        for answer in answers {
-            let unknown = if nothing_is_there { certain.clone() } else { WriteError::OutcomeUnknown };
-            match answer {
-                Answer::Recorded { promise, .. } => fail(promise, &unknown),
-                Answer::Held(promise) => fail(promise, &WriteError::OutcomeUnknown),
-                Answer::Published(promise) => fail(promise, &unknown),
-                Answer::Released(promise) => fail(promise, &unknown),
-                Answer::PlanChanged(_, promise) => fail(promise, &unknown),
-                Answer::KeyChanged(_, promise) => fail(promise, &unknown),
-                Answer::Audited(_, promise) => fail(promise, &unknown),
-                Answer::AuditResolved(_, promise) => fail(promise, &unknown),
-                Answer::Signed(promise) => fail(promise, &unknown),
-                Answer::Changed(_, promise) => fail(promise, &unknown),
-            }
         }
     }
 }
@@ -534,41 +472,6 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
         transaction.free_audit_below(min_index, limit)?;
     }
     Ok(())
-}
-
-fn count(meter: &Meter, outcomes: &[EventOutcome]) {
-    // One addition a commit and kind, not one an event.
-    let mut counts = [0; 4];
-    for outcome in outcomes {
-        counts[match outcome {
-            EventOutcome::Accepted => 0,
-            EventOutcome::Duplicate => 1,
-            EventOutcome::Conflict => 2,
-            EventOutcome::Rejected(_) => 3,
-        }] += 1;
-    }
-    let counters = [&meter.recorded, &meter.duplicates, &meter.conflicts, &meter.rejected];
-    counters.into_iter().zip(counts).for_each(|(counter, count)| counter.add(count));
-}
-
-fn as_settled(ended: Ended) -> Option<Settled> {
-    match ended {
-        Ended::Settled(settled) => Some(settled),
-        Ended::Released(_) => None,
-    }
-}
-
-fn keep<T>(promise: Promise<T>, value: T) {
-    // Whoever dropped the receipt did not want to know.
-    let _ = promise.send(Ok(value));
-}
-
-pub(super) fn fail<T>(promise: Promise<T>, error: &WriteError) {
-    let _ = promise.send(Err(error.clone()));
-}
-
-fn unavailable(error: &StoreError) -> WriteError {
-    WriteError::Unavailable(chain(error))
 }
 
 /// The error and its causes in one line.

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Proves that the crash tests can fail: each mutation below breaks one promise, and the test named with it must find it.
+# Runs on a temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
+# runs only those.
+set -uo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+copy="$(mktemp -d)"
+trap 'rm -rf "$copy"' EXIT
+survived=0
+
+# name | what it breaks | file | sed script | test
+mutations() {
+    cat <<'LIST'
+durability_none|an acknowledged commit is not synced|src/store/mod.rs|/pub fn begin/,/^    }/s/Durability::Immediate/Durability::None/|crash_images::a_crash
+false_ack|a failed commit is acknowledged|src/writer/thread.rs|s/if let Err(error) = transaction.commit() {/if let Err(error) = transaction.commit().or(Ok::<(), StoreError>(())) {/|failing_syncs
+settlement_dropped|a settlement does not reach the journal|src/store/journal.rs|s/encode_operations(&commit.operations)/encode_operations(\&commit.operations.iter().filter(\|placed\| !matches!(placed.operation, Operation::Settle { .. })).cloned().collect::<Vec<_>>())/|crash_images::a_crash
+merkle_node_skipped|a node of the audit tree is not written|src/store/audit_tree.rs|s/self.nodes.insert(place, hash)?;/if place.1 % 2 == 0 { self.nodes.insert(place, hash)?; }/|crash_images::a_crash
+believed_landed|a failed commit is taken for one that is on disk|src/writer/recovery.rs|s/(Some(_), true) => last == seq/(Some(_), true) => true/|failing_syncs
+believed_lost|a failed commit that is on disk is taken for lost|src/writer/recovery.rs|s/(Some(_), true) => last == seq/(Some(_), true) => false/|failing_syncs
+journal_cut_early|the journal goes before the counters are saved|src/writer/filer.rs|s/checkpoint.filed_seq.min(checkpoint.state_seq)/checkpoint.filed_seq.max(checkpoint.state_seq)/|crash_images::a_crash
+not_reopened|a store that failed stays closed|src/writer/recovery.rs|s/shared.store.install(reopened);/drop(reopened);/|failing_syncs
+full_is_down|a full disk stops reads and releases|src/writer/thread.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
+LIST
+}
+
+while IFS='|' read -r name breaks file rest; do
+    test="${rest##*|}"
+    script="${rest%|*}"
+    if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
+    (cd "$root" && git ls-files -z --cached --others --exclude-standard) |
+        (cd "$root" && tar --null --files-from=- -cf -) | tar -xf - -C "$copy"
+    sed -i "$script" "$copy/$file"
+    if cmp -s "$root/$file" "$copy/$file"; then
+        echo "mutation $name: DOES NOT APPLY to $file"
+        survived=1
+        continue
+    fi
+    log="$copy/mutation.log"
+    if ! (cd "$copy" && cargo test --quiet --test crash --no-run) >"$log" 2>&1; then
+        echo "mutation $name: DOES NOT COMPILE"
+        tail -20 "$log"
+        survived=1
+    elif (cd "$copy" && timeout 600 cargo test --quiet --test crash "$test") >"$log" 2>&1; then
+        echo "mutation $name: SURVIVED ($breaks; $test)"
+        survived=1
+    else
+        echo "mutation $name: caught by $test ($breaks)"
+    fi
+done < <(mutations)
+exit "$survived"
