@@ -84,6 +84,7 @@ packages() {
     need python3 python3-minimal
     need node nodejs
     need npm npm
+    need valgrind valgrind # counts instructions: benches/guard
     # Later parts add their own: a browser, PostgreSQL.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     if [ "${#missing[@]}" -eq 0 ]; then
@@ -156,6 +157,7 @@ run "test" tests
 run "doc" documentation
 run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh
+run "speed guard" benches/guard/run.sh
 run "broken upstreams" tests/sdk/run_disconnects.sh
 # ---- Later parts go here, each as one more `run NAME COMMAND`:
 # run "browser" tests/browser/run.sh          the dashboard in a real browser

@@ -1,0 +1,124 @@
+//! What a child of the harness does: one piece of our own work, in a process of its own.
+
+mod aggregate;
+mod decide;
+mod load;
+mod pages;
+mod parts;
+mod read;
+mod record;
+mod retention;
+mod slow_disk;
+
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use metergate::Metergate;
+use metergate::clock::Clock;
+use metergate::config::EngineSettings;
+use metergate::domain::event::{EventOutcome, UsageEvent};
+use metergate::domain::tenant::TenantId;
+use metergate::domain::time::{PeriodType, Timestamp};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::bench::now;
+use crate::traffic::arguments::Arguments;
+use crate::traffic::{DAY, Happening, tenants, usage_event};
+
+/// Does it and gives its answer.
+pub fn run(work: &str, arguments: &Arguments) -> Value {
+    match work {
+        "decide" => decide::one_by_one(arguments),
+        "decide-hot" => decide::hot_tenant(arguments),
+        "record" => record::batches(arguments),
+        "record-repeats" => record::with_repeats(arguments),
+        "record-singles" => record::singles(arguments),
+        "parts" => parts::all(arguments),
+        "load" => load::load(arguments),
+        "dirty" => load::dirty(arguments),
+        "start" => read::start(arguments),
+        "usage" => read::usage(arguments),
+        "overview" => read::overview(arguments),
+        "aggregate" => aggregate::aggregate(arguments),
+        "retention" => retention::days(arguments),
+        "reserve-settle" => record::reserve_and_settle(arguments),
+        other => panic!("there is no work called `{other}`"),
+    }
+}
+
+/// The engine over a folder, at a moment that stands still.
+fn open(folder: &Path) -> Metergate {
+    let settings = EngineSettings::new(folder);
+    Metergate::open_at(settings, |_| Clock::manual(Timestamp::from_micros(now()))).unwrap()
+}
+
+/// The events of the file that the harness wrote, made before anything is timed.
+fn read_events(arguments: &Arguments) -> Vec<UsageEvent> {
+    let file = std::fs::File::open(arguments.text("events")).unwrap();
+    let lines = std::io::BufReader::new(file).lines();
+    let happenings: Vec<Happening> = lines.map(|line| line.unwrap().parse().unwrap()).collect();
+    let most = happenings.iter().map(|happening| happening.tenant_no).max().unwrap_or(0);
+    let names: Vec<TenantId> = tenants(most + 1);
+    happenings.iter().map(|happening| usage_event(happening, &names)).collect()
+}
+
+/// Records batches from so many callers, each of which waits for its own; gives each batch's nanoseconds.
+fn record_all<I>(engine: &Metergate, callers: usize, batches: I, expect: impl Fn(&[EventOutcome]) + Sync) -> Vec<u64>
+where
+    I: Iterator<Item = Vec<UsageEvent>> + Send,
+{
+    let (batches, tracker) = (Mutex::new(batches), engine.usage_tracker());
+    std::thread::scope(|scope| {
+        let call = || {
+            let mut times = Vec::new();
+            loop {
+                let Some(batch) = batches.lock().next() else { return times };
+                let begun = Instant::now();
+                let outcomes = tracker.record_blocking(batch).unwrap();
+                times.push(begun.elapsed().as_nanos() as u64);
+                expect(&outcomes);
+            }
+        };
+        let threads: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Panics unless all are accepted.
+fn all_accepted(outcomes: &[EventOutcome]) {
+    assert!(outcomes.iter().all(|outcome| *outcome == EventOutcome::Accepted), "{:?}", outcomes.first());
+}
+
+/// Panics unless the engine counts exactly these, over the 61 days before now.
+fn check_totals(engine: &Metergate, events: u64, tokens: u64) {
+    let (from, to) = (Timestamp::from_micros(now() - 61 * DAY), engine.now().plus_micros(DAY));
+    let totals = engine.usage_tracker().get_multi_tenant_stats(PeriodType::Daily, from, to).unwrap();
+    assert_eq!((totals.total_api_calls, totals.total_tokens), (events, tokens), "events and tokens counted");
+}
+
+/// Records single events of one token while the work is done; gives the slowest answer in milliseconds, and how many.
+fn slowest_while<T>(engine: &Metergate, work: impl FnOnce() -> T) -> (T, f64, u64) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let tracker = engine.usage_tracker();
+            let (mut slowest, mut recorded) = (0.0f64, 0);
+            while !stop.load(Ordering::Relaxed) {
+                let event =
+                    UsageEvent { tokens_consumed: Some(1), ..UsageEvent::new(crate::traffic::tenant(0), "api_call") };
+                let begun = Instant::now();
+                all_accepted(&tracker.record_blocking(vec![event]).unwrap());
+                slowest = slowest.max(begun.elapsed().as_secs_f64() * 1e3);
+                recorded += 1;
+            }
+            (slowest, recorded)
+        });
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        let (slowest, recorded) = watcher.join().unwrap();
+        (done, slowest, recorded)
+    })
+}
