@@ -70,7 +70,7 @@
 //! | 5 | [`tenants`] | tenants, plans and prices, as administered; what a change of them would mean |
 //! | 5 | [`keys`] | makes, rotates and revokes keys, and knows them at the door |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
-//! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step |
+//! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step; what it pays of its own |
 //! | 3 | [`live`] | what memory knows beyond the stored rows: the moving hours, the unfiled ids, the fingerprints of the filed |
 //! | 3 | [`store`] | the redb file and every format in it; the only one that knows redb and bincode |
 //! | 2 | [`rules`] | pure decisions: windows, charges, roll-ups, retention, plans, prices, extraction, administration, keys, reconciliation |
@@ -130,7 +130,8 @@
 //!     cost stays*: its estimate is stored with it, with the number of a price row that never changes; the content digest
 //!     of a retry leaves the estimate out. `tests/library/costs.rs`:
 //!     `what_an_event_cost_stays_when_prices_change_and_is_explained_by_its_own_price`,
-//!     `a_retry_is_a_retry_whatever_prices_say_by_then`. *Sums by model add up to their row*, in whatever order parts are
+//!     `a_retry_is_a_retry_whatever_prices_say_by_then`; `tests/library/tenant_prices.rs`:
+//!     `a_change_of_terms_or_prices_never_alters_what_an_event_cost_over_crash_and_restart`. *Sums by model add up to their row*, in whatever order parts are
 //!     merged: at most 64 models stand apart, those first by name ([`domain::models`]).
 //!     `rows_by_model_add_up_to_their_row_at_every_moment`.
 //! 13. *What works without a key is listed*: health and the cron door. Every other route says the least role it asks for and
@@ -171,7 +172,8 @@
 //!
 //! **Record usage.** `http::routes::events::record` reads drafts, one bad event never sinking its batch, and calls
 //! [`tracker::UsageTracker::record`]. That validates, and `Shared::prepare` does on the caller's thread what can be done
-//! there: the tenant, the digest of the caller's fields, the keyed hash of the id, and the look-up among filed ids. The
+//! there: the tenant, the digest of the caller's fields, the keyed hash of the id, the look-up among filed ids, and the
+//! compact form in which the event travels from here on. The
 //! writer's thread takes every command that waits (up to 10,000 events or 4,096 commands), `Stage` decides what each event
 //! becomes, numbers it, and registers unknown tenants with their audit record. `Transaction::put_commit` writes one journal
 //! block, `commit` syncs once. Then the events enter [`live`] and, by `writer::apply::apply`, the counters; then everybody
@@ -179,7 +181,11 @@
 //!
 //! **Price an event.** `Shared::prepare` estimates, on the caller's thread, what an event costs that names a `model` and no
 //! `cost_usd`: `PriceTable` (`writer::prices`) remembers what a name means, `rules::pricing` takes the counts and
-//! multiplies. The estimate and its price row's number are part of the event from there on: journal, segments, counters,
+//! multiplies. A tenant's own terms (`Tenant::price_terms`) are compiled into [`counters::OwnPrices`] beside its slot, where
+//! [`counters::TenantSlot::own_prices`] finds them without a lock; who never had any costs one look. The terms that hold at
+//! the event's time decide: a rate of the tenant's own ([`rules::prices::OwnRates`] asks the list which model a name means),
+//! else the list's price with the terms' markup. A rate has a price row of its own, numbered when its change is staged
+//! (`Stage::number_rates`); the markup stands in the event beside the row's number. The estimate and its price row's number are part of the event from there on: journal, segments, counters,
 //! hours, replay. What has no price is counted as unpriced and named by the alarm `models_unpriced`. A change of prices
 //! (`Stage::change_prices`) writes the file, numbers for rows that are new, and the audit record in one commit. Pricing a
 //! past range again (`tracker::reprice`) rewrites runs under new names together with the rows that follow; what was charged
@@ -315,10 +321,10 @@
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
 //! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
-//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits |
+//! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits, own prices |
 //! | `plans` | name | record: limits, thresholds |
 //! | `prices` | `book` | record: format, text and time of the price file in force |
-//! | `price_rows` | price row number | record: a row as it was, its source; never changed, never removed |
+//! | `price_rows` | price row number | record: a row as it was, its source, or whose own it is; never changed, never removed |
 //! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
@@ -330,7 +336,7 @@
 //! | `audit_resolutions` | index of the resolved | index of its resolution |
 //!
 //! Blocks of events have two versions: the second only where an event has a provider, its usage or an estimate, so that
-//! other blocks are byte for byte what they were. Rows by model stand at the end of a row, and only where there are some.
+//! other blocks are byte for byte what they were; a markup stands above the number of its price row, as zigzag. Rows by model stand at the end of a row, and only where there are some.
 //!
 //! Tenants are numbers on disk, given once and never reused. The journal's nonce is keyed by the store's secret, so that a
 //! caller cannot choose bytes that make a half-written commit look whole; that is what one-phase commits rest on. Two
@@ -357,14 +363,20 @@
 //!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
 //! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
 //!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
-//! - *Not built:* encoding one commit while the last one syncs, waiting a few microseconds for company, or merging a day at
-//!   its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most, instead).
+//! - *Compact events.* What a caller gives ([`domain::event::UsageEvent`], 464 bytes) becomes a
+//!   [`domain::compact_event::CompactEvent`] (120 bytes) on the caller's thread: names by number ([`domain::names`]), counts
+//!   in 32 bits, what is rare behind a pointer. Fresh memory is what costs most on the machine it was measured on.
+//! - *Company.* A command whose receipt was dropped (the settlement of a forwarded call, `?ack=queued`) waits up to 2 ms for
+//!   others, and no longer than until one comes that somebody waits for (`WriterThread::in_company`).
+//! - *Not built:* encoding one commit while the last one syncs, waiting for company on behalf of callers who wait themselves,
+//!   and merging a day at its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most,
+//!   instead).
 //!
 //! # Deliberately absent
 //!
 //! A cluster (one process owns a folder); an async engine (threads and receipts, so that a library user needs no runtime);
-//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error (each module owns its own, `http`
-//! maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
+//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error
+//! (each module owns its own, `http` maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
 //! for a quota.
 //!
 //! # Rooms for what comes later

@@ -176,6 +176,59 @@ fn prices_are_shown_compared_imported_and_checked_by_command() {
     assert!(audit["events"].as_array().is_some_and(|events| !events.is_empty()), "{audit}");
 }
 
+#[test]
+fn a_tenant_pays_its_own_prices_from_a_day_on_by_route_and_command() {
+    let server = Server::start();
+    put_prices(&server, "", PRICES);
+    server.put_tenant("acme", &json!({}));
+    let path = "/api/admin/tenants/acme/prices";
+    assert_eq!(server.get(path).expect(200), json!({"tenant_id": "acme", "terms": []}));
+    server.put(path, &json!({"rates": {"openai": {"gpt-x": {"input": 2}}}})).expect_error(400, "rates");
+    server.put(path, &json!({"markup_bp": 12.5})).expect_error(400, "markup_bp");
+    server.put(path, &json!({})).expect_error(400, "markup_bp");
+    server.put("/api/admin/tenants/nobody/prices", &json!({"markup_bp": 1})).expect_error(404, "nobody");
+    let set = server.put(path, &json!({"markup_bp": 1_250, "from": "2026-01-01"})).expect(200);
+    assert_eq!((&set["terms"][0]["in_force"], &set["terms"][0]["markup_bp"]), (&json!(true), &json!(1_250)));
+    let call = |id: &str| {
+        json!({"tenant_id": "acme", "event_type": "api_call", "event_id": id, "model": "gpt-x", "input_tokens": 1_000,
+            "output_tokens": 1_000})
+    };
+    server.record(&json!([call("marked")]));
+
+    let to = ["--server", server.url.as_str()];
+    let run = |args: &[&str]| cli_ok(&[args, &to].concat());
+    let file = server.beside("acme.toml");
+    fs::write(&file, "[prices.openai.gpt-x]\ninput = \"0.1\"\noutput = \"0.5\"\n").unwrap();
+    let shown = run(&["tenants", "prices", "set", "acme", "--file", file.to_str().unwrap(), "--markup", "-10%"]);
+    assert!(shown.contains("openai/gpt-x") && shown.contains("-10%"), "{shown}");
+    server.record(&json!([call("own")]));
+    assert!(run(&["prices", "show", "gpt-x-7", "--tenant", "acme"]).contains("acme has a price of its own"));
+    assert!(run(&["prices", "show", "gpt-x-7"]).contains("0.15"));
+    let day = run(&["plans", "list", "--model", "gpt-x", "--tenant", "acme", "--output-share", "0%"]);
+    assert!(day.contains("0.001"), "10,000 tokens of a trial day x 0.1: {day}");
+    run(&["tenants", "prices", "remove", "acme"]);
+    server.record(&json!([call("list")]));
+    let cost = |id: &str| server.get(&format!("/api/usage/acme/events/{id}")).expect(200)["cost"].clone();
+    for (id, amount, layer, points, before) in [
+        ("marked", 0.000_843_75, "list_with_markup", 1_250, 0.000_75),
+        ("own", 0.000_6, "own", 0, 0.000_6),
+        ("list", 0.000_75, "list", 0, 0.000_75),
+    ] {
+        let cost = cost(id);
+        assert_eq!((&cost["amount"], &cost["layer"]), (&json!(amount), &json!(layer)), "{cost}");
+        assert_eq!((&cost["markup_bp"], &cost["before_markup"]), (&json!(points), &json!(before)), "{cost}");
+    }
+    assert_eq!(server.get("/api/admin/tenants/acme").expect(200)["price_terms"], json!(3));
+    let export = server.get("/api/admin/tenants/acme/export").text;
+    assert_eq!(export.matches("\"kind\":\"price_terms\"").count(), 3, "{export}");
+    let audit = server.get("/api/audit/events?entity_type=tenant_prices").expect(200);
+    assert_eq!(audit["events"].as_array().unwrap().len(), 3, "{audit}");
+    let key =
+        server.post("/api/admin/keys", &json!({"name": "s", "role": "support", "tenants": ["other"]})).expect(201);
+    let bearer = format!("Bearer {}", key["key"].as_str().unwrap());
+    assert_eq!(server.send("GET", path, &[("authorization", bearer.as_str())], None).status, 404, "a foreign tenant's");
+}
+
 /// Imports a trace as calls of one model, and gives the cost of its tenant.
 fn cost_of_trace(file: &str, format: &str, tenant: &str, prices: &str) -> (u64, Option<f64>) {
     let mut server = Server::start();

@@ -155,6 +155,7 @@ run "test" tests
 run "doc" documentation
 run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh
+run "broken upstreams" tests/sdk/run_disconnects.sh
 # ---- Later parts go here, each as one more `run NAME COMMAND`:
 # run "browser" tests/browser/run.sh          the dashboard in a real browser
 # run "postgres" tests/postgres/run.sh        the mirror against a real PostgreSQL

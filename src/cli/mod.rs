@@ -29,6 +29,7 @@ mod reference;
 mod serve;
 mod show;
 mod target;
+mod tenant_prices;
 mod tenants;
 mod thresholds;
 mod usage;

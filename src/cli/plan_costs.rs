@@ -12,6 +12,7 @@ use super::failure::{Exit, Failure};
 use super::show;
 use crate::clock::Clock;
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::quota::{Plan, QuotaType, Window};
 use crate::domain::time::Timestamp;
 use crate::rules::plan_costs::{FullDay, OutputShare, full_day};
@@ -22,6 +23,9 @@ pub struct CostArgs {
     /// Show what a full day of each plan's tokens costs at this model
     #[arg(long)]
     pub model: Option<String>,
+    /// By what this tenant pays for it
+    #[arg(long, value_name = "TENANT", requires = "model")]
+    tenant: Option<String>,
     /// How many of those tokens are output
     #[arg(long, value_name = "PERCENT", default_value = "20%", requires = "model")]
     output_share: OutputShare,
@@ -36,6 +40,7 @@ pub struct PlanDay {
 
 #[derive(Deserialize)]
 struct Book<'a> {
+    markup_bp: i64,
     #[serde(borrow)]
     prices: Vec<Row<'a>>,
 }
@@ -56,10 +61,13 @@ struct RateRow<'a> {
 
 /// Prices the tokens a day of every plan. Tiers by context length and hours of the day are left aside: the base price.
 pub fn days(args: &CostArgs, model: &str, plans: &[Plan], backend: &Backend) -> Result<Vec<PlanDay>, Failure> {
-    let answer = backend.get("/api/admin/prices", &[("model", model.to_owned())])?;
+    let mut query = vec![("model", model.to_owned())];
+    query.extend(args.tenant.iter().map(|tenant| ("tenant_id", tenant.clone())));
+    let answer = backend.get("/api/admin/prices", &query)?;
     let unread =
         |what: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("the answer is not understood: {what}"));
     let book: Book<'_> = serde_json::from_str(&answer.text).map_err(|error| unread(&error))?;
+    let markup = Markup::from_basis_points(book.markup_bp).map_err(|error| unread(&error))?;
     let now = Clock::system(Timestamp::default()).now();
     let began = |row: &&Row<'_>| {
         let from = row.effective_from.as_deref().map(str::parse::<Timestamp>);
@@ -90,6 +98,7 @@ pub fn days(args: &CostArgs, model: &str, plans: &[Plan], backend: &Backend) -> 
             plan.limits.iter().find(|limit| (limit.quota_type, limit.window) == (QuotaType::Tokens, Window::Day));
         let tokens = limit.map(|limit| limit.limit);
         let day = tokens.and_then(|tokens| full_day(tokens, args.output_share, input, output));
+        let day = day.map(|day| FullDay { cost: markup.on(day.cost), ..day });
         PlanDay { plan: plan.name.clone(), tokens, day }
     };
     Ok(plans.iter().map(of).collect())

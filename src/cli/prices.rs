@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
+use crate::domain::price_terms::Markup;
 use crate::rules::price_changes::format_name;
 use crate::rules::prices::PriceFormat;
 
@@ -20,7 +21,7 @@ pub enum PricesCommand {
     List(ListArgs),
     /// Show what a model's name is priced by, since when, and in which tiers
     #[command(
-        after_help = "Example:\n  metergate prices show gpt-4o-2024-08-06\n  metergate prices show claude-sonnet-4-5 --provider bedrock"
+        after_help = "Example:\n  metergate prices show gpt-4o-2024-08-06\n  metergate prices show claude-sonnet-4-5 --provider bedrock\n  metergate prices show gpt-4o --tenant acme"
     )]
     Show(ShowArgs),
     /// Put a price file in force, ours or another catalogue's; shows what differs, and changes nothing without --yes
@@ -80,6 +81,9 @@ pub struct ShowArgs {
     /// Who serves it
     #[arg(long)]
     provider: Option<String>,
+    /// What this tenant pays for it
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -236,10 +240,19 @@ fn rate_text(rate: &Value) -> String {
 fn show_model(args: &ShowArgs, backend: &Backend) -> Result<Exit, Failure> {
     let mut query = vec![("model", args.model.clone())];
     query.extend(args.provider.iter().map(|provider| ("provider", provider.clone())));
+    query.extend(args.tenant.iter().map(|tenant| ("tenant_id", tenant.clone())));
     let answer = backend.get(PATH, &query)?;
     if args.target.json {
         show::print(answer.text);
         return Ok(Exit::Ok);
+    }
+    if let Some(tenant) = &args.tenant {
+        let markup = answer.json["markup_bp"].as_i64().and_then(|points| Markup::from_basis_points(points).ok());
+        show::print(match (answer.json["layer"].as_str(), markup) {
+            (Some("own"), _) => format!("{tenant} has a price of its own"),
+            (_, Some(markup)) if !markup.is_none() => format!("{tenant} pays list prices and {markup}"),
+            _ => format!("{tenant} pays list prices"),
+        });
     }
     let alias = show::field(&answer.json, "alias");
     for price in answer.json["prices"].as_array().into_iter().flatten() {

@@ -10,6 +10,7 @@ use super::backend::{Backend, segment};
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
+use super::tenant_prices::TenantPricesCommand;
 use crate::domain::quota::Mode;
 use crate::domain::tenant::TenantStatus;
 
@@ -37,6 +38,9 @@ pub enum TenantsCommand {
     #[command(after_help = "Example:\n  metergate tenants export acme --output acme.jsonl\n\n\
         The last line has the kind `end` and counts the lines of each kind; without it the file is not whole.")]
     Export(ExportArgs),
+    /// Show, set and remove a tenant's own prices and markup
+    #[command(subcommand)]
+    Prices(TenantPricesCommand),
     /// Leave a tombstone: nothing more is recorded for the tenant until it is set again
     #[command(after_help = "Example:\n  metergate tenants delete acme")]
     Delete(ShowArgs),
@@ -129,12 +133,16 @@ impl TenantsCommand {
             Self::Show(args) | Self::Delete(args) => &args.target,
             Self::Set(args) => &args.target,
             Self::Export(args) => &args.target,
+            Self::Prices(command) => command.target(),
         }
     }
 
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Set(_) | Self::Delete(_))
+        match self {
+            Self::Prices(command) => command.writes(),
+            other => matches!(other, Self::Set(_) | Self::Delete(_)),
+        }
     }
 
     /// Runs it.
@@ -147,6 +155,7 @@ impl TenantsCommand {
                 Ok(Exit::Ok)
             }
             Self::Export(args) => export(args, backend),
+            Self::Prices(command) => command.run(backend),
             Self::Set(args) => {
                 let answer = backend.send_json("PUT", &path(&args.tenant), &change(args)?)?;
                 show::print(if args.target.json { answer.text } else { one(&answer.json) });

@@ -8,6 +8,7 @@ mod calendar;
 mod decide;
 mod holds;
 mod minute;
+mod own_prices;
 mod platform;
 mod registry;
 mod saved;
@@ -24,6 +25,7 @@ mod platform_tests;
 
 pub use amounts::Amounts;
 pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
+pub use own_prices::{OwnPrice, OwnPrices};
 pub use platform::Platform;
 pub use registry::{Counters, TenantSlot};
 pub use settle::{Found, Released, Settled};

@@ -1,13 +1,16 @@
 //! All tenants' states, found by id, by number, or by the id of a reservation.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::holds::hash_of;
+use super::own_prices::OwnPrices;
 use super::tenant_state::TenantState;
+use crate::domain::price_terms::PriceTerms;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 
@@ -22,6 +25,8 @@ pub struct TenantSlot {
     /// Its id.
     pub id: TenantId,
     state: Mutex<TenantState>,
+    /// Unset as long as the tenant never had any, so that those without pay one look for it.
+    own_prices: OnceLock<ArcSwapOption<OwnPrices>>,
 }
 
 impl TenantSlot {
@@ -29,6 +34,23 @@ impl TenantSlot {
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, TenantState> {
         self.state.lock()
+    }
+
+    /// What it pays that differs from the price list. No lock is taken.
+    #[inline]
+    pub fn own_prices(&self) -> Option<Arc<OwnPrices>> {
+        self.own_prices.get().and_then(ArcSwapOption::load_full)
+    }
+
+    /// What it pays from now on, by its terms.
+    pub fn set_price_terms(&self, terms: &[Arc<PriceTerms>]) {
+        if terms.is_empty() && self.own_prices.get().is_none() {
+            return;
+        }
+        let place = self.own_prices.get_or_init(ArcSwapOption::empty);
+        if place.load().as_ref().is_none_or(|own| !own.are_of(terms)) {
+            place.store((!terms.is_empty()).then(|| Arc::new(OwnPrices::new(terms))));
+        }
     }
 }
 
@@ -81,13 +103,15 @@ impl Counters {
     /// Numbers are given without large gaps: the list by number is as long as the highest.
     pub fn insert(&self, no: u32, state: TenantState) -> Arc<TenantSlot> {
         let id = state.tenant().tenant_id.clone();
+        let terms = state.tenant().price_terms.clone();
         let names: Vec<u128> = state.holds.names().collect();
         let hash = self.hasher.hash_one(&id);
         let mut table = self.by_id[shard(hash)].write();
         if let Some(slot) = table.find(hash, |slot| slot.id == id) {
             return Arc::clone(slot);
         }
-        let slot = Arc::new(TenantSlot { no, id, state: Mutex::new(state) });
+        let slot = Arc::new(TenantSlot { no, id, state: Mutex::new(state), own_prices: OnceLock::new() });
+        slot.set_price_terms(&terms);
         table.insert_unique(hash, Arc::clone(&slot), |slot| self.hasher.hash_one(&slot.id));
         drop(table);
         let place = no as usize;

@@ -8,6 +8,7 @@ use compact_str::CompactString;
 use super::event::{Estimate, EventId, UsageEvent};
 use super::money::Money;
 use super::names::Name;
+use super::price_terms::Markup;
 use super::tenant::TenantId;
 use super::time::Timestamp;
 use super::usage::UsageCounts;
@@ -68,6 +69,7 @@ pub struct CompactEvent {
     response_time_given: bool,
     response_time_ms: u32,
     price_no: u32,
+    markup: Markup,
     /// Femto-dollars.
     cost: u64,
     session: Option<Box<str>>,
@@ -99,6 +101,7 @@ impl CompactEvent {
             response_time_given: false,
             response_time_ms: 0,
             price_no: 0,
+            markup: Markup::NONE,
             cost: 0,
             session: None,
             metadata: None,
@@ -309,7 +312,8 @@ impl CompactEvent {
 
     /// What it cost by the price book when it was recorded.
     pub fn estimate(&self) -> Option<Estimate> {
-        (self.cost_kind == CostKind::Estimated).then(|| Estimate { cost: self.any_cost(), price_no: self.price_no })
+        let (price_no, markup) = (self.price_no, self.markup);
+        (self.cost_kind == CostKind::Estimated).then(|| Estimate { cost: self.any_cost(), price_no, markup })
     }
 
     fn set_any_cost(&mut self, cost: Money) {
@@ -331,6 +335,7 @@ impl CompactEvent {
     pub fn set_estimate(&mut self, estimate: Estimate) {
         self.cost_kind = CostKind::Estimated;
         self.price_no = estimate.price_no;
+        self.markup = estimate.markup;
         self.set_any_cost(estimate.cost);
     }
 
@@ -439,7 +444,11 @@ mod tests {
         };
         let estimated = UsageEvent {
             cost_usd: None,
-            estimate: Some(Estimate { cost: Money::from_femtos(u128::MAX), price_no: 3 }),
+            estimate: Some(Estimate {
+                cost: Money::from_femtos(u128::MAX),
+                price_no: 3,
+                markup: Markup::from_basis_points(-250).unwrap(),
+            }),
             ..full.clone()
         };
         let free = UsageEvent { cost_usd: Some(Money::ZERO), ..bare.clone() };
@@ -453,8 +462,8 @@ mod tests {
     #[test]
     fn a_price_that_shrinks_leaves_nothing_of_the_old_one() {
         let mut event = CompactEvent::from_usage(UsageEvent::new("acme".parse().unwrap(), "api_call"));
-        event.set_estimate(Estimate { cost: Money::from_femtos(u128::MAX), price_no: 1 });
-        event.set_estimate(Estimate { cost: Money::from_femtos(5), price_no: 2 });
+        event.set_estimate(Estimate { cost: Money::from_femtos(u128::MAX), price_no: 1, markup: Markup::NONE });
+        event.set_estimate(Estimate { cost: Money::from_femtos(5), price_no: 2, markup: Markup::NONE });
         assert_eq!(event.cost(), Some(Money::from_femtos(5)));
     }
 }

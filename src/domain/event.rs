@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use uuid::Uuid;
 
 use super::money::Money;
+use super::price_terms::Markup;
 use super::tenant::TenantId;
 use super::time::{MICROS_PER_MINUTE, Timestamp};
 use super::usage::UsageCounts;
@@ -176,6 +177,8 @@ pub struct Estimate {
     pub cost: Money,
     /// The number of the price row in this store; a row never changes.
     pub price_no: u32,
+    /// What of it is the tenant's markup on that row's price.
+    pub markup: Markup,
 }
 
 impl UsageEvent {

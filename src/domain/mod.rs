@@ -14,6 +14,7 @@ pub mod models;
 pub mod money;
 pub mod names;
 pub mod price;
+pub mod price_terms;
 pub mod quota;
 pub mod sampling;
 pub mod schedule;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::price::PriceRow;
+use super::price_terms::{Markup, PriceTerms};
 use super::quota::{Limit, Mode, QuotaType, Window};
 use super::time::Timestamp;
 
@@ -127,6 +130,8 @@ pub struct Tenant {
     pub overrides: BTreeMap<(QuotaType, Window), Override>,
     /// Its tokens-per-day and tokens-per-month limits over time, oldest first, for rows of closed periods.
     pub token_limits: Vec<TokenLimits>,
+    /// Its own prices over time, in order of their beginnings; before the first the list's hold.
+    pub price_terms: Vec<Arc<PriceTerms>>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -159,6 +164,7 @@ impl Tenant {
             thresholds: None,
             overrides: BTreeMap::new(),
             token_limits: Vec::new(),
+            price_terms: Vec::new(),
             created_at: now,
             updated_at: now,
         }
@@ -226,6 +232,20 @@ pub enum TenantChange {
         quota_type: QuotaType,
         /// Over which time.
         window: Window,
+    },
+    /// Sets the tenant's own prices from an instant on, until its next terms.
+    SetPrices {
+        /// From when; `None` is now. Terms of the same instant are replaced.
+        from: Option<Timestamp>,
+        /// On list prices.
+        markup: Markup,
+        /// Its own rates, not yet named and dated.
+        rates: Vec<PriceRow>,
+    },
+    /// List prices hold from an instant on; terms that begin later go.
+    EndPrices {
+        /// From when; `None` is now.
+        from: Option<Timestamp>,
     },
     /// Leaves a tombstone.
     Delete,

@@ -26,7 +26,8 @@ impl QuotaEnforcer {
         }
         let (shared, now) = (self.writer.shared(), self.now());
         let Some(model) = model else { return Ok(()) };
-        if shared.prices.load().has_price(provider, model, now) {
+        let own = shared.own_prices(tenant_id);
+        if shared.prices.load().has_price_for(own.as_deref(), provider, model, now) {
             return Ok(());
         }
         self.require_no_cost_limit(tenant_id, model)

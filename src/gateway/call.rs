@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
 use super::places::Place;
-use super::upstream::{Upstream, headers_for_caller};
+use super::upstream::{Upstream, headers_for_caller, was_never_asked};
 use super::{Gateway, Parts};
 use crate::domain::event::{EventId, UsageEvent};
 use crate::domain::quota::{Decision, Item, QuotaType};
@@ -112,13 +112,13 @@ pub enum CallError {
 /// Why an upstream gave no answer that can be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamFailure {
-    /// No connection, or it broke before an answer.
+    /// No connection: it was not asked.
     #[error("the upstream cannot be reached")]
     Unreachable,
     /// Longer than its timeout.
     #[error("the upstream did not answer in time")]
     TimedOut,
-    /// It broke off.
+    /// It broke off, in its answer or before it.
     #[error("the upstream's answer broke off")]
     BrokeOff,
     /// Compressed, although that was not asked for.
@@ -199,9 +199,16 @@ impl Parts {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 upstream.meter.note(None);
-                tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
-                exchange.end(Ending::Unreachable);
-                return Err(fails(UpstreamFailure::Unreachable, decision));
+                let (ending, failure) = if was_never_asked(&error) {
+                    tracing::warn!(upstream = upstream.name, %error, "an upstream could not be asked");
+                    (Ending::Unreachable, UpstreamFailure::Unreachable)
+                } else {
+                    // It had the call, and may have worked on it: what it will bill is not known, and not nothing.
+                    tracing::warn!(upstream = upstream.name, %error, "an upstream hung up without an answer");
+                    (Ending::BrokeOff, UpstreamFailure::BrokeOff)
+                };
+                exchange.end(ending);
+                return Err(fails(failure, decision));
             }
             Err(_) => {
                 upstream.meter.note(None);
@@ -340,7 +347,7 @@ impl Parts {
         Ok((output.saturating_mul(body.choices), self.cap_output.then_some(output), shrunk))
     }
 
-    /// What the bound of the prompt and of the output cost by the price book, in femto-dollars; `None` without a price.
+    /// What the bound of the prompt and of the output cost the tenant, in femto-dollars; `None` without a price.
     fn cost_bound(
         &self,
         endpoint: Endpoint,
@@ -355,7 +362,9 @@ impl Parts {
         event.input_tokens = Some(body.prompt_bound);
         event.output_tokens = Some(output);
         event.tokens_consumed = Some(body.prompt_bound.saturating_add(output));
-        let estimate = self.writer.shared().prices.load().estimate(&event, self.now());
+        let shared = self.writer.shared();
+        let own = shared.own_prices(tenant_id);
+        let estimate = shared.prices.load().estimate_for(own.as_deref(), &event, self.now());
         estimate.ok().map(|estimate| estimate.cost.femtos().min(QuotaType::Cost.max()))
     }
 

@@ -37,11 +37,11 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 pub(super) enum Ending {
     /// The upstream's answer was passed on to its end.
     Answered(u16),
-    /// The upstream could not be reached, or broke the connection off before it answered.
+    /// The upstream could not be reached: it was not asked.
     Unreachable,
     /// The upstream took longer than its timeout.
     TimedOut,
-    /// The answer broke off in the middle.
+    /// The connection broke off: in the middle of the answer, or after the call was sent and before any answer.
     BrokeOff,
     /// The answer is compressed, although that was not asked for.
     Unreadable,
@@ -237,8 +237,9 @@ impl Exchange {
     /// The model that the event names: the one that the upstream told, unless only the one that was asked for has a price.
     fn priced_model<'a>(&'a self, told: Option<&'a str>) -> &'a str {
         let Some(told) = told.filter(|told| (1..=128).contains(&told.len())) else { return &self.model };
-        let (prices, now) = (self.parts.writer.shared().prices.load(), self.parts.now());
-        let has_price = |model| prices.has_price(Some(&self.upstream.provider), model, now);
+        let (shared, now) = (self.parts.writer.shared(), self.parts.now());
+        let (prices, own) = (shared.prices.load(), shared.own_prices(&self.granted.tenant_id));
+        let has_price = |model| prices.has_price_for(own.as_deref(), Some(&self.upstream.provider), model, now);
         if has_price(told) || !has_price(&self.model) { told } else { &self.model }
     }
 

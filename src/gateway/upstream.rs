@@ -146,6 +146,12 @@ impl Upstream {
     }
 }
 
+/// Whether a call that failed was certainly never sent: no connection, or one that was gone before its first byte.
+pub(super) fn was_never_asked(error: &hyper_util::client::legacy::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    error.is_connect() || cause.is_some_and(hyper::Error::is_canceled)
+}
+
 fn headers_for_upstream(tenant_id: &TenantId, callers: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in callers.iter().filter(|(name, _)| FORWARDED.contains(&name.as_str())) {

@@ -3,6 +3,7 @@
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
+use super::price_terms::{TermsChanged, end_terms, set_terms};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::quota::{Limit, QuotaType, Window};
@@ -96,6 +97,18 @@ pub fn apply_change(
             if let Some(old) = tenant.overrides.remove(&(*quota_type, *window)) {
                 trail.override_change(*quota_type, *window, Some(&old), None);
             }
+            tenant
+        }
+        TenantChange::SetPrices { from, markup, rates } => {
+            let mut tenant = known()?;
+            let changed = set_terms(&mut tenant, from.unwrap_or(now), *markup, rates, now)?;
+            trail.prices(changed);
+            tenant
+        }
+        TenantChange::EndPrices { from } => {
+            let mut tenant = known()?;
+            let changed = end_terms(&mut tenant, from.unwrap_or(now), now);
+            trail.prices(changed);
             tenant
         }
         TenantChange::Delete => {
@@ -309,6 +322,15 @@ impl Trail<'_> {
             entry.old_values = Some(only(&old));
             entry.new_values = Some(only(&new));
             entry.changes_summary = Some(plan.unwrap_or_else(|| format!("Changed {names}")));
+        });
+    }
+
+    fn prices(&mut self, changed: Option<TermsChanged>) {
+        let Some(TermsChanged { event_type, action, old, new, summary }) = changed else { return };
+        self.push(event_type, "tenant_prices", self.tenant_id.as_str(), action, |entry| {
+            entry.old_values = old.map(|old| old.to_string());
+            entry.new_values = new.map(|new| new.to_string());
+            entry.changes_summary = Some(summary);
         });
     }
 

@@ -101,6 +101,7 @@ mod tests {
     use super::*;
     use crate::domain::event::Estimate;
     use crate::domain::money::Money;
+    use crate::domain::price_terms::Markup;
     use crate::domain::usage::UsageCounts;
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(digests.len(), 22, "a field that is given, even as 0, is not a field that is absent");
         let with_id = UsageEvent { event_id: Some("x".parse().unwrap()), ..plain() };
         assert_eq!(digest(&with_id), digest(&plain()));
-        let estimate = Some(Estimate { cost: Money::from_femtos(7), price_no: 3 });
+        let estimate = Some(Estimate { cost: Money::from_femtos(7), price_no: 3, markup: Markup::NONE });
         let estimated = UsageEvent { estimate, ..plain() };
         assert_eq!(digest(&estimated), digest(&plain()), "the estimate is the server's");
     }

@@ -13,6 +13,7 @@ pub mod plan_changes;
 pub mod plan_costs;
 pub mod plans;
 pub mod price_changes;
+pub mod price_terms;
 pub mod prices;
 pub mod pricing;
 pub mod reconcile;

@@ -12,6 +12,7 @@ use super::bytes::{Reader, put_planes, put_text, put_varint, put_varint_u128, un
 use crate::domain::compact_event::{COUNTS, CompactEvent, Text};
 use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
@@ -106,7 +107,7 @@ impl<'a> Later<'a> {
             flags |= USAGE;
         }
         if let Some(estimate) = event.estimate() {
-            self.price_nos.push(u64::from(estimate.price_no));
+            self.price_nos.push(u64::from(estimate.price_no) | above_number(estimate.markup));
             self.estimates.push(estimate.cost.femtos());
             flags |= ESTIMATE;
         }
@@ -151,13 +152,24 @@ impl LaterFields {
         let price_nos = reader.planes(with(ESTIMATE))?;
         let costs = read_costs(reader, with(ESTIMATE))?;
         let estimates = price_nos.into_iter().zip(costs);
-        let estimates = estimates.map(|(price_no, cost)| Estimate { cost, price_no: price_no as u32 });
+        let estimates = estimates
+            .map(|(price_no, cost)| Ok(Estimate { cost, price_no: price_no as u32, markup: markup_above(price_no)? }));
         Ok(Self {
             providers: providers.into_iter(),
             usages: usages.into_iter(),
-            estimates: estimates.collect::<Vec<_>>().into_iter(),
+            estimates: estimates.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
         })
     }
+}
+
+/// A markup above the number of its price row: nothing where there is none, so that such columns are what they always were.
+const fn above_number(markup: Markup) -> u64 {
+    zigzag(markup.basis_points() as i64) << 32
+}
+
+fn markup_above(price_no: u64) -> Result<Markup, StoreError> {
+    let points = unzigzag(price_no >> 32);
+    Markup::from_basis_points(points).map_err(|_| StoreError::Damaged("an event has an impossible markup"))
 }
 
 impl<'a> Columns<'a> {

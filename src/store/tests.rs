@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 
@@ -45,9 +46,12 @@ fn any_event() -> impl Strategy<Value = StoredEvent> {
         usage.all_mut().into_iter().zip(counts).for_each(|(field, count)| *field = count);
         Box::new(usage)
     });
-    let estimate = (any::<u64>(), any::<u32>());
-    let estimate =
-        estimate.prop_map(|(femtos, price_no)| Estimate { cost: Money::from_femtos(femtos.into()), price_no });
+    let estimate = (any::<u64>(), any::<u32>(), prop_oneof![Just(0_i64), -10_000_i64..=1_000_000]);
+    let estimate = estimate.prop_map(|(femtos, price_no, points)| Estimate {
+        cost: Money::from_femtos(femtos.into()),
+        price_no,
+        markup: Markup::from_basis_points(points).unwrap(),
+    });
     let priced =
         (prop::option::of(Just("openai")), prop::option::weighted(0.2, usage), prop::option::weighted(0.3, estimate));
     (0u32..5, 0i64..200_000_000_000_000_000, any_id(), texts, numbers, small, (cost, priced)).prop_map(

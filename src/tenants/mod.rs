@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use crate::domain::actor::Actor;
 pub use list_tenants::{TenantFilter, TenantPage};
 pub use plans::PlanEffect;
-pub use prices::{PricesDiff, StaleProvider};
+pub use prices::{PricesDiff, StaleProvider, TenantPrice};
 
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantStatus};
 use crate::rules::administration::ChangeRefused;

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::{AdminError, Tenants};
+use crate::counters::OwnPrice;
 use crate::domain::actor::Actor;
+use crate::domain::price::PriceRow;
+use crate::domain::price_terms::Markup;
+use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::{format_name, price_differences};
 use crate::rules::prices::{Imported, PriceFormat, read_prices};
@@ -29,7 +33,34 @@ pub struct StaleProvider {
     pub days: Option<i64>,
 }
 
+/// What a tenant pays for a model now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TenantPrice {
+    /// By a rate of its own, found by this name.
+    Own(Box<PriceRow>, Option<String>),
+    /// By the list's, with this markup.
+    List(Markup),
+}
+
 impl Tenants {
+    /// What a tenant pays for a model now; a deleted one is unknown.
+    pub fn price_for(
+        &self,
+        tenant_id: &TenantId,
+        provider: Option<&str>,
+        model: &str,
+    ) -> Result<TenantPrice, AdminError> {
+        self.get(tenant_id)?;
+        let (shared, prices) = (self.writer.shared(), self.prices());
+        let Some(own) = shared.own_prices(tenant_id) else { return Ok(TenantPrice::List(Markup::NONE)) };
+        Ok(match prices.own_price(&own, provider, model, shared.clock.now()) {
+            OwnPrice::List(markup) => TenantPrice::List(markup),
+            OwnPrice::Rate(row, _) => {
+                TenantPrice::Own(Box::new(row.clone()), own.alias(&prices.book, provider, model, &row.id))
+            }
+        })
+    }
+
     /// The price book in force.
     pub fn prices(&self) -> Arc<PriceTable> {
         self.writer.shared().prices.load_full()

@@ -6,6 +6,7 @@ use super::events::recorded;
 use super::{ReadError, UsageTracker};
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, RecordedEvent, is_v7};
 use crate::domain::money::Money;
+use crate::domain::price_terms::Markup;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::rules::prices::Cost;
@@ -35,15 +36,17 @@ pub enum ExplainedCost {
 /// How an estimate adds up.
 #[derive(Clone, Debug)]
 pub struct EstimatedCost {
-    /// The number of the price row in this store.
+    /// The number of the price row in this store; the row says whether it is a rate of the tenant's own.
     pub price_no: u32,
     /// The row, as it was then and for ever.
     pub price: StoredPrice,
     /// The name by which the model is found in the book of now; `None` when it means another model by now.
     pub alias: Option<String>,
+    /// What is put on the row's price.
+    pub markup: Markup,
     /// What the event costs, as it is stored.
     pub amount: Money,
-    /// Each class's count times its rate; `None` where today's reckoning no longer comes to that amount.
+    /// Each class's count times its rate, before the markup; `None` where today's reckoning no longer comes to that amount.
     pub cost: Option<Cost>,
 }
 
@@ -106,11 +109,12 @@ impl UsageTracker {
     fn explain_cost(&self, snapshot: &Snapshot, recorded: &RecordedEvent) -> Result<ExplainedCost, StoreError> {
         let event = &recorded.event;
         let prices = self.writer.shared().prices.load();
+        let own = self.writer.shared().own_prices(&event.tenant_id);
         if event.cost_usd.is_some() {
             return Ok(ExplainedCost::Given);
         }
         let Some(estimate) = event.estimate else {
-            let reason = match prices.estimate(event, recorded.event_timestamp) {
+            let reason = match prices.estimate_for(own.as_deref(), event, recorded.event_timestamp) {
                 _ if event.is_rate_limited() => Unpriced::RateLimited.to_string(),
                 Err(reason) => reason.to_string(),
                 Ok(_) => "when it was recorded the price book had no price for it; it has one now".to_owned(),
@@ -120,13 +124,20 @@ impl UsageTracker {
         let price = snapshot.price_row(estimate.price_no)?;
         let price = price.ok_or(StoreError::Damaged("an event names a price row that does not exist"))?;
         // The same counts by the same row are the same sum; lines of another would explain nothing.
-        let cost = cost_of(event, &price.row).ok().filter(|cost| cost.total == estimate.cost);
-        let found = event.model.as_deref().and_then(|model| prices.book.find_model(event.provider.as_deref(), model));
-        let alias = found.filter(|found| found.model.id == price.row.model).map(|found| found.alias);
+        let cost = cost_of(event, &price.row).ok().filter(|cost| estimate.markup.on(cost.total) == estimate.cost);
+        let (provider, model) = (event.provider.as_deref(), event.model.as_deref().unwrap_or_default());
+        let alias = match price.tenant_id {
+            Some(_) => own.and_then(|own| own.alias(&prices.book, provider, model, &price.row.id)),
+            None => {
+                let found = prices.book.find_model(provider, model);
+                found.filter(|found| found.model.id == price.row.model).map(|found| found.alias)
+            }
+        };
         Ok(ExplainedCost::Estimated(Box::new(EstimatedCost {
             price_no: estimate.price_no,
             price,
             alias,
+            markup: estimate.markup,
             amount: estimate.cost,
             cost,
         })))

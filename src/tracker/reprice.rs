@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{MaintainError, UsageTracker};
+use crate::counters::OwnPrices;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::event::Estimate;
@@ -133,7 +134,8 @@ impl UsageTracker {
             let mut changes = Vec::new();
             for stored in events.iter_mut().filter(|stored| in_range(stored)) {
                 let tenant_id = snapshot.tenant_id(stored.tenant_no)?;
-                changes.extend(of_run.price(prices, stored, tenant_id));
+                let own = shared.own_prices(&tenant_id);
+                changes.extend(of_run.price((prices, own.as_deref()), stored, tenant_id));
             }
             drop(snapshot);
             if !changes.is_empty() && !request.dry_run {
@@ -155,14 +157,19 @@ impl UsageTracker {
 
 impl Repriced {
     /// Prices one event again; its change, if it costs something else by now.
-    fn price(&mut self, prices: &PriceTable, stored: &mut StoredEvent, tenant_id: TenantId) -> Option<Change> {
+    fn price(
+        &mut self,
+        (prices, own): (&PriceTable, Option<&OwnPrices>),
+        stored: &mut StoredEvent,
+        tenant_id: TenantId,
+    ) -> Option<Change> {
         let event = stored.to_usage(tenant_id);
         if event.cost_usd.is_some() || event.is_rate_limited() {
             return None;
         }
         let model = event.model.clone()?;
         self.events += 1;
-        let Ok(estimate) = prices.estimate(&event, stored.event_timestamp) else {
+        let Ok(estimate) = prices.estimate_for(own, &event, stored.event_timestamp) else {
             self.without_price += 1;
             return None;
         };

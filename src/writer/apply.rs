@@ -159,6 +159,7 @@ impl States for LiveStates<'_> {
         let PlanTerms { limits, thresholds } = (self.plan_terms)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
             Some(slot) => {
+                slot.set_price_terms(&tenant.price_terms);
                 let mut state = slot.lock();
                 self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
                 state.set_tenant(tenant, limits, commit.committed_at);

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use crate::counters::{OwnPrice, OwnPrices};
 use crate::domain::event::{Estimate, UsageEvent};
 use crate::domain::price::{PriceRow, Side};
+use crate::domain::price_terms::Markup;
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::format_named;
-use crate::rules::prices::{PriceBook, PriceFileError, read_prices};
+use crate::rules::prices::{AskedName, OwnedAskedName, PriceBook, PriceFileError, read_prices};
 use crate::rules::pricing::{Unpriced, total_of};
 use crate::store::{Snapshot, StoreError, StoredBook, StoredPrice};
 
@@ -26,13 +28,12 @@ pub struct PriceTable {
     pub book: PriceBook,
     /// The file it was read from.
     pub file: StoredBook,
+    /// Another number for another book, as long as the engine is open.
+    book_no: u64,
     /// By row id, of every book there ever was.
     numbers: HashMap<String, u32>,
-    remembered: RwLock<HashMap<OwnedName, Option<Arc<KnownModel>>>>,
+    remembered: RwLock<HashMap<OwnedAskedName, Option<Arc<KnownModel>>>>,
 }
-
-/// A table that comes into force, and the rows that are new with it, by number.
-pub(super) type StagedPrices = (Arc<PriceTable>, Vec<(u32, StoredPrice)>);
 
 /// What a name means.
 #[derive(Debug)]
@@ -40,24 +41,15 @@ struct KnownModel {
     rows: Vec<(PriceRow, u32)>,
 }
 
-/// Provider and model, as an event names them.
-type OwnedName = (Option<CompactString>, CompactString);
-
-/// The same, borrowed.
-#[derive(Hash)]
-struct Name<'a>(Option<&'a str>, &'a str);
-
-impl Equivalent<OwnedName> for Name<'_> {
-    fn equivalent(&self, known: &OwnedName) -> bool {
-        (self.0, self.1) == (known.0.as_deref(), known.1.as_str())
-    }
-}
-
 impl PriceTable {
     /// The book that the store has. A file that this version cannot read is damage: an older one wrote it, and every
-    /// version reads what older ones took.
-    pub(super) fn load(snapshot: &Snapshot) -> Result<Self, StoreError> {
-        let numbers = snapshot.price_rows()?.into_iter().map(|(number, price)| (price.row.id, number)).collect();
+    /// version reads what older ones took. With it, the number of the next price row.
+    pub(super) fn load(snapshot: &Snapshot) -> Result<(Self, u32), StoreError> {
+        let rows = snapshot.price_rows()?;
+        let next_no = rows.last().map_or(0, |(number, _)| number + 1);
+        // A tenant's own have their numbers in its terms.
+        let listed = rows.into_iter().filter(|(_, price)| price.tenant_id.is_none());
+        let numbers = listed.map(|(number, price)| (price.row.id, number)).collect();
         let nothing =
             || StoredBook { format: "metergate".to_owned(), text: String::new(), applied_at: Timestamp::default() };
         let file = snapshot.price_book()?.unwrap_or_else(nothing);
@@ -65,26 +57,27 @@ impl PriceTable {
             Ok(book) => book,
             Err(_) => return Err(StoreError::Damaged("the price book cannot be read")),
         };
-        Ok(Self { book, file, numbers, remembered: RwLock::default() })
+        Ok((Self { book, file, book_no: 0, numbers, remembered: RwLock::default() }, next_no))
     }
 
-    /// Of another book: the table, and the rows that get a number by it.
-    pub(super) fn with(&self, book: PriceBook, file: StoredBook) -> (Self, Vec<(u32, StoredPrice)>) {
+    /// Of another book: the table, and the rows that get a number by it, from `next_no` on.
+    pub(super) fn with(&self, book: PriceBook, file: StoredBook, next_no: &mut u32) -> (Self, Vec<(u32, StoredPrice)>) {
         let mut numbers = self.numbers.clone();
         let mut added = Vec::new();
         for provider in book.providers() {
             let rows = provider.models().iter().flat_map(|model| &model.rows);
             for row in rows.flat_map(|row| std::iter::once(row.clone()).chain(tokens_only(row))) {
-                // Numbers are given without gaps, and fewer than 2^32 rows fit on any disk.
-                let next = numbers.len() as u32;
                 if !numbers.contains_key(&row.id) {
-                    numbers.insert(row.id.clone(), next);
+                    let price_no = *next_no;
+                    // Fewer than 2^32 rows fit on any disk.
+                    *next_no += 1;
+                    numbers.insert(row.id.clone(), price_no);
                     let (source, checked) = (provider.source.clone(), provider.checked.clone());
-                    added.push((next, StoredPrice { row, source, checked }));
+                    added.push((price_no, StoredPrice { row, source, checked, tenant_id: None }));
                 }
             }
         }
-        (Self { book, file, numbers, remembered: RwLock::default() }, added)
+        (Self { book, file, book_no: self.book_no + 1, numbers, remembered: RwLock::default() }, added)
     }
 
     /// What an event that happened `at` costs by the book.
@@ -93,7 +86,44 @@ impl PriceTable {
         let known = self.known(event.provider.as_deref(), model).ok_or(Unpriced::UnknownModel)?;
         let row = known.rows.iter().rev().find(|(row, _)| row.validity.covers(at));
         let (row, price_no) = row.ok_or(Unpriced::UnknownModel)?;
-        Ok(Estimate { cost: total_of(event, row)?, price_no: *price_no })
+        Ok(Estimate { cost: total_of(event, row)?, price_no: *price_no, markup: Markup::NONE })
+    }
+
+    /// What an event that happened `at` costs a tenant with prices of its own, if it has any.
+    pub fn estimate_for(
+        &self,
+        own: Option<&OwnPrices>,
+        event: &UsageEvent,
+        at: Timestamp,
+    ) -> Result<Estimate, Unpriced> {
+        let Some(own) = own else { return self.estimate(event, at) };
+        let model = event.model.as_deref().ok_or(Unpriced::NoModel)?;
+        match own.find((&self.book, self.book_no), event.provider.as_deref(), model, at) {
+            OwnPrice::Rate(row, price_no) => {
+                Ok(Estimate { cost: total_of(event, row)?, price_no, markup: Markup::NONE })
+            }
+            OwnPrice::List(markup) => {
+                let estimate = self.estimate(event, at)?;
+                Ok(Estimate { cost: markup.on(estimate.cost), markup, ..estimate })
+            }
+        }
+    }
+
+    /// What a tenant pays for a model at this time: by a rate of its own, or by the list's with a markup.
+    pub fn own_price<'a>(
+        &self,
+        own: &'a OwnPrices,
+        provider: Option<&str>,
+        model: &str,
+        at: Timestamp,
+    ) -> OwnPrice<'a> {
+        own.find((&self.book, self.book_no), provider, model, at)
+    }
+
+    /// Whether a model has a price for a tenant at this time.
+    pub fn has_price_for(&self, own: Option<&OwnPrices>, provider: Option<&str>, model: &str, at: Timestamp) -> bool {
+        let by_own = || matches!(own.map(|own| self.own_price(own, provider, model, at)), Some(OwnPrice::Rate(..)));
+        self.has_price(provider, model, at) || by_own()
     }
 
     /// Whether a model has a price at this time.
@@ -102,7 +132,7 @@ impl PriceTable {
     }
 
     fn known(&self, provider: Option<&str>, model: &str) -> Option<Arc<KnownModel>> {
-        if let Some(known) = self.remembered.read().get(&Name(provider, model)) {
+        if let Some(known) = self.remembered.read().get(&AskedName(provider, model)) {
             return known.clone();
         }
         let found = self.book.find_model(provider, model).map(|found| {
@@ -117,7 +147,7 @@ impl PriceTable {
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
-        remembered.insert((provider.map(Into::into), model.into()), found.clone());
+        remembered.insert(AskedName(provider, model).to_owned_name(), found.clone());
         found
     }
 }

@@ -18,7 +18,7 @@ use super::meter::Meter;
 use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
 use crate::clock::Clock;
-use crate::counters::{Counters, Platform};
+use crate::counters::{Counters, OwnPrices, Platform};
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, LimitState, Plan};
@@ -181,6 +181,11 @@ impl Shared {
         self.plans.load().limits(plan).unwrap_or_default()
     }
 
+    /// What a tenant pays that differs from the price list; `None` for most, and for an unknown one.
+    pub fn own_prices(&self, tenant_id: &TenantId) -> Option<Arc<OwnPrices>> {
+        self.counters.get(tenant_id).and_then(|slot| slot.own_prices())
+    }
+
     /// The ceilings and what all tenants together use and hold of them: for the operator, never for a tenant.
     pub fn platform_status(&self) -> Vec<LimitState> {
         self.platform.as_ref().map_or_else(Vec::new, |platform| platform.lock().status(self.clock.now()))
@@ -201,8 +206,9 @@ impl Shared {
         let prices = self.prices.load();
         let mut incoming = Vec::with_capacity(events.len());
         for mut event in events {
-            self.price(&prices, &mut event, now);
             let slot = self.counters.get(&event.tenant_id);
+            let own = slot.as_ref().and_then(|slot| slot.own_prices());
+            self.price(&prices, own.as_deref(), &mut event, now);
             let content = content_digest(&event, self.content_key);
             let given = event.event_id.take();
             let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id));
@@ -237,12 +243,12 @@ impl Shared {
     }
 
     /// Estimates the cost of an event that names a model and no cost of its own; what cannot be priced is named.
-    fn price(&self, prices: &PriceTable, event: &mut UsageEvent, now: Timestamp) {
+    fn price(&self, prices: &PriceTable, own: Option<&OwnPrices>, event: &mut UsageEvent, now: Timestamp) {
         event.estimate = None;
         if event.model.is_none() || event.cost_usd.is_some() || event.is_rate_limited() {
             return;
         }
-        match prices.estimate(event, event.event_timestamp.unwrap_or(now)) {
+        match prices.estimate_for(own, event, event.event_timestamp.unwrap_or(now)) {
             Ok(estimate) => event.estimate = Some(estimate),
             Err(reason) => self.unpriced.note(event, &reason),
         }

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, PricesChange, SettleTarget};
-use super::prices::StagedPrices;
+use super::prices::PriceTable;
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
 use crate::domain::key::ApiKey;
+use crate::domain::price_terms::PriceTerms;
 use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::threshold::Alert;
@@ -21,7 +22,7 @@ use crate::live::IdHash;
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::rules::price_changes::prices_audit_entry;
-use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent};
+use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent, StoredPrice};
 
 /// The numbers that go on from commit to commit.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Numbers {
     pub(super) next_entry_id: u64,
     pub(super) next_audit_index: u64,
     pub(super) next_tenant_no: u32,
+    pub(super) next_price_no: u32,
 }
 
 /// One commit in the making.
@@ -44,8 +46,10 @@ pub(super) struct Stage<'a> {
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
-    /// The price book after this commit, where it changes, and the rows that are new with it.
-    pub(super) prices: Option<StagedPrices>,
+    /// The price book after this commit, where it changes.
+    pub(super) prices: Option<Arc<PriceTable>>,
+    /// Price rows that are new with this commit, by number.
+    pub(super) price_rows: Vec<(u32, StoredPrice)>,
     /// Keys new, changed or (`None`) forgotten in this commit, by id.
     pub(super) keys: HashMap<uuid::Uuid, Option<ApiKey>>,
     /// Audit records, each with the digest of what its caller gave.
@@ -81,6 +85,7 @@ impl<'a> Stage<'a> {
             plans: shared.plans.load_full(),
             plan_changes: Vec::new(),
             prices: None,
+            price_rows: Vec::new(),
             keys: HashMap::new(),
             audit_resolutions: Vec::new(),
             staged_audit_ids: HashMap::new(),
@@ -327,10 +332,26 @@ impl<'a> Stage<'a> {
         };
         let limits = plans.limits(&tenant.plan).unwrap_or_default();
         record_token_limits(&mut tenant, &limits, now);
+        self.number_rates(&mut tenant);
         self.operation(Operation::Tenant { tenant_no, tenant: Box::new(tenant.clone()) });
         entries.into_iter().for_each(|entry| self.audit(entry));
         self.tenants.insert(tenant_id.clone(), (tenant_no, tenant.clone()));
         Ok((tenant_no, tenant))
+    }
+
+    /// Gives rates of the tenant's own that are new their price rows.
+    fn number_rates(&mut self, tenant: &mut Tenant) {
+        let is_new = |terms: &Arc<PriceTerms>| terms.rates.iter().any(|rate| rate.price_no.is_none());
+        for terms in tenant.price_terms.iter_mut().filter(|terms| is_new(terms)) {
+            for rate in Arc::make_mut(terms).rates.iter_mut().filter(|rate| rate.price_no.is_none()) {
+                let price_no = self.numbers.next_price_no;
+                self.numbers.next_price_no += 1;
+                rate.price_no = Some(price_no);
+                let tenant_id = Some(tenant.tenant_id.clone());
+                let price = StoredPrice { row: rate.row.clone(), source: None, checked: None, tenant_id };
+                self.price_rows.push((price_no, price));
+            }
+        }
     }
 
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
@@ -364,7 +385,7 @@ impl<'a> Stage<'a> {
     /// Stages a price book. The same file again changes nothing.
     pub(super) fn change_prices(&mut self, change: PricesChange, actor: &Actor) {
         let before = match &self.prices {
-            Some((staged, _)) => Arc::clone(staged),
+            Some(staged) => Arc::clone(staged),
             None => self.shared.prices.load_full(),
         };
         if before.file.format == change.format && before.file.text == change.text {
@@ -372,10 +393,9 @@ impl<'a> Stage<'a> {
         }
         let file = StoredBook { format: change.format, text: change.text, applied_at: self.commit.committed_at };
         self.audit(prices_audit_entry(&before.book, &change.book, &file.format, actor));
-        let (after, added) = before.with(change.book, file);
-        let mut rows = self.prices.take().map_or_else(Vec::new, |(_, rows)| rows);
-        rows.extend(added);
-        self.prices = Some((Arc::new(after), rows));
+        let (after, added) = before.with(change.book, file, &mut self.numbers.next_price_no);
+        self.price_rows.extend(added);
+        self.prices = Some(Arc::new(after));
     }
 
     /// The tenants on a plan as they are in this commit, deleted ones left out.

@@ -64,7 +64,7 @@ pub(crate) fn start(
     fill_prices(&store, shipped.prices)?;
     let keys = Keys::of(store.secret());
     let snapshot = store.snapshot()?;
-    let prices = PriceTable::load(&snapshot)?;
+    let (prices, next_price_no) = PriceTable::load(&snapshot)?;
     let plans = PlanBook::new(snapshot.plans()?);
     let checkpoint = snapshot.checkpoint()?;
     let identity = Identity::new(keys.identity);
@@ -97,6 +97,7 @@ pub(crate) fn start(
         next_entry_id: replayed.next_entry_id.max(checkpoint.filed_next_entry_id).max(1),
         next_audit_index: snapshot.next_audit_index()?,
         next_tenant_no: counters.len() as u32,
+        next_price_no,
     };
     let jobs = snapshot.jobs()?;
     // An idle server commits nothing but its jobs' runs.
@@ -155,7 +156,8 @@ fn fill_prices(store: &Store, shipped: Option<StoredBook>) -> Result<(), StoreEr
     let snapshot = store.snapshot()?;
     let (None, Some(file)) = (snapshot.price_book()?, shipped) else { return Ok(()) };
     let book = read_book(&file).map_err(|_| StoreError::Damaged("the shipped prices cannot be read"))?;
-    let (table, rows) = PriceTable::load(&snapshot)?.with(book, file);
+    let (empty, mut next_no) = PriceTable::load(&snapshot)?;
+    let (table, rows) = empty.with(book, file, &mut next_no);
     let mut transaction = store.begin()?;
     transaction.put_price_book(&table.file)?;
     transaction.put_price_rows(&rows)?;

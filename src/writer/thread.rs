@@ -292,8 +292,10 @@ impl WriterThread {
                     None => transaction.remove_plan(name)?,
                 }
             }
-            if let Some((prices, rows)) = &stage.prices {
-                transaction.put_price_rows(rows)?;
+            if !stage.price_rows.is_empty() {
+                transaction.put_price_rows(&stage.price_rows)?;
+            }
+            if let Some(prices) = &stage.prices {
                 transaction.put_price_book(&prices.file)?;
             }
             for (key_id, key) in &stage.keys {
@@ -368,7 +370,7 @@ impl WriterThread {
             // Before tenants are applied: they take their limits from it.
             shared.plans.store(Arc::clone(&stage.plans));
         }
-        if let Some((prices, _)) = &stage.prices {
+        if let Some(prices) = &stage.prices {
             shared.prices.store(Arc::clone(prices));
             shared.unpriced.clear();
         }

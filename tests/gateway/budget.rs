@@ -100,6 +100,34 @@ fn a_budget_in_dollars_holds_by_the_price_book_and_an_unpriced_model_is_refused_
 }
 
 #[test]
+fn a_budget_in_dollars_holds_by_what_the_tenant_itself_pays() {
+    let upstream = Upstream::start(|_| Reply::json(&completion("a", 1_000, 500)));
+    let server = door(&upstream, "");
+    let limits = json!({"limits": [{"quota_type": "cost", "window": "month", "limit": "0.001"}]});
+    server.put("/api/admin/plans/cents", &limits).expect(200);
+    let prices = |tenant: &str, prices: serde_json::Value| {
+        server.put_tenant(tenant, &json!({"plan": "cents"}));
+        server.put(&format!("/api/admin/tenants/{tenant}/prices"), &prices).expect(200);
+    };
+    // A tenth of the list's: 10,000 tokens of output are 0.0006 dollars instead of 0.006.
+    let rates = json!({"input": "0.015", "cached_input": "0.0075", "output": "0.06"});
+    prices("cheap", json!({"rates": {"openai": {"gpt-4o-mini": rates, "gpt-none-such": rates}}}));
+    prices("dear", json!({"markup_bp": 90_000}));
+    assert_eq!(chat(&server, "cheap", r#","max_tokens":10000"#).status, 200);
+    let event = super::only_event(&server, "cheap");
+    assert_eq!(event["cost_usd"].to_string().replace('"', ""), "0.00004497", "{event}");
+    let only_own = chat_body(r#","max_tokens":500"#).replace("gpt-4o-mini", "gpt-none-such");
+    assert_eq!(
+        super::call(&server, "cheap", "chat/completions", &only_own).status,
+        200,
+        "it has a price for this tenant"
+    );
+    // Ten times the list's: 500 tokens of output are 0.003.
+    chat(&server, "dear", r#","max_tokens":500"#).expect(429);
+    assert_eq!(chat(&server, "dear", r#","max_tokens":50"#).status, 200);
+}
+
+#[test]
 fn without_a_cap_the_overage_is_recorded_in_full() {
     let upstream = Upstream::start(|_| Reply::json(&completion("a", 12, 5_000)));
     let server = super::support::Server::stopped();

@@ -81,6 +81,26 @@ fn an_upstream_that_is_not_there_is_502_and_one_that_is_silent_504() {
 }
 
 #[test]
+fn an_upstream_that_takes_the_call_and_hangs_up_may_have_worked_and_is_charged_by_what_was_reserved() {
+    let upstream = Upstream::start(|_| Reply::HungUp);
+    let server = door(&upstream, "");
+    for (tenant, more) in [("whole", r#","max_tokens":77"#), ("stream", r#","max_tokens":77,"stream":true"#)] {
+        let answer = chat(&server, tenant, more);
+        assert_eq!(answer.expect(502)["error"]["code"], json!("upstream_answer_unusable"));
+        let event = only_event(&server, tenant);
+        assert_eq!(
+            (&event["metadata"]["ended"], &event["output_tokens"]),
+            (&json!("broke_off"), &json!(77)),
+            "{event}"
+        );
+        assert_eq!(event["metadata"]["usage_estimated"], json!(true), "{event}");
+        let (used, held) = tokens(&server, tenant);
+        assert_eq!((Some(used), held), (event["tokens_consumed"].as_u64(), 0));
+    }
+    assert_eq!(upstream.asked().len(), 2, "nobody asks twice");
+}
+
+#[test]
 fn half_a_stream_is_settled_with_what_was_seen() {
     let upstream = Upstream::start(|_| Reply::Broken(half()));
     let server = door(&upstream, "");

@@ -13,6 +13,7 @@ mod platform;
 mod quick_start;
 mod repaired;
 mod spec_section_2;
+mod tenant_prices;
 mod thresholds;
 mod windows_and_holds;
 mod zones;

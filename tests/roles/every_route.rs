@@ -62,6 +62,9 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("PUT", "/api/admin/tenants/{tenant}", Admin, Named),
     ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}", Support, Named),
     ("DELETE", "/api/admin/tenants/{tenant}/quotas/{type}", Support, Named),
+    ("GET", "/api/admin/tenants/{tenant}/prices", Support, Named),
+    ("PUT", "/api/admin/tenants/{tenant}/prices", Admin, Named),
+    ("DELETE", "/api/admin/tenants/{tenant}/prices", Admin, Named),
     ("GET", "/api/admin/tenants/{tenant}/export", Admin, Named),
     // After what still needs the tenant.
     ("DELETE", "/api/admin/tenants/{tenant}", Admin, Named),
@@ -168,6 +171,7 @@ impl Subject {
             ("PUT", "/api/admin/tenants/{tenant}/quotas/{type}") => {
                 json!({"limit": 20_000, "reason": "a pilot", "until": "2199-01-01T00:00:00Z"})
             }
+            ("PUT", "/api/admin/tenants/{tenant}/prices") => json!({"markup_bp": 1_250}),
             ("PUT", "/api/admin/tenants/{tenant}") => json!({}),
             ("PUT", "/api/admin/plans/{plan}") => json!({"limits": []}),
             ("PUT", "/api/admin/prices") => {

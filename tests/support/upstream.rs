@@ -44,6 +44,8 @@ pub enum Reply {
     Stuck(Vec<Vec<u8>>),
     /// No answer, until the other side hangs up.
     Silent,
+    /// No answer: the connection is closed once the call was read.
+    HungUp,
 }
 
 impl Reply {
@@ -143,6 +145,7 @@ fn serve(
                 write_pieces(&mut out, &pieces)?;
                 return wait_for_hang_up(&mut reader, left);
             }
+            Reply::HungUp => return Ok(()),
             Reply::Silent => return wait_for_hang_up(&mut reader, left),
         }
     }

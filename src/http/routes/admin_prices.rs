@@ -18,9 +18,12 @@ use super::super::wire::price::{NoticeJson, PriceJson, PricesChangedJson, Repric
 use super::super::wire::usage::ModelRow;
 use super::blocking;
 use crate::domain::models::{ModelKey, ModelSums};
+use crate::domain::price_terms::Markup;
+use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, PeriodType};
 use crate::rules::price_changes::{format_name, format_named};
 use crate::rules::prices::PriceFormat;
+use crate::tenants::TenantPrice;
 use crate::tracker::RepriceRequest;
 
 const ROWS: usize = 100;
@@ -32,11 +35,11 @@ const CHECKED_DAYS: i64 = 30;
 /// Prices that were compared with their source longer ago want a look.
 const STALE_DAYS: u64 = 90;
 
-/// `?provider&model&limit&cursor` -> the book in force: its file, its providers, its rows by cursor. `model` shows what a
+/// `?provider&model&tenant_id&limit&cursor` -> the book in force: its file, its providers, its rows by cursor. `model` shows what a
 /// name means: the rows that it is priced by, and the alias it is found by; `borrowed` when
-/// another provider's hold, without what that one charges by request and by search.
+/// another provider's hold, without what that one charges by request and by search. With `tenant_id`, what that tenant pays.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
-    let params = Params::read(&uri, &["provider", "model", "limit", "cursor"])?;
+    let params = Params::read(&uri, &["provider", "model", "tenant_id", "limit", "cursor"])?;
     let limit = params.limit(ROWS, ROWS_MAX)?;
     let prices = state.tenants.prices();
     let (book, provider) = (&prices.book, params.get("provider"));
@@ -46,16 +49,36 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
         "models": book.models(),
     });
     if let Some(model) = params.get("model") {
+        let tenant_price = match params.parsed::<TenantId>("tenant_id")? {
+            None => TenantPrice::List(Markup::NONE),
+            Some(tenant_id) => state.tenants.price_for(&tenant_id, provider, model)?,
+        };
+        let markup = match tenant_price {
+            TenantPrice::List(markup) => markup,
+            TenantPrice::Own(row, alias) => {
+                answer["layer"] = "own".into();
+                answer["markup_bp"] = 0.into();
+                answer["alias"] = json!(alias);
+                answer["borrowed"] = false.into();
+                answer["prices"] = json!([PriceJson::from(&*row)]);
+                return Ok(Json(answer));
+            }
+        };
         let found = book.find_model(provider, model);
         let unknown = || {
             let message = format!("the price book knows no model `{}`", model.chars().take(128).collect::<String>());
             ApiError::new(axum::http::StatusCode::NOT_FOUND, "price_unknown", message)
         };
         let found = found.ok_or_else(unknown)?;
+        answer["layer"] = if markup.is_none() { "list" } else { "list_with_markup" }.into();
+        answer["markup_bp"] = markup.basis_points().into();
         answer["alias"] = found.alias.into();
         answer["borrowed"] = found.borrowed.into();
         answer["prices"] = json!(found.model.rows.iter().map(PriceJson::from).collect::<Vec<_>>());
         return Ok(Json(answer));
+    }
+    if params.get("tenant_id").is_some() {
+        return Err(ApiError::parameter("tenant_id", "wants `model` beside it"));
     }
     let listed = match provider {
         None => book.providers().iter().collect::<Vec<_>>(),

@@ -19,6 +19,7 @@ use super::super::params::{Params, PathTenant};
 use super::super::stream_body::{Pieces, stream_body};
 use super::super::wire::audit::AuditEventJson;
 use super::super::wire::explain::DenialJson;
+use super::super::wire::price_terms::TenantPricesJson;
 use super::super::wire::quota::{OpenHoldJson, QuotaStatusJson};
 use super::super::wire::tenant::TenantJson;
 use super::super::wire::usage::{EventRow, UsageRow};
@@ -49,10 +50,11 @@ pub async fn tenant(
     });
     let file_name = tenant_id.as_str().replace(':', "_");
     let (pieces, body) = stream_body();
+    let prices = TenantPricesJson::at(&tenant, state.engine.now());
     let tenant = TenantJson::at(&tenant, state.engine.now());
     tokio::task::spawn_blocking(move || {
         let mut lines = Lines { pieces, waiting: Vec::new(), counts: BTreeMap::new() };
-        match export(&state, &tenant_id, &first, &tenant, &mut lines) {
+        match export(&state, &tenant_id, &first, (&tenant, &prices), &mut lines) {
             // Its reader is gone.
             Ok(ControlFlow::Break(())) => {}
             Ok(ControlFlow::Continue(())) => lines.end(),
@@ -71,13 +73,18 @@ fn export(
     state: &HttpState,
     tenant_id: &TenantId,
     first: &Value,
-    tenant: &TenantJson,
+    (tenant, prices): (&TenantJson, &TenantPricesJson),
     lines: &mut Lines,
 ) -> Result<ControlFlow<()>, ApiError> {
     lines.waiting.extend_from_slice(first.to_string().as_bytes());
     lines.waiting.push(b'\n');
     if lines.add("tenant", tenant).is_break() {
         return Ok(ControlFlow::Break(()));
+    }
+    for terms in &prices.terms {
+        if lines.add("price_terms", terms).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
     // A deleted tenant has no quota any more.
     if let Ok(status) = state.enforcer.get_quota_status(tenant_id)

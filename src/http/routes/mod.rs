@@ -20,6 +20,7 @@ mod openai;
 mod quota;
 mod reservations;
 mod status;
+mod tenant_prices;
 mod usage;
 mod widget;
 
@@ -116,6 +117,9 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/tenants/{tenant}/export" Admin Path export_tenant "Everything held of a tenant, as JSON Lines" => get(export::tenant);
     "PUT" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path set_custom_quota "Sets a tenant's own limit" => put(admin_tenants::set_override);
     "DELETE" "/api/admin/tenants/{tenant}/quotas/{type}" Support Path remove_custom_quota "Removes a tenant's own limit" => delete(admin_tenants::remove_override);
+    "GET" "/api/admin/tenants/{tenant}/prices" Support Path get_tenant_prices "A tenant's own prices and markup over time" => get(tenant_prices::show);
+    "PUT" "/api/admin/tenants/{tenant}/prices" Admin Path set_tenant_prices "Sets a tenant's own prices and markup from an instant on" => put(tenant_prices::set);
+    "DELETE" "/api/admin/tenants/{tenant}/prices" Admin Path remove_tenant_prices "Lets list prices hold for a tenant from an instant on" => delete(tenant_prices::remove);
     "GET" "/api/admin/plans" Admin All list_plans "The plans in force" => get(admin_plans::list);
     "PUT" "/api/admin/plans/{plan}" Admin All put_plan "Makes a plan or replaces its limits; ?dry_run=true only shows the effect" => put(admin_plans::change);
     "DELETE" "/api/admin/plans/{plan}" Admin All remove_plan "Removes a plan that no tenant is on" => delete(admin_plans::remove);

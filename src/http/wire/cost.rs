@@ -41,6 +41,12 @@ pub enum CostJson {
 pub struct EstimateJson {
     /// The sum, in dollars.
     pub amount: Number,
+    /// What priced it: `list`, `list_with_markup`, or `own`, a rate of the tenant's own.
+    pub layer: &'static str,
+    /// What is put on the list's price, in basis points.
+    pub markup_bp: i32,
+    /// Without the markup, in dollars; null where today's reckoning no longer comes to `amount`.
+    pub before_markup: Option<Number>,
     /// The number of the price row; a row never changes.
     pub price_no: u32,
     /// Names the row and its content.
@@ -56,7 +62,7 @@ pub struct EstimateJson {
     pub checked: Option<String>,
     /// The highest threshold that applied; null is the base price.
     pub tier_above: Option<u64>,
-    /// Empty where today's reckoning no longer comes to `amount`, which stays.
+    /// They add up to `before_markup`; empty where today's reckoning no longer comes to `amount`, which stays.
     pub lines: Vec<LineJson>,
 }
 
@@ -92,10 +98,18 @@ impl From<ExplainedEvent> for EventCostJson {
 
 impl From<EstimatedCost> for EstimateJson {
     fn from(estimated: EstimatedCost) -> Self {
-        let EstimatedCost { price_no, price, alias, amount, cost } = estimated;
+        let EstimatedCost { price_no, price, alias, markup, amount, cost } = estimated;
+        let before_markup = cost.as_ref().map(|cost| number(cost.total.to_string()));
         let lines = cost.map_or_else(Vec::new, |cost| cost.lines);
         Self {
             amount: number(amount.to_string()),
+            layer: match (&price.tenant_id, markup.is_none()) {
+                (Some(_), _) => "own",
+                (None, true) => "list",
+                (None, false) => "list_with_markup",
+            },
+            markup_bp: markup.basis_points(),
+            before_markup,
             price_no,
             price_row: price.row.id,
             provider: price.row.provider,

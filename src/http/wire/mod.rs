@@ -11,6 +11,7 @@ pub mod key;
 pub mod object;
 pub mod plan;
 pub mod price;
+pub mod price_terms;
 pub mod quota;
 pub mod scalar;
 pub mod tenant;

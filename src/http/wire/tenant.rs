@@ -33,6 +33,9 @@ pub struct TenantJson {
     /// The tenant's own percentages of a limit that are told; null: its plan's.
     pub thresholds: Option<Vec<u16>>,
     pub overrides: Vec<OverrideJson>,
+    /// How many terms of its own prices it has, past and future ones together.
+    #[serde(default)]
+    pub price_terms: u64,
     #[serde(with = "text")]
     pub created_at: Timestamp,
     #[serde(with = "text")]
@@ -78,6 +81,7 @@ impl TenantJson {
             mode: tenant.mode.name().to_owned(),
             thresholds: tenant.thresholds.clone(),
             overrides: own.collect(),
+            price_terms: tenant.price_terms.len() as u64,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
         }

@@ -20,7 +20,7 @@ pub(super) const MAX_MODELS: usize = 20_000;
 /// Most rows of one model.
 pub(super) const MAX_ROWS: usize = 64;
 /// Longest name of a provider or a model that is looked up.
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 
 /// Prices by provider and model.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +129,14 @@ impl PriceBook {
         None
     }
 
-    fn whose<'a, 'm>(&'a self, model: &'m str) -> Option<(&'a ProviderPrices, &'m str)> {
+    /// The model that a provider, or one that it falls back to, lists under just this name in lower case.
+    pub(super) fn listed_by(&self, provider: &ProviderPrices, lower: &str) -> Option<&ModelPrices> {
+        let mut others = provider.falls_back_to.iter().filter_map(|other| self.provider(other));
+        let own = self.providers.iter().find(|list| list.id == provider.id)?;
+        own.model(lower).or_else(|| others.find_map(|list| list.model(lower)))
+    }
+
+    pub(super) fn whose<'a, 'm>(&'a self, model: &'m str) -> Option<(&'a ProviderPrices, &'m str)> {
         if let Some((prefix, rest)) = model.split_once('/')
             && let Some(provider) = self.provider(prefix)
         {
@@ -190,13 +197,18 @@ impl ProviderPrices {
         }
     }
 
+    /// Whether a model of just this name, in lower case, is listed.
+    pub(super) fn lists(&self, lower: &str) -> bool {
+        self.exact.contains_key(lower)
+    }
+
     /// Its models, in the order in which they are tried.
     pub fn models(&self) -> &[ModelPrices] {
         &self.models
     }
 
     /// A model by a name in lower case. A name that is listed word for word beats a pattern; of patterns the first wins.
-    fn model(&self, lower: &str) -> Option<&ModelPrices> {
+    pub(super) fn model(&self, lower: &str) -> Option<&ModelPrices> {
         let exact = self.exact.get(lower).copied();
         let by_pattern = || self.patterns.iter().find(|(rule, _)| rule.matches(lower)).map(|(_, index)| *index);
         exact.or_else(by_pattern).map(|index| &self.models[index])

@@ -1,147 +1,143 @@
-//! A tenant's own prices and markup, laid on top of the price list.
+//! A tenant's own rates, laid over the price list.
 
-use std::str::FromStr;
+use super::book::{MAX_NAME, ModelPrices, PriceBook, ProviderPrices};
+use super::matching::MatchRule;
+use super::names::candidates;
+use crate::domain::price::PriceRow;
 
-use super::book::PriceBook;
-use super::cost::{Cost, CostError};
-use crate::domain::money::Money;
-use crate::domain::time::Timestamp;
-use crate::domain::usage::UsageCounts;
-
-/// A factor on list prices, as an exact ratio: `15%` is 1.15, `-10%` is 0.9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Markup {
-    /// The factor times [`Markup::DENOMINATOR`].
-    numerator: u128,
+/// Rates of a tenant's own, to be found by the names that the list knows.
+#[derive(Clone, Debug, Default)]
+pub struct OwnRates {
+    providers: Vec<ProviderPrices>,
 }
 
-/// A text that is not a markup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a markup is a percentage from -100% to 10000% with at most 6 decimal places, such as 12.5%")]
-pub struct MarkupError;
-
-impl Markup {
-    const DENOMINATOR: u128 = 100_000_000;
-
-    /// An amount with the markup on it, rounded half to even to a femto-dollar: once per event, and nowhere else.
-    pub fn on(self, amount: Money) -> Money {
-        // A factor is at most 101: amounts up to 3 x 10^12 dollars have room.
-        let product = amount.femtos().saturating_mul(self.numerator);
-        let (quotient, remainder) = (product / Self::DENOMINATOR, product % Self::DENOMINATOR);
-        let half = Self::DENOMINATOR / 2;
-        let up = remainder > half || (remainder == half && quotient % 2 == 1);
-        Money::from_femtos(quotient + u128::from(up))
-    }
-}
-
-impl FromStr for Markup {
-    type Err = MarkupError;
-
-    /// Reads `15%`, `+12.5 %` or `-10%`.
-    fn from_str(text: &str) -> Result<Self, MarkupError> {
-        let percent = text.trim().strip_suffix('%').ok_or(MarkupError)?.trim();
-        let (negative, digits) = match percent.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, percent.strip_prefix('+').unwrap_or(percent)),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 5 || fraction.len() > 6 || !all_digits(whole) || !all_digits(fraction) {
-            return Err(MarkupError);
-        }
-        // Eleven digits at most.
-        let millionths: u128 = format!("{whole}{fraction:0<6}").parse().map_err(|_| MarkupError)?;
-        let one = Self::DENOMINATOR;
-        let numerator = if negative { one.checked_sub(millionths).ok_or(MarkupError)? } else { one + millionths };
-        if numerator > 101 * one { Err(MarkupError) } else { Ok(Self { numerator }) }
-    }
-}
-
-/// The prices that hold for one tenant: its own where it has one, else the list's with the markup.
-#[derive(Clone, Copy, Debug)]
-pub struct Pricing<'a> {
-    /// The tenant's own prices, which carry no markup.
-    pub own: Option<&'a PriceBook>,
-    /// The price list.
-    pub list: &'a PriceBook,
-    /// On list prices.
-    pub markup: Option<Markup>,
-}
-
-/// What a call costs a tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Priced {
-    /// By the price row alone, with its breakdown.
-    pub cost: Cost,
-    /// The name by which the model was found.
+/// A rate that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnFound<'a> {
+    /// The rate.
+    pub row: &'a PriceRow,
+    /// The name by which it was found: the one asked for, or a simpler one.
     pub alias: String,
-    /// Whether the row is the tenant's own.
-    pub own: bool,
-    /// What the tenant is charged: [`Cost::total`], with the markup where one applies.
-    pub charged: Money,
 }
 
-impl Pricing<'_> {
-    /// Prices a call. `None` is a model without a price, which is never free.
-    pub fn price(
-        &self,
-        provider: Option<&str>,
-        model: &str,
-        counts: &UsageCounts,
-        at: Timestamp,
-    ) -> Option<Result<Priced, CostError>> {
-        let own = self.own.and_then(|own| own.find(provider, model, at));
-        let is_own = own.is_some();
-        let found = own.or_else(|| self.list.find(provider, model, at))?;
-        Some(found.cost(counts).map(|cost| {
-            let marked = |markup: Markup| markup.on(cost.total);
-            let charged = self.markup.filter(|_| !is_own).map_or(cost.total, marked);
-            Priced { cost, alias: found.alias, own: is_own, charged }
-        }))
+impl OwnRates {
+    /// Of these rows, each of another model. A row whose model is no name and no pattern finds nothing: it was looked at
+    /// when it was set.
+    pub fn new<'a>(rows: impl IntoIterator<Item = &'a PriceRow>) -> Self {
+        let mut providers: Vec<ProviderPrices> = Vec::new();
+        for row in rows {
+            let Ok(rule) = MatchRule::from_pattern(&row.model) else { continue };
+            let place = providers.iter().position(|list| list.id == row.provider).unwrap_or_else(|| {
+                providers.push(ProviderPrices::new(&row.provider));
+                providers.len() - 1
+            });
+            let model = ModelPrices { id: row.model.clone(), rule, rows: vec![row.clone()] };
+            // One row is never too many.
+            let _taken = providers[place].push(model);
+        }
+        providers.iter_mut().for_each(ProviderPrices::prefer_longer_patterns);
+        Self { providers }
     }
+
+    /// The tenant's own rate of a model, if it beats the list's: one of the name itself, or of the model that the list
+    /// means by it. A snapshot that the list prices apart is another model.
+    ///
+    /// `provider` and `model` are what [`PriceBook::find`] takes. Where the list does not know whose a model is, it is the
+    /// first provider's that has a rate of just this name.
+    pub fn find(&self, list: &PriceBook, provider: Option<&str>, model: &str) -> Option<OwnFound<'_>> {
+        if self.providers.is_empty() || model.len() > MAX_NAME || provider.is_some_and(|name| name.len() > MAX_NAME) {
+            return None;
+        }
+        let model = model.trim().to_lowercase();
+        let (id, name) = match provider {
+            Some(named) => (id_of(list, named), model.as_str()),
+            None => self.whose(list, &model)?,
+        };
+        self.find_in(list, &id, name).or_else(|| {
+            let (prefix, rest) = name.split_once('/')?;
+            (id_of(list, prefix) == id).then(|| self.find_in(list, &id, rest))?
+        })
+    }
+
+    fn whose<'m>(&self, list: &PriceBook, model: &'m str) -> Option<(String, &'m str)> {
+        if let Some((provider, name)) = list.whose(model) {
+            return Some((provider.id.clone(), name));
+        }
+        if let Some((prefix, name)) = model.split_once('/')
+            && self.providers.iter().any(|own| own.id == prefix)
+        {
+            return Some((prefix.to_owned(), name));
+        }
+        let own = self.providers.iter().find(|own| own.lists(model))?;
+        Some((own.id.clone(), model))
+    }
+
+    fn find_in(&self, list: &PriceBook, id: &str, name: &str) -> Option<OwnFound<'_>> {
+        let own = self.providers.iter().find(|own| own.id == id)?;
+        let listed = list.provider(id).filter(|provider| provider.id == id);
+        for alias in candidates(name) {
+            let known = listed.and_then(|provider| list.listed_by(provider, &alias));
+            let by_model = || own.model(&known?.id.to_lowercase());
+            if let Some(model) = own.model(&alias).or_else(by_model) {
+                return model.rows.first().map(|row| OwnFound { row, alias });
+            }
+            if known.is_some() {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// The id of a provider by any name that the list knows, else the name.
+fn id_of(list: &PriceBook, name: &str) -> String {
+    list.provider(name).map_or_else(|| name.trim().to_lowercase(), |provider| provider.id.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::prices::{PriceFormat, read_prices};
+    use crate::rules::prices::{PriceFormat, own_rates, read_prices};
+
+    const LIST: &str = r#"
+        [providers.openai]
+        speaks_for = ["gpt-*"]
+        known_as = ["openai-*"]
+        [providers.azure]
+        falls_back_to = ["openai"]
+        [prices.openai.gpt-x]
+        also = ["gpt-x-latest"]
+        input = "2"
+        [prices.openai.gpt-x-2026-01-01]
+        input = "5"
+    "#;
 
     #[test]
-    fn a_markup_is_an_exact_ratio_and_rounds_half_to_even() {
-        for (text, amount, expected) in [
-            ("15%", 100, 115),
-            ("+12.5 %", 8, 9),
-            ("-10%", 1_000, 900),
-            ("0.000001%", 100_000_000, 100_000_001),
-            ("50%", 1, 2),
-            ("50%", 3, 4),
-            ("-100%", 77, 0),
-            ("10000%", 1, 101),
+    fn an_own_rate_beats_the_list_by_every_name_of_its_model_and_of_no_other() {
+        let list = read_prices(PriceFormat::Toml, LIST).unwrap().book;
+        let rates = r#"{"openai": {"gpt-x": {"input": "1"}, "ft-*": {"input": "3"}}, "azure": {"gpt-y": {"input": "4"}},
+            "house": {"llm-7": {"input": "6"}}}"#;
+        let rows = own_rates(&serde_json::from_str(rates).unwrap()).unwrap();
+        let own = OwnRates::new(&rows);
+        let found = |provider, model: &str| own.find(&list, provider, model).map(|found| found.row.model.clone());
+        for (provider, model, expected) in [
+            (None, "gpt-x", Some("gpt-x")),
+            (None, "GPT-X-2026-03-04", Some("gpt-x")),
+            (Some("openai-eu"), "gpt-x-latest", Some("gpt-x")),
+            (None, "openai/gpt-x", Some("gpt-x")),
+            (None, "gpt-x-2026-01-01", None),
+            (Some("openai"), "gpt-x-2026-01-01", None),
+            (Some("openai"), "ft-7", Some("ft-*")),
+            (None, "openai/ft-7", Some("ft-*")),
+            (None, "ft-7", None),
+            (Some("azure"), "gpt-x", None),
+            (Some("azure"), "gpt-y-2026-01-01", Some("gpt-y")),
+            (None, "llm-7", Some("llm-7")),
+            (None, "house/llm-7", Some("llm-7")),
+            (Some("house"), "llm-8", None),
+            (None, "", None),
         ] {
-            let markup: Markup = text.parse().unwrap();
-            assert_eq!(markup.on(Money::from_femtos(amount)).femtos(), expected, "{text} of {amount}");
+            assert_eq!(found(provider, model).as_deref(), expected, "{provider:?} {model}");
         }
-        for text in ["15", "%", "-100.1%", "10001%", "1.0000001%", "1e2%", "fifteen%"] {
-            assert_eq!(text.parse::<Markup>(), Err(MarkupError), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_tenants_own_price_beats_the_list_and_carries_no_markup() {
-        let book = |price: &str, model: &str| {
-            let text =
-                format!("[providers.here]\nspeaks_for = [\"*m*\"]\n[prices.here.{model}]\ninput = \"{price}\"\n");
-            read_prices(PriceFormat::Toml, &text).unwrap().book
-        };
-        let (list, own) = (book("2", "\"m*\""), book("1", "m1"));
-        let pricing = Pricing { own: Some(&own), list: &list, markup: Some("10%".parse().unwrap()) };
-        let counts = UsageCounts { input_tokens: Some(1_000_000), ..UsageCounts::default() };
-        let charged = |model: &str| {
-            let priced = pricing.price(Some("here"), model, &counts, Timestamp::default());
-            priced.map(|priced| priced.unwrap().charged.to_string())
-        };
-        assert_eq!(charged("m1").as_deref(), Some("1"));
-        assert_eq!(charged("m2").as_deref(), Some("2.2"));
-        assert_eq!(charged("other"), None);
     }
 }

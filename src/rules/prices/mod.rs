@@ -1,7 +1,7 @@
 //! The price book: what a model costs, read from price files, and what a call costs by it.
 //!
 //! [`PriceBook`] finds the [`PriceRow`](crate::domain::price::PriceRow) of a model at a time, [`cost`] multiplies it with
-//! [`UsageCounts`](crate::domain::usage::UsageCounts), and [`Pricing`] lays a tenant's own prices and markup on top. What
+//! [`UsageCounts`](crate::domain::usage::UsageCounts), and [`OwnRates`] lays a tenant's own on top. What
 //! is not known is `None` or an error, never zero.
 
 mod book;
@@ -21,6 +21,7 @@ pub use cost::{Cost, CostError, CostLine, cost, total};
 pub use decimal::RateError;
 pub use diff::{Difference, RateChange, diff};
 pub use file::{Imported, Notice, PriceFileError, PriceFormat, read_prices};
-pub use layers::{Markup, MarkupError, Priced, Pricing};
+pub use layers::{OwnFound, OwnRates};
 pub use matching::{MatchRule, MatchRuleError};
-pub use toml_file::SHIPPED_PRICES;
+pub use names::{AskedName, OwnedAskedName};
+pub use toml_file::{SHIPPED_PRICES, own_rates, own_row};

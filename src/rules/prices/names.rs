@@ -1,9 +1,32 @@
-//! The names under which a model may be listed, when the one it was called by is not.
+//! The names under which a model may be listed, when the one it was called by is not; and names as keys.
+
+use compact_str::CompactString;
+use hashbrown::Equivalent;
 
 /// How often a name is simplified at most.
 const MAX_STEPS: usize = 6;
 /// Regions that cloud platforms put before a model's name.
 const REGIONS: [&str; 10] = ["us-gov.", "us.", "eu.", "apac.", "global.", "au.", "jp.", "ca.", "sa.", "me."];
+
+/// Provider and model, as an event names them.
+pub type OwnedAskedName = (Option<CompactString>, CompactString);
+
+/// The same, borrowed.
+#[derive(Hash)]
+pub struct AskedName<'a>(pub Option<&'a str>, pub &'a str);
+
+impl Equivalent<OwnedAskedName> for AskedName<'_> {
+    fn equivalent(&self, known: &OwnedAskedName) -> bool {
+        (self.0, self.1) == (known.0.as_deref(), known.1.as_str())
+    }
+}
+
+impl AskedName<'_> {
+    /// To be kept.
+    pub fn to_owned_name(&self) -> OwnedAskedName {
+        (self.0.map(Into::into), self.1.into())
+    }
+}
 
 /// The name itself, then ever simpler ones: without a path (`models/`), a region (`eu.`), a version of the platform
 /// (`-v1:0`) and the date of a snapshot (`-2024-08-06`, `-20240806`, `@20240806`). The first that is listed is meant, so a

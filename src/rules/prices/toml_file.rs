@@ -10,6 +10,8 @@ use super::file::{Imported, PriceFileError, units_exponent};
 use super::genai_file::{read_date, read_time};
 use super::matching::MatchRule;
 use crate::domain::price::{MAX_TIERS, PriceClass, PriceRow, Tier, TierRule, TieredRate, Validity};
+use crate::domain::price_terms::MAX_RATES;
+use crate::domain::time::Timestamp;
 
 /// The shipped prices, which fill an empty store.
 pub const SHIPPED_PRICES: &str = include_str!("../../../data/prices.toml");
@@ -58,6 +60,47 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
         }
     }
     Ok(imported)
+}
+
+/// A tenant's own rates, written as the `[prices]` of a file but in JSON: by provider, by model (a name, or a pattern with a
+/// star), `tiers` and the price of each class. They have no other names and no dates: their terms have one. Rows are not
+/// named yet.
+pub fn own_rates(json: &serde_json::Value) -> Result<Vec<PriceRow>, PriceFileError> {
+    let no_table = |provider: &str, model: &str| PriceFileError::entry(provider, model, "", "must be an object");
+    let mut rows = Vec::new();
+    for (provider, models) in json.as_object().ok_or_else(|| no_table("", ""))? {
+        if provider.trim() != provider || !(1..=128).contains(&provider.len()) {
+            return Err(PriceFileError::entry(provider, "", "", "a provider has 1 to 128 characters"));
+        }
+        for (model, entry) in models.as_object().ok_or_else(|| no_table(provider, ""))? {
+            let wrong = |field: &str, reason: &str| PriceFileError::entry(provider, model, field, reason);
+            if rows.len() >= MAX_RATES {
+                return Err(PriceFileError::TooMany { what: "rates of a tenant's own", limit: MAX_RATES });
+            }
+            MatchRule::from_pattern(model).map_err(|error| wrong("", &error.to_string()))?;
+            let entry = Table::try_from(entry).map_err(|_| wrong("", "is an object of texts such as \"0.15\""))?;
+            if let Some(field) = ["from", "daily", "also", "later"].iter().find(|field| entry.contains_key(**field)) {
+                return Err(wrong(field, "is not known here: the terms begin together"));
+            }
+            let row = read_row(provider, model, &entry).map_err(|(field, reason)| wrong(&field, &reason))?;
+            let same = |known: &PriceRow| {
+                (known.provider.as_str(), known.model.to_lowercase()) == (row.provider.as_str(), model.to_lowercase())
+            };
+            if rows.iter().any(same) {
+                return Err(wrong("", "is there twice"));
+            }
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// A tenant's own rate with its name: whose it is, since when, and its content.
+pub fn own_row(tenant_id: &str, from: Timestamp, mut row: PriceRow) -> PriceRow {
+    row.validity = Validity { from: Some(from), daily: None };
+    let mut row = with_id(row);
+    row.id = format!("tenant {tenant_id}: {}", row.id);
+    row
 }
 
 fn read_provider(id: &str, about: &Value) -> Result<ProviderPrices, PriceFileError> {
@@ -184,7 +227,6 @@ fn read_tiered(class: PriceClass, value: &Value) -> Result<TieredRate, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::Timestamp;
 
     #[test]
     fn the_shipped_prices_are_read_without_a_remark() {

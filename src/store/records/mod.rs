@@ -36,6 +36,9 @@ const SECOND_VERSION: u8 = 2;
 /// Of records that have changed twice: tenants, operations and filed denials, since there are thresholds and ceilings.
 const THIRD_VERSION: u8 = 3;
 
+/// Of records that have changed three times: tenants and operations, since tenants have prices of their own.
+const FOURTH_VERSION: u8 = 4;
+
 /// Bounds what a damaged record may make us allocate.
 const MAX_RECORD: usize = 256 << 20;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode, encode, instant, micros};
+use super::{SECOND_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
 use crate::domain::price::{PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
+use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 
@@ -29,6 +30,8 @@ pub struct StoredPrice {
     pub source: Option<String>,
     /// When it was last compared with that, as a date.
     pub checked: Option<String>,
+    /// Whose own rate it is; `None`: the price list's.
+    pub tenant_id: Option<TenantId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +41,7 @@ struct BookV1(String, String, i64);
 type RateV1 = (String, u64, Vec<(u64, u64)>);
 
 #[derive(Serialize, Deserialize)]
-struct PriceV1 {
+pub(super) struct PriceV1 {
     id: String,
     provider: String,
     model: String,
@@ -50,6 +53,10 @@ struct PriceV1 {
     checked: Option<String>,
 }
 
+/// The first version and whose own rate it is; only of those.
+#[derive(Serialize, Deserialize)]
+struct PriceV2(PriceV1, Option<String>);
+
 pub(in crate::store) fn encode_book(book: &StoredBook) -> Result<Vec<u8>, StoreError> {
     encode(&BookV1(book.format.clone(), book.text.clone(), micros(book.applied_at)))
 }
@@ -60,39 +67,58 @@ pub(in crate::store) fn decode_book(bytes: &[u8]) -> Result<StoredBook, StoreErr
 }
 
 pub(in crate::store) fn encode_price(price: &StoredPrice) -> Result<Vec<u8>, StoreError> {
-    let StoredPrice { row, source, checked } = price;
-    let rate = |(class, rate): (&PriceClass, &TieredRate)| {
-        let tiers = rate.tiers.iter().map(|tier| (tier.above, tier.rate.femtos())).collect();
-        (class.name().to_owned(), rate.base.femtos(), tiers)
-    };
-    encode(&PriceV1 {
-        id: row.id.clone(),
-        provider: row.provider.clone(),
-        model: row.model.clone(),
-        from: row.validity.from.map(micros),
-        daily: row.validity.daily,
-        graduated: row.tier_rule == TierRule::Graduated,
-        rates: row.rates.iter().map(rate).collect(),
-        source: source.clone(),
-        checked: checked.clone(),
-    })
+    let StoredPrice { row, source, checked, tenant_id } = price;
+    let record = PriceV1::of(row, source.clone(), checked.clone());
+    match tenant_id {
+        None => encode(&record),
+        Some(tenant_id) => encode_as(SECOND_VERSION, &PriceV2(record, Some(tenant_id.to_string()))),
+    }
+}
+
+impl PriceV1 {
+    pub(super) fn of(row: &PriceRow, source: Option<String>, checked: Option<String>) -> Self {
+        let rate = |(class, rate): (&PriceClass, &TieredRate)| {
+            let tiers = rate.tiers.iter().map(|tier| (tier.above, tier.rate.femtos())).collect();
+            (class.name().to_owned(), rate.base.femtos(), tiers)
+        };
+        Self {
+            id: row.id.clone(),
+            provider: row.provider.clone(),
+            model: row.model.clone(),
+            from: row.validity.from.map(micros),
+            daily: row.validity.daily,
+            graduated: row.tier_rule == TierRule::Graduated,
+            rates: row.rates.iter().map(rate).collect(),
+            source,
+            checked,
+        }
+    }
+
+    /// The row, its source, and when it was compared with that.
+    pub(super) fn read(self) -> Result<(PriceRow, Option<String>, Option<String>), StoreError> {
+        let price = self;
+
+        let mut rates = BTreeMap::new();
+        for (class, base, tiers) in price.rates {
+            let class = PriceClass::from_name(&class).ok_or(StoreError::Damaged("a price has an unknown class"))?;
+            let tiers = tiers.into_iter().map(|(above, rate)| Tier { above, rate: Rate::from_femtos(rate) }).collect();
+            rates.insert(class, TieredRate { base: Rate::from_femtos(base), tiers });
+        }
+        let row = PriceRow {
+            id: price.id,
+            provider: price.provider,
+            model: price.model,
+            validity: Validity { from: price.from.map(instant), daily: price.daily },
+            tier_rule: if price.graduated { TierRule::Graduated } else { TierRule::WholeRequest },
+            rates,
+        };
+        Ok((row, price.source, price.checked))
+    }
 }
 
 pub(in crate::store) fn decode_price(bytes: &[u8]) -> Result<StoredPrice, StoreError> {
-    let price: PriceV1 = decode(bytes)?;
-    let mut rates = BTreeMap::new();
-    for (class, base, tiers) in price.rates {
-        let class = PriceClass::from_name(&class).ok_or(StoreError::Damaged("a price has an unknown class"))?;
-        let tiers = tiers.into_iter().map(|(above, rate)| Tier { above, rate: Rate::from_femtos(rate) }).collect();
-        rates.insert(class, TieredRate { base: Rate::from_femtos(base), tiers });
-    }
-    let row = PriceRow {
-        id: price.id,
-        provider: price.provider,
-        model: price.model,
-        validity: Validity { from: price.from.map(instant), daily: price.daily },
-        tier_rule: if price.graduated { TierRule::Graduated } else { TierRule::WholeRequest },
-        rates,
-    };
-    Ok(StoredPrice { row, source: price.source, checked: price.checked })
+    let PriceV2(record, tenant_id) = decode_either(bytes, |body| Ok(PriceV2(decode_body(body)?, None)), decode_body)?;
+    let (row, source, checked) = record.read()?;
+    let tenant_id = tenant_id.map(|id| id.parse().map_err(|_| StoreError::Damaged("a price has no valid tenant")));
+    Ok(StoredPrice { row, source, checked, tenant_id: tenant_id.transpose()? })
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tenant::{TenantV1, TenantV2, TenantV3, from_record, to_record};
-use super::{THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use super::tenant::{TenantV1, TenantV2, TenantV3, TenantV4, from_record, to_record};
+use super::{FOURTH_VERSION, THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Scope, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
@@ -149,7 +149,8 @@ impl DenialV1 {
     }
 }
 
-/// The second version has the variants after `Tenant`, the third those after `Observed`; each reads those before it as they
+/// The second version has the variants after `Tenant`, the third those after `Observed`, the fourth those after
+/// `Ceiling`; each reads those before it as they
 /// are: a variant's number is its place.
 #[derive(Serialize, Deserialize)]
 enum OperationRecord {
@@ -163,6 +164,7 @@ enum OperationRecord {
     TenantV3(u32, Box<TenantV3>),
     /// By a ceiling of the platform.
     Ceiling(u32, u64, DenialV1),
+    TenantV4(u32, Box<TenantV4>),
 }
 
 pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Result<Vec<u8>, StoreError> {
@@ -186,18 +188,18 @@ pub(in crate::store) fn encode_operations(operations: &[PlacedOperation]) -> Res
                     record(*tenant_no, *entry_id, denial.into())
                 }
                 Operation::Tenant { tenant_no, tenant } => {
-                    OperationRecord::TenantV3(*tenant_no, Box::new(to_record(tenant)))
+                    OperationRecord::TenantV4(*tenant_no, Box::new(to_record(tenant)))
                 }
             };
             (placed.before_event, record)
         })
         .collect();
-    encode_as(THIRD_VERSION, &records)
+    encode_as(FOURTH_VERSION, &records)
 }
 
 pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOperation>, StoreError> {
     let records: Vec<(u32, OperationRecord)> = match bytes.split_first() {
-        Some((&THIRD_VERSION, body)) => decode_body(body)?,
+        Some((&(THIRD_VERSION | FOURTH_VERSION), body)) => decode_body(body)?,
         _ => decode_either(bytes, decode_body, decode_body)?,
     };
     let mut operations = Vec::with_capacity(records.len());
@@ -218,13 +220,18 @@ pub(in crate::store) fn decode_operations(bytes: &[u8]) -> Result<Vec<PlacedOper
                 Operation::Denied { tenant_no, entry_id, denial: denial.read(true)? }
             }
             OperationRecord::Tenant(tenant_no, tenant) => {
-                let record = TenantV3::of_the_second(TenantV2::of_the_first(*tenant));
+                let record = TenantV4::of_the_third(TenantV3::of_the_second(TenantV2::of_the_first(*tenant)));
                 Operation::Tenant { tenant_no, tenant: Box::new(from_record(record)?) }
             }
             OperationRecord::TenantV2(tenant_no, tenant) => {
-                Operation::Tenant { tenant_no, tenant: Box::new(from_record(TenantV3::of_the_second(*tenant))?) }
+                let record = TenantV4::of_the_third(TenantV3::of_the_second(*tenant));
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(record)?) }
             }
             OperationRecord::TenantV3(tenant_no, tenant) => {
+                let record = TenantV4::of_the_third(*tenant);
+                Operation::Tenant { tenant_no, tenant: Box::new(from_record(record)?) }
+            }
+            OperationRecord::TenantV4(tenant_no, tenant) => {
                 Operation::Tenant { tenant_no, tenant: Box::new(from_record(*tenant)?) }
             }
         };

@@ -1,8 +1,14 @@
 //! Tenants and plans on disk.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, SECOND_VERSION, THIRD_VERSION, decode_body, decode_either, encode_as, instant, micros};
+use super::price::PriceV1;
+use super::{
+    FOURTH_VERSION, Labels, SECOND_VERSION, THIRD_VERSION, decode_body, decode_either, encode_as, instant, micros,
+};
+use crate::domain::price_terms::{Markup, OwnRate, PriceTerms};
 use crate::domain::quota::{Limit, Mode, Plan, QuotaType, Window};
 use crate::domain::tenant::{Override, Tenant, TenantStatus, TokenLimits};
 use crate::domain::threshold::DEFAULT_THRESHOLDS;
@@ -45,6 +51,21 @@ impl TenantV3 {
     }
 }
 
+/// The third version and the tenant's own prices.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TenantV4(TenantV3, Vec<TermsV1>);
+
+impl TenantV4 {
+    /// Before, list prices held for everybody.
+    pub(super) const fn of_the_third(record: TenantV3) -> Self {
+        Self(record, Vec::new())
+    }
+}
+
+/// Since when, the markup in basis points, the rates with their numbers.
+#[derive(Serialize, Deserialize)]
+struct TermsV1(i64, i32, Vec<(Option<u32>, PriceV1)>);
+
 #[derive(Serialize, Deserialize)]
 struct OverrideV1 {
     quota_type: String,
@@ -64,10 +85,10 @@ struct LimitV1 {
 }
 
 pub(in crate::store) fn encode_tenant(tenant: &Tenant) -> Result<Vec<u8>, StoreError> {
-    encode_as(THIRD_VERSION, &to_record(tenant))
+    encode_as(FOURTH_VERSION, &to_record(tenant))
 }
 
-pub(super) fn to_record(tenant: &Tenant) -> TenantV3 {
+pub(super) fn to_record(tenant: &Tenant) -> TenantV4 {
     let record = TenantV1 {
         tenant_id: tenant.tenant_id.to_string(),
         name: tenant.name.clone(),
@@ -92,18 +113,29 @@ pub(super) fn to_record(tenant: &Tenant) -> TenantV3 {
         created_at: micros(tenant.created_at),
         updated_at: micros(tenant.updated_at),
     };
-    TenantV3(TenantV2(record, tenant.mode.name().to_owned()), tenant.thresholds.clone())
+    let third = TenantV3(TenantV2(record, tenant.mode.name().to_owned()), tenant.thresholds.clone());
+    let rate = |rate: &OwnRate| (rate.price_no, PriceV1::of(&rate.row, None, None));
+    let terms = tenant
+        .price_terms
+        .iter()
+        .map(|terms| TermsV1(micros(terms.from), terms.markup.basis_points(), terms.rates.iter().map(rate).collect()));
+    TenantV4(third, terms.collect())
 }
 
 pub(in crate::store) fn decode_tenant(bytes: &[u8]) -> Result<Tenant, StoreError> {
-    if let Some((&THIRD_VERSION, body)) = bytes.split_first() {
-        return from_record(decode_body(body)?);
+    match bytes.split_first() {
+        Some((&FOURTH_VERSION, body)) => from_record(decode_body(body)?),
+        Some((&THIRD_VERSION, body)) => from_record(TenantV4::of_the_third(decode_body(body)?)),
+        _ => {
+            let first = |body: &[u8]| decode_body(body).map(TenantV2::of_the_first);
+            let second = decode_either(bytes, first, decode_body)?;
+            from_record(TenantV4::of_the_third(TenantV3::of_the_second(second)))
+        }
     }
-    let first = |body: &[u8]| decode_body(body).map(TenantV2::of_the_first);
-    from_record(TenantV3::of_the_second(decode_either(bytes, first, decode_body)?))
 }
 
-pub(super) fn from_record(TenantV3(TenantV2(record, mode), thresholds): TenantV3) -> Result<Tenant, StoreError> {
+pub(super) fn from_record(TenantV4(third, terms): TenantV4) -> Result<Tenant, StoreError> {
+    let TenantV3(TenantV2(record, mode), thresholds) = third;
     let unknown = |_| StoreError::Damaged("a tenant holds a word that is not known");
     let mut overrides = std::collections::BTreeMap::new();
     for own in record.overrides {
@@ -132,9 +164,23 @@ pub(super) fn from_record(TenantV3(TenantV2(record, mode), thresholds): TenantV3
             .into_iter()
             .map(|(since, day, month)| TokenLimits { since: instant(since), day, month })
             .collect(),
+        price_terms: terms.into_iter().map(TermsV1::read).collect::<Result<_, _>>()?,
         created_at: instant(record.created_at),
         updated_at: instant(record.updated_at),
     })
+}
+
+impl TermsV1 {
+    fn read(self) -> Result<Arc<PriceTerms>, StoreError> {
+        let Self(from, points, rates) = self;
+        let markup = Markup::from_basis_points(points.into());
+        let rate = |(price_no, record): (Option<u32>, PriceV1)| Ok(OwnRate { price_no, row: record.read()?.0 });
+        Ok(Arc::new(PriceTerms {
+            from: instant(from),
+            markup: markup.map_err(|_| StoreError::Damaged("a tenant has an impossible markup"))?,
+            rates: rates.into_iter().map(rate).collect::<Result<_, StoreError>>()?,
+        }))
+    }
 }
 
 pub(in crate::store) fn encode_plan(plan: &Plan) -> Result<Vec<u8>, StoreError> {
