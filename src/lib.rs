@@ -403,8 +403,8 @@
 //! # Deliberately absent
 //!
 //! A cluster (one process owns a folder); an async engine (threads and receipts, so that a library user needs no runtime);
-//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error (each module owns its own, `http`
-//! maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
+//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error
+//! (each module owns its own, `http` maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
 //! for a quota.
 //!
 //! # Rooms for what comes later
