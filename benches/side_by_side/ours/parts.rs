@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use metergate::domain::compact_event::CompactEvent;
 use metergate::domain::metrics::Rollup;
 use metergate::domain::sketch::Sketch;
 use metergate::domain::tenant::Tenant;
@@ -37,7 +38,7 @@ pub fn all(arguments: &Arguments) -> Value {
                 event_timestamp: Timestamp::from_micros(happening.micros),
                 event_id: event.event_id.take().unwrap(),
                 event_id_given: true,
-                event,
+                event: CompactEvent::from_usage(event),
             }
         })
         .collect();
@@ -116,7 +117,7 @@ pub fn all(arguments: &Arguments) -> Value {
     });
     let mut sketch = Sketch::default();
     timed("sketch, one value", FILED, &mut || {
-        stored.iter().for_each(|stored| sketch.add(stored.event.api_response_time_ms.unwrap_or(0)));
+        stored.iter().for_each(|stored| sketch.add(stored.event.api_response_time_ms().unwrap_or(0)));
     });
     timed("sketch, one merge", 1_000, &mut || {
         for _ in 0..1_000 {
