@@ -86,6 +86,15 @@ pub fn now() -> i64 {
     1_795_521_600_000_000
 }
 
+/// The plan of all that is measured, in a file in `folder`: it has limits of every type, too far away to deny or to warn.
+pub fn far_plan(folder: &Path) -> (String, PathBuf) {
+    let limits = ["tokens_per_day", "api_calls_per_minute", "chat_messages_per_day", "embeddings_per_day"];
+    let text = limits.map(|limit| format!("{limit} = 1000000000000\n")).concat();
+    let file = folder.join("far-plans.toml");
+    std::fs::write(&file, format!("[plans.far]\n{text}")).unwrap();
+    ("far".to_owned(), file)
+}
+
 fn write_events(path: &Path, traffic: Traffic<'_>) {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     traffic.for_each(|happening| writeln!(file, "{happening}").unwrap());

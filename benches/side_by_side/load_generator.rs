@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, far_plan};
 use crate::program::Running;
 
 /// Opens every door of the measured server.
@@ -61,11 +61,7 @@ pub fn send(load: &Load, folder: &Path, address: &str, seconds: f64) -> Value {
 
 /// A metergate over a folder, whose tenants' plan has limits of every type, too far away to deny.
 pub fn metergate(folder: &Path) -> (Running, String) {
-    let plans = folder.join("plans.toml");
-    let limits = ["tokens_per_day", "api_calls_per_minute", "chat_messages_per_day", "embeddings_per_day"];
-    let text = limits.map(|limit| format!("{limit} = 1000000000000\n")).concat();
-    let text = format!("[plans.far]\n{text}");
-    std::fs::write(&plans, text).unwrap();
+    let (plan, plans) = far_plan(folder);
     let mut command = Command::new(env!("CARGO_BIN_EXE_metergate"));
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn"])
@@ -73,7 +69,7 @@ pub fn metergate(folder: &Path) -> (Running, String) {
         .arg("--data-dir")
         .arg(folder.join("data"));
     if !folder.join("data").exists() {
-        command.args(["--default-plan", "far"]).arg("--plans-file").arg(&plans);
+        command.args(["--default-plan", &plan]).arg("--plans-file").arg(&plans);
     }
     let (running, line) = Running::start(&mut command);
     let address = line.rsplit(' ').next().unwrap_or_default().to_owned();

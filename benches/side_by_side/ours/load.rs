@@ -9,7 +9,7 @@ use metergate::domain::event::UsageEvent;
 use metergate::domain::time::{PeriodType, Timestamp};
 use serde_json::{Value, json};
 
-use super::{all_accepted, check_totals, open, pages, record_all};
+use super::{all_accepted, check_totals, open, pages, record_all, register};
 use crate::bench::now;
 use crate::traffic::arguments::Arguments;
 use crate::traffic::{DAY, Templates, Traffic, Wanted, tenants, usage_event};
@@ -48,19 +48,21 @@ pub fn load(arguments: &Arguments) -> Value {
     let v7 = arguments.text("ids") == "v7";
     let wanted = Wanted { events, tenants: number, end: now(), span, v7, seed: 42 };
     let engine = open(folder);
+    let registered = register(&engine, names.iter().cloned());
     let mut tokens = 0;
     let started = Instant::now();
     let batches = Batches::new(Traffic::new(&templates, wanted), &names, &mut tokens);
     record_all(&engine, 3, batches, all_accepted);
     let rate = events as f64 / started.elapsed().as_secs_f64();
     engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
-    check_totals(&engine, events as u64, tokens);
+    let counted = events as u64 + registered;
+    check_totals(&engine, counted, tokens);
     let rows: u64 = (0..=span / DAY + 1).map(|back| tenants_of_day(&engine, back)).sum();
     engine.close();
     drop(engine);
     let pages = pages::of(folder);
     json!({
-        "rate": rate, "tokens": tokens, "bytes_per_event": pages.events as f64 / events as f64,
+        "rate": rate, "events": counted, "tokens": tokens, "bytes_per_event": pages.events as f64 / counted as f64,
         "bytes_per_tenant_day": pages.daily_rows as f64 / rows as f64,
         "with_hourly": pages.metrics as f64 / rows as f64,
     })

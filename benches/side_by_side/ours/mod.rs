@@ -24,7 +24,7 @@ use metergate::domain::time::{PeriodType, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::bench::now;
+use crate::bench::{far_plan, now};
 use crate::traffic::arguments::Arguments;
 use crate::traffic::{DAY, Happening, tenants, usage_event};
 
@@ -49,10 +49,16 @@ pub fn run(work: &str, arguments: &Arguments) -> Value {
     }
 }
 
+/// Everything as it comes, but for the plan.
+fn settings(folder: &Path) -> EngineSettings {
+    std::fs::create_dir_all(folder).unwrap();
+    let (default_plan, plans) = far_plan(folder);
+    EngineSettings { default_plan, plans_file: Some(plans), ..EngineSettings::new(folder) }
+}
+
 /// The engine over a folder, at a moment that stands still.
 fn open(folder: &Path) -> Metergate {
-    let settings = EngineSettings::new(folder);
-    Metergate::open_at(settings, |_| Clock::manual(Timestamp::from_micros(now()))).unwrap()
+    Metergate::open_at(settings(folder), |_| Clock::manual(Timestamp::from_micros(now()))).unwrap()
 }
 
 /// The events of the file that the harness wrote, made before anything is timed.
@@ -85,6 +91,25 @@ where
         let threads: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// Registers tenants, each by an event without tokens: with its audit record, that is not what is measured.
+fn register(engine: &Metergate, names: impl IntoIterator<Item = TenantId>) -> u64 {
+    let mut events = names.into_iter().map(|name| UsageEvent::new(name, "api_call"));
+    let mut registered = 0;
+    loop {
+        let batch: Vec<_> = events.by_ref().take(10_000).collect();
+        if batch.is_empty() {
+            return registered;
+        }
+        registered += batch.len() as u64;
+        all_accepted(&engine.usage_tracker().record_blocking(batch).unwrap());
+    }
+}
+
+/// The tenants that events name.
+fn tenants_of(events: &[UsageEvent]) -> std::collections::BTreeSet<TenantId> {
+    events.iter().map(|event| event.tenant_id.clone()).collect()
 }
 
 /// Panics unless all are accepted.

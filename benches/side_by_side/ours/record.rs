@@ -1,11 +1,11 @@
 //! Recording durably: batches, with repeats, one by one; and a whole request's reserve and settle.
 
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use metergate::Metergate;
 use metergate::clock::Clock;
-use metergate::config::EngineSettings;
 use metergate::domain::event::{EventOutcome, UsageEvent};
 use metergate::domain::quota::{Item, QuotaType};
 use metergate::domain::time::Timestamp;
@@ -13,7 +13,7 @@ use metergate::enforcer::ReserveRequest;
 use serde_json::{Value, json};
 
 use super::slow_disk::SlowDisk;
-use super::{all_accepted, check_totals, open, pages, read_events, record_all};
+use super::{all_accepted, check_totals, open, pages, read_events, record_all, register, settings, tenants_of};
 use crate::bench::now;
 use crate::traffic::arguments::{Arguments, percentiles};
 use crate::traffic::{Random, tenant};
@@ -32,14 +32,15 @@ fn in_batches(events: Vec<UsageEvent>, size: usize) -> Vec<Vec<UsageEvent>> {
 pub fn batches(arguments: &Arguments) -> Value {
     let events = read_events(arguments);
     let (number, tokens) = (events.len(), tokens_of(&events));
-    let batches = in_batches(events, arguments.number("batch"));
-    let folder = std::path::Path::new(arguments.text("folder"));
+    let folder = Path::new(arguments.text("folder"));
     let engine = open(folder);
+    let registered = register(&engine, tenants_of(&events));
+    let batches = in_batches(events, arguments.number("batch"));
     let started = Instant::now();
     let mut times = record_all(&engine, arguments.number("callers"), batches.into_iter(), all_accepted);
     let seconds = started.elapsed().as_secs_f64();
     engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
-    check_totals(&engine, number as u64, tokens);
+    check_totals(&engine, number as u64 + registered, tokens);
     engine.close();
     let [p50, p99, _, most] = percentiles(&mut times);
     let bytes = pages::of(folder).events as f64 / number as f64;
@@ -53,7 +54,7 @@ pub fn with_repeats(arguments: &Arguments) -> Value {
     let (base, size): (usize, usize) = (arguments.number("base"), arguments.number("batch"));
     let callers = arguments.number("callers");
     let fresh = events.split_off(base);
-    let engine = open(std::path::Path::new(arguments.text("folder")));
+    let engine = open(Path::new(arguments.text("folder")));
     record_all(&engine, callers, in_batches(events.clone(), size).into_iter(), all_accepted);
     engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
     let (repeats, mut random) = (size / 100, Random(7));
@@ -78,8 +79,9 @@ pub fn singles(arguments: &Arguments) -> Value {
     let events = read_events(arguments);
     let (number, tokens) = (events.len(), tokens_of(&events));
     let callers: usize = arguments.number("callers");
+    let engine = open(Path::new(arguments.text("folder")));
+    let registered = register(&engine, tenants_of(&events));
     let parts = in_batches(events, number.div_ceil(callers));
-    let engine = open(std::path::Path::new(arguments.text("folder")));
     let barrier = Barrier::new(parts.len() + 1);
     let (mut times, seconds) = std::thread::scope(|scope| {
         let threads: Vec<_> = parts
@@ -103,7 +105,7 @@ pub fn singles(arguments: &Arguments) -> Value {
         let times: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         (times, started.elapsed().as_secs_f64())
     });
-    check_totals(&engine, number as u64, tokens);
+    check_totals(&engine, number as u64 + registered, tokens);
     let [p50, p99, p999, most] = percentiles(&mut times);
     json!({ "rate": number as f64 / seconds, "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": most })
 }
@@ -111,8 +113,7 @@ pub fn singles(arguments: &Arguments) -> Value {
 /// What a request pays in all: reserve before its first byte, settle after its last.
 pub fn reserve_and_settle(arguments: &Arguments) -> Value {
     let (callers, requests): (u32, u32) = (arguments.number("callers"), arguments.number("requests"));
-    let mut settings = EngineSettings::new(arguments.text("folder"));
-    settings.default_plan = "enterprise".to_owned();
+    let settings = settings(Path::new(arguments.text("folder")));
     let (sync, clock) =
         (Duration::from_millis(arguments.number("sync_ms")), |_| Clock::manual(Timestamp::from_micros(now())));
     let engine = match sync.is_zero() {
@@ -122,10 +123,8 @@ pub fn reserve_and_settle(arguments: &Arguments) -> Value {
             Metergate::open_on(settings, Box::new(disk), clock).unwrap()
         }
     };
-    let (tracker, enforcer) = (engine.usage_tracker(), engine.quota_enforcer());
-    // Tenants are registered by their first event: that is not what is measured.
-    let known = (0..callers).map(|no| UsageEvent::new(tenant(no), "api_call"));
-    all_accepted(&tracker.record_blocking(known.collect()).unwrap());
+    let enforcer = engine.quota_enforcer();
+    let registered = register(&engine, (0..callers).map(tenant));
     let call = |caller: u32| {
         let once = |_| {
             let begun = Instant::now();
@@ -153,7 +152,7 @@ pub fn reserve_and_settle(arguments: &Arguments) -> Value {
     });
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     let settled = times.len() as u64;
-    check_totals(&engine, settled + u64::from(callers), settled * 1_000);
+    check_totals(&engine, settled + registered, settled * 1_000);
     let [p50, p99, p999, most] = percentiles(&mut times);
     json!({ "rate": rate, "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": most })
 }

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use metergate::Metergate;
 use metergate::clock::Clock;
-use metergate::config::EngineSettings;
 use metergate::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::load::Batches;
-use super::{all_accepted, check_totals, pages, record_all, slowest_while};
+use super::{all_accepted, check_totals, pages, record_all, settings, slowest_while};
 use crate::bench::now;
 use crate::traffic::arguments::Arguments;
 use crate::traffic::{DAY, Templates, Traffic, Wanted, tenants};
@@ -23,7 +22,7 @@ pub fn days(arguments: &Arguments) -> Value {
     let (templates, names) = (Templates::load(), tenants(number));
     let midnight = now() - now() % DAY - days * DAY;
     let clock = Clock::manual(Timestamp::from_micros(midnight));
-    let open = || Metergate::open_at(EngineSettings::new(folder), |_| clock.clone()).unwrap();
+    let open = || Metergate::open_at(settings(folder), |_| clock.clone()).unwrap();
     let mut engine = open();
     let (mut slowest, mut idle, mut removal_ms, mut removed, mut tokens) = (0.0f64, 0.0f64, 0.0f64, 0, 0);
     let (mut watched, mut each_day) = (0, Vec::new());

@@ -25,7 +25,7 @@ pub fn growth(bench: &Bench) {
             let read = over("usage").with("tenants", tenants).run();
             row("usage of a tenant, 30 days, p50", read["p50_ms"].as_f64().unwrap(), "ms");
             row("rows in that answer", read["rows"].as_f64().unwrap(), "");
-            let start = over("start").with("events", events).with("tokens", &filled["tokens"]).run();
+            let start = over("start").with("events", &filled["events"]).with("tokens", &filled["tokens"]).run();
             row("a start", start["ms"].as_f64().unwrap(), "ms");
             drop(folder);
             let days = Program::ours("retention").with("events", events.div_ceil(30)).with("tenants", tenants);

@@ -39,7 +39,7 @@ pub fn soak(bench: &Bench) {
     let resident = |events: usize, tenants: u32| {
         let folder = bench.folder();
         let filled = load(folder.path(), events, tenants);
-        let start = Program::ours("start").with("folder", folder.path().display()).with("events", events);
+        let start = Program::ours("start").with("folder", folder.path().display()).with("events", &filled["events"]);
         start.with("tokens", &filled["tokens"]).run()["rss_mb"].as_f64().unwrap()
     };
     let (base, million) = (bench.sized(1_000_000), 1e6);

@@ -60,12 +60,11 @@ pub fn s10(bench: &Bench) {
     let tenants = 10_000;
     for whole in [100_000, 1_000_000, 10_000_000] {
         let (loaded, folder) = (bench.sized(whole), bench.folder());
-        let mut events = loaded;
-        let mut tokens = load(folder.path(), events, tenants)["tokens"].as_u64().unwrap();
+        let filled = load(folder.path(), loaded, tenants);
+        let (mut events, mut tokens) = (filled["events"].as_u64().unwrap(), filled["tokens"].as_u64().unwrap());
         let bar = if whole == 10_000_000 { Bar::AtMost(1_000.0) } else { Bar::None };
-        let start = |events: usize, tokens: u64| {
-            over(folder.path(), "start").with("events", events).with("tokens", tokens).run()
-        };
+        let start =
+            |events: u64, tokens: u64| over(folder.path(), "start").with("events", events).with("tokens", tokens).run();
         let stopped: Vec<_> = (0..bench.rounds).map(|_| start(events, tokens)).collect();
         let mut killed = Vec::new();
         for seed in 0..bench.rounds {
