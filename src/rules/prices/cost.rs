@@ -76,6 +76,20 @@ pub(super) fn price(row: &PriceRow, counts: &UsageCounts, with_extras: bool) -> 
     Ok(Cost { price_id: row.id.clone(), input, output, total, lines, unpriced_searches })
 }
 
+/// The classes that a row prices, a bit each: asked for twenty times an event.
+#[derive(Clone, Copy)]
+struct Priced(u32);
+
+impl Priced {
+    fn by(row: &PriceRow) -> Self {
+        Self(row.rates.keys().fold(0, |all, class| all | 1 << *class as u32))
+    }
+
+    const fn has(self, class: PriceClass) -> bool {
+        self.0 >> class as u32 & 1 == 1
+    }
+}
+
 struct Bill<'a> {
     row: &'a PriceRow,
     context: u64,
@@ -99,26 +113,23 @@ impl<'a> Bill<'a> {
         let context = counts.input_tokens.unwrap_or(0);
         let mut bill =
             Self { row, context, input: nothing, output: nothing, total: nothing, lines, unpriced_searches: 0 };
-        for (class, count) in input_cells(row, counts)? {
+        let priced = Priced::by(row);
+        for (class, count) in input_cells(priced, counts)? {
             bill.charge(class, count)?;
         }
-        for (class, count) in output_cells(row, counts)? {
+        for (class, count) in output_cells(priced, counts)? {
             bill.charge(class, count)?;
         }
-        if with_extras && bill.priced(PriceClass::Request) {
+        if with_extras && priced.has(PriceClass::Request) {
             bill.charge(PriceClass::Request, counts.requests.unwrap_or(1))?;
         }
         let searches = counts.web_searches.unwrap_or(0);
-        if with_extras && bill.priced(PriceClass::WebSearch) {
+        if with_extras && priced.has(PriceClass::WebSearch) {
             bill.charge(PriceClass::WebSearch, searches)?;
         } else {
             bill.unpriced_searches = searches;
         }
         Ok(bill)
-    }
-
-    fn priced(&self, class: PriceClass) -> bool {
-        self.row.rates.contains_key(&class)
     }
 
     fn charge(&mut self, class: PriceClass, count: u64) -> Result<(), CostError> {
@@ -173,9 +184,9 @@ const fn wider(class: PriceClass) -> &'static [PriceClass] {
 }
 
 /// The input cut into classes that do not overlap; what the row does not price apart stays in the wider class.
-fn input_cells(row: &PriceRow, counts: &UsageCounts) -> Result<[(PriceClass, u64); 10], CostError> {
+fn input_cells(priced: Priced, counts: &UsageCounts) -> Result<[(PriceClass, u64); 10], CostError> {
     use PriceClass as Class;
-    let apart = |class: Class| row.rates.contains_key(&class);
+    let apart = |class: Class| priced.has(class);
     let of = |priced: bool, count: Option<u64>| if priced { count.unwrap_or(0) } else { 0 };
     let overlap = |both: Option<Class>, medium: Class, count: Option<u64>| {
         of(both.is_some_and(apart) || (apart(Class::CachedInput) && apart(medium)), count)
@@ -211,10 +222,10 @@ fn input_cells(row: &PriceRow, counts: &UsageCounts) -> Result<[(PriceClass, u64
 }
 
 /// The output cut into classes that do not overlap.
-fn output_cells(row: &PriceRow, counts: &UsageCounts) -> Result<[(PriceClass, u64); 6], CostError> {
+fn output_cells(priced: Priced, counts: &UsageCounts) -> Result<[(PriceClass, u64); 6], CostError> {
     use PriceClass as Class;
     let of = |class: Class, count: Option<u64>| {
-        let count = if row.rates.contains_key(&class) { count.unwrap_or(0) } else { 0 };
+        let count = if priced.has(class) { count.unwrap_or(0) } else { 0 };
         (class, count)
     };
     let parts = [
