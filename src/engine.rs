@@ -10,11 +10,13 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use crate::audit::{AuditLogger, read_or_make_signing_key};
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::config::{EngineSettings, OnStorageFailure, UnknownTenants};
 use crate::domain::quota::Plan;
 use crate::domain::time::Timestamp;
 use crate::enforcer::QuotaEnforcer;
+use crate::erasure::Erasure;
 use crate::keys::ApiKeys;
 use crate::rules::plan_changes::file_differences;
 use crate::rules::plans::{SHIPPED_PLANS, parse_plans};
@@ -32,6 +34,9 @@ const UNFOLDED_MAX: usize = 20_000;
 
 /// Where signed checkpoints are appended unless `audit.checkpoint_file` names another place.
 const CHECKPOINT_FILE: &str = "audit-checkpoints.txt";
+
+/// Where backups are made unless `backup.folder` names another place.
+const BACKUP_FOLDER: &str = "backups";
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +79,7 @@ pub enum OpenError {
 pub struct Metergate {
     writer: Arc<Writer>,
     enforcer: QuotaEnforcer,
+    backups: Backups,
     /// Where signed checkpoints of the audit log are appended, outside the store.
     checkpoint_file: PathBuf,
     housekeeping: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
@@ -172,11 +178,20 @@ impl Metergate {
         }
         let enforcer = QuotaEnforcer::new(Arc::clone(&writer));
         let audit = AuditLogger::new(Arc::clone(&writer));
+        let backup_dir = settings.backup_dir.clone().unwrap_or_else(|| settings.data_dir.join(BACKUP_FOLDER));
+        let backups = Backups::new(Arc::clone(&writer), backup_dir);
+        backups.note_restore().map_err(|error| OpenError::Storage(error.to_string()))?;
         audit.note_signer().map_err(|error| OpenError::Storage(error.to_string()))?;
         let checkpoint_file =
             settings.checkpoint_file.clone().unwrap_or_else(|| settings.data_dir.join(CHECKPOINT_FILE));
-        let engine =
-            Self { writer, enforcer, checkpoint_file, housekeeping: Mutex::default(), closed: AtomicBool::new(false) };
+        let engine = Self {
+            writer,
+            enforcer,
+            backups,
+            checkpoint_file,
+            housekeeping: Mutex::default(),
+            closed: AtomicBool::new(false),
+        };
         // What ran out while nobody served.
         engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
         engine.start_housekeeping()?;
@@ -201,6 +216,16 @@ impl Metergate {
     /// Writes the audit log and reads it.
     pub fn audit_logger(&self) -> AuditLogger {
         AuditLogger::new(Arc::clone(&self.writer))
+    }
+
+    /// Makes backups and remembers them.
+    pub fn backups(&self) -> Backups {
+        self.backups.clone()
+    }
+
+    /// Erases what names somebody.
+    pub fn erasure(&self) -> Erasure {
+        Erasure::new(Arc::clone(&self.writer))
     }
 
     /// Makes, lists, rotates and revokes keys, and knows them at the door.

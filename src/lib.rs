@@ -68,6 +68,8 @@
 //! | 5 | [`enforcer`] | check, enforce, reserve, settle, release; explains denials |
 //! | 5 | [`audit`] | writes the audit log, finds, resolves and reports what is in it, cleans it up |
 //! | 5 | [`tenants`] | tenants, plans and prices, as administered; what a change of them would mean |
+//! | 5 | [`backup`] | makes, lists and finds backups |
+//! | 5 | [`erasure`] | erases what names an actor, a session or a tenant, and its bytes |
 //! | 5 | [`keys`] | makes, rotates and revokes keys, and knows them at the door |
 //! | 4 | [`writer`] | one thread, one transaction, one fsync, many receipts; files the journal; rebuilds memory at start |
 //! | 3 | [`counters`] | every tenant's quotas in memory, decided and taken in one step; what it pays of its own |
@@ -158,6 +160,14 @@
 //! 19. *Every change of the audit log is found* beside a checkpoint kept outside; a note leaves only after its commit.
 //!     `store::audit_tree`, `writer::checkpoints`. `src/store`: `the_tree_agrees_with_its_leaves_and_every_change_under_it_is_found`;
 //!     `tests/audit_proofs.rs`: `a_log_that_was_rolled_back_or_written_anew_is_found_by_the_kept_checkpoint`.
+//! 20. *An erasure is no tampering, and tampering is no erasure*: a record without its bytes is missed unless a record of the
+//!     log, in the same transaction, says that it was erased; nobody but an erasure may write one. `store::audit_tree`,
+//!     [`rules::erasure`]. `src/store/erase_tests.rs`:
+//!     `erasing_pruning_and_crashing_raise_no_false_alarm_and_hide_nothing`.
+//! 21. *What is erased is not in the file*, and what is counted stays. [`erasure`], `store::rewrite`. `tests/erasure.rs`:
+//!     `what_is_erased_is_not_in_the_file_and_is_not_missed`, `an_erasure_that_a_kill_broke_off_is_finished_by_asking_again`.
+//! 22. *A backup is believed only when it is what its manifest says*, each key and value; a table that a copy does not know
+//!     fails it. `store::backup`. `a_backup_of_a_busy_server_is_one_state_and_is_restored_into_an_empty_folder_only`.
 //!
 //! 20. *A store that failed is opened again without a restart, and memory is what is on its disk*, whichever way the open
 //!     commit went: every repeat under the same ids is exact. `writer::recovery`. `tests/crash`:
@@ -273,6 +283,21 @@
 //! appends it to a file outside. `verify_audit` hashes every leaf, payload and node anew. Retention moves the lowest
 //! visible index, then frees payloads, ids and keys in small commits; leaves stay.
 //!
+//! **Back up, restore.** `Store::back_up` copies every table through one snapshot into a new redb file (`store::copy`, in pieces
+//! of 16 MiB), adds a manifest with a digest of each table and the audit root, verifies the file by reading all of it, and
+//! renames it. Nothing waits for it; pages that writers replace meanwhile stay in the file until it ends. Restoring
+//! verifies a copy of the backup, gives it an epoch (`meta/epoch`) and renames it; the first start records `store_restored`.
+//! The signing key is not in a backup.
+//!
+//! **Erase.** [`erasure::Erasure::erase`], each step repeatable: everything is filed; the audit log is read once, and what
+//! concerns the subject is erased 400 records a transaction, each with its record `data_erased` (kind, indices, key; no
+//! name); runs that hold such events are written again under a new name with those fields blanked; the counters are saved,
+//! so that the journal goes; then the file is written anew (`store::rewrite`): redb frees pages without clearing them, so a
+//! copy is made while writers go on, follows once more, and on the writer's thread, between two commits, follows the last
+//! time and takes the file's name. Open snapshots read the old file to their end. A blanked chat session becomes the keyed hash
+//! that rows count it by, so that recomputing gives the same rows. `meta/erasure_open` stands from the first transaction
+//! until the new file has its name, and is the alarm `erasure_unfinished`.
+//!
 //! **The door.** `http::routes::openai` finds the tenant (of the key, or of `x-metergate-tenant`) and hands the body to
 //! [`gateway::Gateway::call`], which runs it in a task of its own, so that a caller who goes away leaves it in order.
 //! `CallBody` reads the fields that matter and keeps the bytes; `PromptBound` bounds the prompt without a tokenizer; the hold
@@ -314,7 +339,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | records: `format_version`, `store_id`, `secret`, `checkpoint`, `realtime_cut`, `audit_cut` |
+//! | `meta` | name | records: `format_version`, `store_id`, `secret`, `checkpoint`, `realtime_cut`, `audit_cut`; `epoch`, `restored` (JSON), `erasure_open` |
 //! | `journal` | commit sequence | block: nonce, time, first entry id, operations (holds, settlements, releases, denials, tenants), lz4 of the events' columns |
 //! | `tenant_usage_realtime_NNNNNN`, one per UTC day since 1970 | run, first tenant, block | block just below 32 KiB: tenant directory, time span, packed ids, zstd of the events' columns |
 //! | `runs` | UTC day, run | record: events, first and last entry id and time |
@@ -333,6 +358,9 @@
 //! | `audit_nodes` | level, place | SHA-256 of a complete subtree over the leaves (RFC 6962) |
 //! | `audit_event_ids` | event id, hash of its tenant | index, digest of the caller's fields (plain integers) |
 //! | `audit_keys` | hash of a field's value, index | nothing |
+//! | `audit_erased` | index | event id and hash of its tenant, which stay known (plain integers) |
+//! | `backups` | name | record: id, time, size, audit size and root |
+//! | `backup_manifest` | `manifest` | only in backups: JSON, a digest of each table |
 //! | `audit_resolutions` | index of the resolved | index of its resolution |
 //!
 //! Blocks of events have two versions: the second only where an event has a provider, its usage or an estimate, so that
@@ -375,8 +403,8 @@
 //! # Deliberately absent
 //!
 //! A cluster (one process owns a folder); an async engine (threads and receipts, so that a library user needs no runtime);
-//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error (each module owns its own, `http`
-//! maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
+//! a storage trait (redb's own is enough: a [`store::Medium`] only hands it out again after a failure); a crate-wide error
+//! (each module owns its own, `http` maps them once); floats in money; unbounded queues, batches, pages or bodies; refusing facts: recording is never denied
 //! for a quota.
 //!
 //! # Rooms for what comes later
@@ -386,6 +414,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -393,6 +422,7 @@ pub mod counters;
 pub mod domain;
 pub mod enforcer;
 pub mod engine;
+pub mod erasure;
 pub mod gateway;
 pub mod http;
 pub mod ids;

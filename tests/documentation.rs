@@ -14,7 +14,7 @@ const RUNBOOK: &str = include_str!("../data/runbook.md");
 const REWRITE: &str = "rewrite it: cargo run -- help reference > data/reference.md";
 
 /// Variables that only the tests know.
-const TEST_VARIABLES: [&str; 2] = ["METERGATE_TEST_DATA", "METERGATE_SKIP_LOG"];
+const TEST_VARIABLES: [&str; 4] = ["METERGATE_TEST_DATA", "METERGATE_SKIP_LOG", "METERGATE_LONG", "METERGATE_SEED"];
 
 /// Whether `text` contains `word` with nothing of a longer name on either side.
 fn mentions(text: &str, word: &str) -> bool {

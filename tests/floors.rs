@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 10] = [
     &["rules", "clock", "ids", "config"],
     &["counters", "store", "live"],
     &["writer"],
-    &["tracker", "enforcer", "tenants", "keys", "audit", "export"],
+    &["tracker", "enforcer", "tenants", "keys", "audit", "export", "backup", "erasure"],
     &["engine", "jobs", "gateway"],
     &["http"],
     &["app"],

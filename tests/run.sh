@@ -5,6 +5,7 @@
 # otherwise says which. Everything is built in the dev profile: clippy and doc share one set of checked dependencies,
 # build and test share one set of compiled ones.
 #
+#   METERGATE_LONG        set: the long version of seeded tests
 #   METERGATE_TEST_DATA   the folder of real traces (default: ../shared/data beside the repository)
 #   CARGO_TARGET_DIR      where to build (default: target/)
 set -euo pipefail
@@ -15,7 +16,7 @@ cd "$root"
 # Settings of a metergate that lives on this machine must not reach the tests.
 for name in $(compgen -e); do
     case "$name" in
-        METERGATE_TEST_DATA) ;;
+        METERGATE_TEST_DATA | METERGATE_LONG) ;;
         METERGATE_* | CRON_SECRET) unset "$name" ;;
     esac
 done

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::AuditLogger;
-use crate::domain::audit::{AuditEntry, AuditOutcome, AuditSubmission, MAX_ENTRIES_PER_SUBMISSION};
+use crate::domain::audit::{AuditEntry, AuditOutcome, AuditSubmission, EVENT_DATA_ERASED, MAX_ENTRIES_PER_SUBMISSION};
 use crate::domain::event::{MAX_AHEAD_MICROS, Rejection};
 use crate::domain::time::Timestamp;
 use crate::rules::content::audit_digest;
@@ -64,6 +64,10 @@ fn refusal(entry: &AuditEntry, place: usize, latest: Timestamp) -> Option<Reject
     }
     if let Err(error) = entry.validate() {
         return Some(Rejection { code: "invalid_event", message: error.to_string() });
+    }
+    if entry.event_type == EVENT_DATA_ERASED {
+        let message = format!("event_type {EVENT_DATA_ERASED} is written by an erasure alone: use another");
+        return Some(Rejection { code: "invalid_event", message });
     }
     let broken = |json: &String| serde_json::from_str::<serde::de::IgnoredAny>(json).is_err();
     for (field, json) in [("old_values", &entry.old_values), ("new_values", &entry.new_values)] {

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::failure::{Exit, Failure};
 use crate::rules::audit_bundle::{RunningRoot, leaf_commits_to, leaf_is_of};
 use crate::rules::checkpoint::{AuditCheckpoint, VerifierKey};
+use crate::rules::erasure::{add_to_ranges, covered, uncovered};
 use crate::rules::merkle::Hash;
+use crate::store::erased_by_stored;
 
 /// The longest line of a bundle, in bytes: a record is far shorter.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -28,6 +30,9 @@ struct Bundle {
     records: u64,
     /// Records without their bytes: ranges of indices, both ends included.
     without: Vec<(u64, u64)>,
+    /// Records with their bytes, and what records say was erased, in the same way.
+    with: Vec<(u64, u64)>,
+    erasures: Vec<(u64, u64)>,
     faults: Vec<Value>,
 }
 
@@ -79,11 +84,14 @@ impl Bundle {
             self.fault(index, "its leaf is another record's");
         }
         match (&line["record"], bytes("record")) {
-            (Value::Null, _) => match self.without.last_mut() {
-                Some((_, last)) if *last + 1 == index => *last = index,
-                _ => self.without.push((index, index)),
-            },
-            (_, Some(record)) if leaf_commits_to(&leaf, &record) => self.records += 1,
+            (Value::Null, _) => add_to_ranges(&mut self.without, index),
+            (_, Some(record)) if leaf_commits_to(&leaf, &record) => {
+                self.records += 1;
+                add_to_ranges(&mut self.with, index);
+                // What is recorded later is not erased by it.
+                let before = |(from, to): (u64, u64)| (from < index).then(|| (from, to.min(index - 1)));
+                self.erasures.extend(erased_by_stored(&record).into_iter().filter_map(before));
+            }
             _ => self.fault(index, "its stored bytes are not what its leaf commits to"),
         }
         self.running.add(&leaf);
@@ -106,16 +114,19 @@ impl Bundle {
         if end["size"] != size {
             self.fault(size, "the export ends before its end: it is not whole");
         }
+        for (from, to) in covered(&self.with, &self.erasures) {
+            (from..=to).take(LISTED_MAX).for_each(|index| self.fault(index, "it was erased, and its bytes are back"));
+        }
         // Retention takes the oldest: what is missing above its cut was taken by somebody else.
         let min_index = end["min_index"].as_u64().unwrap_or(0);
         let freed: u64 = self.without.iter().map(|(from, to)| (to + 1).min(min_index).saturating_sub(*from)).sum();
-        let missing: Vec<Value> = self
-            .without
-            .iter()
-            .filter(|(_, to)| *to >= min_index)
-            .take(LISTED_MAX)
-            .map(|(from, to)| json!({ "from": from.max(&min_index), "to": to }))
-            .collect();
+        let above = self.without.iter().filter(|(_, to)| *to >= min_index);
+        let above: Vec<(u64, u64)> = above.map(|(from, to)| ((*from).max(min_index), *to)).collect();
+        let gone = uncovered(&above, std::mem::take(&mut self.erasures));
+        let count = |ranges: &[(u64, u64)]| ranges.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+        let erased = count(&above) - count(&gone);
+        let missing: Vec<Value> =
+            gone.iter().take(LISTED_MAX).map(|(from, to)| json!({ "from": from, "to": to })).collect();
         let checkpoint = self.said.map(|said| match said {
             Ok(said) => {
                 let fault = match self.root_at_said {
@@ -135,6 +146,7 @@ impl Bundle {
             "root": BASE64.encode(self.running.root()),
             "records": self.records,
             "freed_by_retention": freed,
+            "erased": erased,
             "missing": missing,
             "faults": self.faults,
             "checkpoint": checkpoint,

@@ -108,10 +108,11 @@ fn shown(args: &VerifyArgs, found: &Value) -> Exit {
 
 fn told(found: &Value) -> String {
     let mut lines = vec![format!(
-        "{}: {} records hashed, {} of them freed by retention, root {}",
+        "{}: {} records hashed, {} of them freed by retention, {} erased, root {}",
         if found["whole"] == true { "whole" } else { "NOT WHOLE" },
         show::field(found, "size"),
         show::field(found, "freed_by_retention"),
+        show::field(found, "erased"),
         show::field(found, "root"),
     )];
     for fault in found["faults"].as_array().into_iter().flatten().take(FAULTS_SHOWN) {

@@ -6,11 +6,13 @@ mod audit;
 mod audit_bundle;
 mod audit_proofs;
 mod backend;
+mod backup;
 mod completions;
 mod config;
 mod demo;
 mod development;
 mod doctor;
+mod erase;
 mod explain;
 mod failure;
 mod help;
@@ -124,6 +126,15 @@ enum Command {
     /// Compare metered usage and cost with the provider's own report, by day and model; exit code 1 beyond the tolerance
     #[command(after_help = reconcile::AFTER_HELP)]
     Reconcile(reconcile::ReconcileArgs),
+    /// Make a verified backup of a store, running or not; list and check backups
+    #[command(after_help = backup::AFTER_HELP)]
+    Backup(backup::BackupArgs),
+    /// Put a verified backup into an empty data folder
+    #[command(after_help = backup::RESTORE_AFTER_HELP)]
+    Restore(backup::RestoreArgs),
+    /// Erase what names an actor, a chat session or a deleted tenant; without --yes only count
+    #[command(after_help = erase::AFTER_HELP)]
+    Erase(erase::EraseArgs),
     /// Recompute what can be recomputed and report every difference; exit code 4 when there are any
     #[command(after_help = "Example:\n  metergate verify --server http://127.0.0.1:8080")]
     Verify(operations::PlainArgs),
@@ -234,6 +245,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             }
         },
         Command::Reconcile(args) => ask(global, &args.target, Purpose::Read, |backend| reconcile::run(args, backend)),
+        Command::Backup(args) if args.is_of_a_file() => backup::check(args),
+        Command::Backup(args) => ask(global, &args.target, Purpose::Read, |backend| backup::run(args, backend)),
+        Command::Restore(args) => backup::restore(args, &serve::settings(global, Vec::new())?),
+        Command::Erase(args) => ask(global, &args.target, Purpose::Read, |backend| erase::run(args, backend)),
         Command::Verify(args) => ask(global, &args.target, Purpose::Read, |backend| operations::verify(args, backend)),
         Command::Status(args) => ask(global, &args.target, Purpose::Read, |backend| jobs::status(args, backend)),
         Command::Jobs(args) => ask(global, args.target(), Purpose::Read, |backend| args.run(backend)),

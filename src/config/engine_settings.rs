@@ -28,6 +28,8 @@ pub struct EngineSettings {
     pub audit_sampling: SamplingRules,
     /// Where signed checkpoints of the audit log are appended; default: a file in the data folder.
     pub checkpoint_file: Option<PathBuf>,
+    /// Where backups are made; default: `backups` in the data folder.
+    pub backup_dir: Option<PathBuf>,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
     /// A plans file that fills an empty store; default: the shipped one.
@@ -72,6 +74,7 @@ impl EngineSettings {
             ceilings: Vec::new(),
             audit_sampling: SamplingRules::default(),
             checkpoint_file: None,
+            backup_dir: None,
             cache_bytes: 16 * 1024 * 1024,
             plans_file: None,
             prices_file: None,

@@ -206,6 +206,7 @@ impl Settings {
         engine.ceilings = self.ceilings();
         engine.audit_sampling = text("audit.sampling").parse().unwrap_or(engine.audit_sampling);
         engine.checkpoint_file = self.value("audit.checkpoint_file").map(PathBuf::from);
+        engine.backup_dir = self.value("backup.folder").map(PathBuf::from);
         engine.prices_file = self.value("prices_file").map(PathBuf::from);
         if text("on_storage_failure") == "open" {
             engine.on_storage_failure = OnStorageFailure::Open;

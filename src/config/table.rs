@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 40] = [
+const TABLE: [SettingInfo; 41] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -140,6 +140,13 @@ const TABLE: [SettingInfo; 40] = [
         "",
         Kind::Path,
         "Where signed checkpoints of the audit log are appended, best on another disk; default: audit-checkpoints.txt in the data folder.",
+    ),
+    SettingInfo::new(
+        "backup.folder",
+        "METERGATE_BACKUP_FOLDER",
+        "",
+        Kind::Path,
+        "Where backups are made, best on another disk; default: backups in the data folder.",
     ),
     SettingInfo::new(
         "jobs.aggregate_cron",

@@ -19,6 +19,11 @@ pub const MAX_RECORDS_OF_ONE_ID: usize = 100;
 pub const EVENT_RESOLVED: &str = "audit_event_resolved";
 /// The entity type of a resolution.
 pub const ENTITY_AUDIT_EVENT: &str = "audit_event";
+/// The event type of the record that says which records were erased. Nobody but metergate may write it: what it names is not
+/// missed by a verification.
+pub const EVENT_DATA_ERASED: &str = "data_erased";
+/// The entity type of what is about the audit log itself.
+pub const ENTITY_AUDIT_LOG: &str = "audit_log";
 
 /// A word that is none of the documented ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

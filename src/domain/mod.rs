@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod backup;
 pub mod compact_event;
 pub mod event;
 mod hold;

@@ -249,6 +249,8 @@ pub enum TenantChange {
     },
     /// Leaves a tombstone.
     Delete,
+    /// Blanks what a tombstone still tells: name, labels and the reasons of limits. Recorded by the erasure that asks for it.
+    Erase,
     /// Stores that the plan has run out, with its audit record; does nothing when that is not true (any more).
     Expire,
 }

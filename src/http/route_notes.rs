@@ -39,6 +39,10 @@ static NOTES: &[(&str, &str)] = &[
     ("chat", "`{sessionId, message, responseCharacterLimit?, sources?}` -> `{reply, sources, metadata}`. From `widget.origins` (CORS), 20 messages a minute and session, 60 an address. As events: `{type: delta, delta}`, then `{type: done, sources, metadata}` or `{type: error, error}`."),
     ("get_dev_clock", "Elsewhere 404."),
     ("move_dev_clock", "`{advance_seconds}` or `{set}` (RFC 3339), at most 366 days at once; 400 for a step back. Runs the jobs that became due, then answers `{now, jobs_run}`. Elsewhere 404."),
+    ("make_backup", "No body. Answers `{name, path, created_at, bytes, rows, audit_size, audit_root, took_ms, file_bytes_before, file_bytes_after}`; into the setting `backup.folder`. The signing key, `admin.key` and `metergate.toml` are not in it."),
+    ("list_backups", "`present` is false where the file is not in `backup.folder` any more; it may be elsewhere."),
+    ("get_backup", "One redb file; `metergate backup --check FILE` verifies it, `metergate restore FILE` goes on from it."),
+    ("erase", "`{subject: actor\\|session\\|tenant, id, tenant_id?, dry_run?}`; `tenant_id` narrows actor and session, a tenant must be deleted before. Audit payloads and salts go, leaves stay; sessions, endpoints, metadata and ids of events are blanked, totals stay; the file is written anew. `backups` are those that may still hold it. Safe to repeat."),
     ("run_job", "`{job, from?, to?}`: a job of the list, or `confirm_clock`."),
 ];
 

@@ -48,6 +48,11 @@ impl Jobs {
                         confirm-clock`";
             raise("clock_unconfirmed", text.to_owned());
         }
+        if shared.store.snapshot().and_then(|snapshot| snapshot.is_erasure_open()).unwrap_or(false) {
+            let text = "an erasure is running, or was broken off: what it erased may still be in the file until `metergate \
+                        erase` has run to its end";
+            raise("erasure_unfinished", text.to_owned());
+        }
         if let Some(text) = unpriced(&shared.unpriced) {
             raise("models_unpriced", text);
         }

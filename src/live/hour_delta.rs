@@ -4,6 +4,7 @@ use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::event_types;
 use crate::domain::metrics::Rollup;
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
+use crate::rules::erasure::erased_session_hash;
 use crate::rules::rollup::count_event;
 
 /// Sums and the count of events in each second, from which the peak follows.
@@ -16,13 +17,19 @@ pub struct HourDelta {
     written: Option<(Timestamp, Timestamp)>,
 }
 
+/// What a chat session is counted by: a keyed hash, which outlives the session's name where that was erased.
+pub fn session_hash(session: &str, session_key: u64) -> u64 {
+    let kept = erased_session_hash(session);
+    kept.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_64_with_seed(session.as_bytes(), session_key))
+}
+
 impl HourDelta {
     /// Adds one event that happened `at`. `session_key` keys the hash of its chat session.
     pub fn add(&mut self, event: &CompactEvent, at: Timestamp, created_at: Timestamp, session_key: u64) {
         self.note_written(created_at, created_at);
         let session = match event.chat_session_id() {
             Some(session) if event.event_type() == event_types::CHAT_MESSAGE => {
-                Some(xxhash_rust::xxh3::xxh3_64_with_seed(session.as_bytes(), session_key))
+                Some(session_hash(session, session_key))
             }
             _ => None,
         };

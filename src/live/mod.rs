@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 pub use fingerprints::Fingerprints;
-pub use hour_delta::HourDelta;
+pub use hour_delta::{HourDelta, session_hash};
 pub use identity::{IdHash, Identity};
 
 use crate::domain::compact_event::CompactEvent;

@@ -61,6 +61,9 @@ pub fn apply_change(
     actor: &Actor,
     now: Timestamp,
 ) -> Result<(Tenant, Vec<AuditEntry>), ChangeRefused> {
+    if *change == TenantChange::Erase {
+        return Ok((existing.cloned().map(blanked).ok_or(ChangeRefused::UnknownTenant)?, Vec::new()));
+    }
     let mut trail = Trail { tenant_id, actor, entries: Vec::new() };
     let mut expired = existing.cloned();
     if let Some(tenant) = &mut expired {
@@ -122,7 +125,7 @@ pub fn apply_change(
             });
             tenant
         }
-        TenantChange::Expire => known()?,
+        TenantChange::Expire | TenantChange::Erase => known()?,
     };
     if !plan_exists(&tenant.plan) && living.is_none_or(|before| before.plan != tenant.plan) {
         return Err(ChangeRefused::UnknownPlan(tenant.plan));
@@ -131,6 +134,13 @@ pub fn apply_change(
         tenant.updated_at = now;
     }
     Ok((tenant, trail.entries))
+}
+
+fn blanked(mut tenant: Tenant) -> Tenant {
+    tenant.name = None;
+    tenant.labels.clear();
+    tenant.overrides.values_mut().for_each(|own| own.reason = None);
+    tenant
 }
 
 /// Adds the tokens-per-day and -month limits in force from `now` on to the tenant's history, if they changed, and those

@@ -6,6 +6,7 @@ pub mod audit_bundle;
 pub mod charges;
 pub mod checkpoint;
 pub mod content;
+pub mod erasure;
 pub mod extract;
 pub mod keys;
 pub mod merkle;

@@ -11,7 +11,9 @@ use super::StoreError;
 use super::audit_tree::TreeWriter;
 use super::records::{self, AuditCut};
 use super::tables;
-use crate::domain::audit::{AuditEntry, AuditFilter, AuditRecord, AuditResult, ResultFilter};
+use crate::domain::audit::{
+    AuditAction, AuditEntry, AuditFilter, AuditRecord, AuditResult, ENTITY_AUDIT_EVENT, EVENT_RESOLVED, ResultFilter,
+};
 use crate::domain::key::TenantScope;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
@@ -43,15 +45,20 @@ fn hash(field: Field, value: &str) -> u64 {
     xxh3_64_with_seed(value.as_bytes(), field as u64)
 }
 
-const RESOLVED: &str = "resolved";
+pub(super) const RESOLVED: &str = "resolved";
+
+/// What a resolved record is found by.
+pub(super) fn resolved_hash(resolved: &str) -> u64 {
+    hash(Field::Result, resolved)
+}
 
 /// An id is its tenant's own: what another tenant calls its records is nobody else's business.
-fn id_key(event_id: uuid::Uuid, tenant_id: Option<&TenantId>) -> (u128, u64) {
+pub(super) fn id_key(event_id: uuid::Uuid, tenant_id: Option<&TenantId>) -> (u128, u64) {
     (event_id.as_u128(), tenant_id.map_or(0, |tenant| hash(Field::Tenant, tenant.as_str())))
 }
 
 /// The hashes an entry is found by. Success is not among them: nearly everything is one.
-fn hashes_of(entry: &AuditEntry) -> impl Iterator<Item = u64> {
+pub(super) fn hashes_of(entry: &AuditEntry) -> impl Iterator<Item = u64> {
     let failed = (entry.result != AuditResult::Success).then(|| entry.result.name());
     [
         (Field::Tenant, entry.tenant_id.as_ref().map(|id| id.as_str())),
@@ -182,7 +189,8 @@ impl AuditWriter<'_> {
             resolutions.remove(record.index)?;
             payloads.remove(record.index)?;
         }
-        Ok(())
+        drop((payloads, ids, keys, resolutions));
+        self.free_erased_below(min_index, limit)
     }
 
     /// Gives the records of before there were leaves their leaves, ids and keys.
@@ -296,7 +304,14 @@ impl AuditReader<'_> {
 
     /// Whether there are records to be freed below `min_index`.
     pub(super) fn has_below(&self, min_index: u64) -> Result<bool, StoreError> {
-        Ok(self.0.open_table(tables::AUDIT)?.first()?.is_some_and(|(index, _)| index.value() < min_index))
+        if self.0.open_table(tables::AUDIT)?.first()?.is_some_and(|(index, _)| index.value() < min_index) {
+            return Ok(true);
+        }
+        match self.0.open_table(tables::AUDIT_ERASED) {
+            Ok(erased) => Ok(erased.first()?.is_some_and(|(index, _)| index.value() < min_index)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// One record and its resolution.
@@ -304,8 +319,21 @@ impl AuditReader<'_> {
         let payloads = self.0.open_table(tables::AUDIT)?;
         let Some(record) = read(&payloads, index)? else { return Ok(None) };
         let resolution = self.0.open_table(tables::AUDIT_RESOLUTIONS)?.get(index)?.map(|found| found.value());
-        let resolution = resolution.map_or(Ok(None), |resolution| read(&payloads, resolution))?;
+        let resolution = match resolution {
+            None => None,
+            Some(resolution) => match read(&payloads, resolution)? {
+                Some(record) => Some(record),
+                None => self.erased_resolution(resolution)?,
+            },
+        };
         Ok(Some(LoggedRecord { record, resolution }))
+    }
+
+    /// What is left of a resolution that was erased: that it was one, and when.
+    fn erased_resolution(&self, index: u64) -> Result<Option<AuditRecord>, StoreError> {
+        let Some(timestamp) = self.recorded_at(index)? else { return Ok(None) };
+        let entry = AuditEntry::system(None, EVENT_RESOLVED, ENTITY_AUDIT_EVENT, AuditAction::Update);
+        Ok(Some(AuditRecord { index, event_id: uuid::Uuid::nil(), timestamp, entry }))
     }
 
     /// The newest records below `before` that agree with the filter, at most `limit`.

@@ -6,9 +6,13 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::audit_log::{AuditReader, AuditWriter};
 use super::{StoreError, records, tables};
 use crate::rules::audit_bundle::{RunningRoot, leaf_commits_to, leaf_is_of};
+use crate::rules::erasure::{add_to_ranges, covered, erased_by, uncovered};
 use crate::rules::merkle::{self, Hash, Place};
 
 const MISSING: StoreError = StoreError::Damaged("the audit tree has a gap");
+
+/// Faults that are listed.
+const FAULTS_MAX: usize = 100;
 
 /// Hashes of one transaction that are kept at hand.
 const HASHED_MAX: usize = 10_000;
@@ -79,7 +83,9 @@ pub struct AuditCheck {
     pub records: u64,
     /// Records whose bytes retention has freed.
     pub freed: u64,
-    /// Records above the retention cut whose bytes are not there: ranges of indices, both ends included.
+    /// Records above the retention cut whose bytes were erased, as a record of the log says.
+    pub erased: u64,
+    /// Records above the retention cut whose bytes are not there, and of which no record says why: ranges of indices, both ends included.
     pub missing: Vec<(u64, u64)>,
     /// What is not as it was written, by index; at most 100.
     pub faults: Vec<(u64, &'static str)>,
@@ -87,7 +93,7 @@ pub struct AuditCheck {
 
 impl AuditCheck {
     fn fault(&mut self, index: u64, what: &'static str) {
-        if self.faults.len() < 100 {
+        if self.faults.len() < FAULTS_MAX {
             self.faults.push((index, what));
         }
     }
@@ -173,6 +179,7 @@ impl AuditReader<'_> {
         let min_index = self.cut()?.min_index;
         let mut check = AuditCheck { size, ..AuditCheck::default() };
         let mut running = RunningRoot::default();
+        let (mut without, mut present, mut erasures) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..size {
             if kept == Some(index) {
                 check.root_at_kept = Some(running.root());
@@ -190,13 +197,17 @@ impl AuditReader<'_> {
                     check.fault(index, "its stored bytes are not what its leaf commits to");
                 }
                 Some(payload) => match records::decode_audit(payload.value()) {
-                    Ok(record) if record.index == index => check.records += 1,
+                    Ok(record) if record.index == index => {
+                        check.records += 1;
+                        add_to_ranges(&mut present, index);
+                        // What is recorded later is not erased by it.
+                        let before = |(from, to): (u64, u64)| (from < index).then(|| (from, to.min(index - 1)));
+                        let said = erased_by(&record.entry).into_iter().flatten();
+                        erasures.extend(said.filter_map(before));
+                    }
                     _ => check.fault(index, "its stored bytes are no record of this index"),
                 },
-                None if index >= min_index => match check.missing.last_mut() {
-                    Some((_, last)) if *last + 1 == index => *last = index,
-                    _ => check.missing.push((index, index)),
-                },
+                None if index >= min_index => add_to_ranges(&mut without, index),
                 None => check.freed += 1,
             }
             for (place, hash) in running.add(leaf) {
@@ -205,6 +216,12 @@ impl AuditReader<'_> {
                 }
             }
         }
+        for (from, to) in covered(&present, &erasures) {
+            (from..=to).take(FAULTS_MAX).for_each(|index| check.fault(index, "it was erased, and its bytes are back"));
+        }
+        check.missing = uncovered(&without, erasures);
+        let count = |ranges: &[(u64, u64)]| ranges.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+        check.erased = count(&without) - count(&check.missing);
         check.root = running.root();
         if kept == Some(size) {
             check.root_at_kept = Some(check.root);

@@ -60,12 +60,17 @@ struct LockedFile {
 impl FileMedium {
     /// Opens and locks the file, which must exist.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_as(path, path)
+    }
+
+    /// [`Self::open`] for a file that is going to have another name in its folder.
+    pub(super) fn open_as(path: &Path, later: &Path) -> Result<Self, StoreError> {
         let file = std::fs::OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::InUse,
             TryLockError::Error(error) => StoreError::io(error),
         })?;
-        Ok(Self { file: Arc::new(LockedFile { file, unsynced: Mutex::default() }), path: path.to_owned() })
+        Ok(Self { file: Arc::new(LockedFile { file, unsynced: Mutex::default() }), path: later.to_owned() })
     }
 }
 

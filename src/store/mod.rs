@@ -5,23 +5,29 @@
 //! - Metrics rows are packed by period; control-plane records are rows of their own.
 //! - [`Snapshot`] reads one consistent state; [`Transaction`] writes one.
 
+mod audit_erase;
 mod audit_log;
 mod audit_tree;
+mod backup;
 mod block;
 mod bytes;
 mod columns;
+mod copy;
 mod id_column;
 mod journal;
 mod medium;
 mod metrics_rows;
 mod migration;
 mod records;
+mod rewrite;
 mod segments;
 mod snapshot;
 mod snapshot_audit;
 mod tables;
 mod transaction;
 
+#[cfg(test)]
+mod erase_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
@@ -32,16 +38,20 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 
+pub use audit_erase::erased_by_stored;
 pub use audit_log::{LoggedPage, LoggedRecord};
 pub use audit_tree::AuditCheck;
+pub use backup::{BackupError, Restored, VerifiedBackup, make_private_folder, restore, verify_backup};
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use medium::{FileMedium, Medium, MemoryMedium, StorageBackend, free_bytes};
 pub use metrics_rows::{MetricsRow, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
+pub use rewrite::Rewrite;
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
 pub use tables::FORMAT_VERSION;
@@ -111,18 +121,25 @@ impl StoreError {
 /// Tenant ids by their numbers; numbers are given once and never reused.
 pub type TenantNames = Arc<RwLock<Vec<TenantId>>>;
 
+/// Shared by those who read a file, so that it is known when nobody does.
+type Readers = Arc<()>;
+
 /// The open store.
 pub struct Store {
     db: RwLock<Handle>,
     names: TenantNames,
     secret: [u8; 32],
     store_id: uuid::Uuid,
-    room: Arc<Room>,
+    /// Where the bytes are; another when the file was written anew.
+    room: ArcSwap<Room>,
+    /// Files that another has replaced, for as long as somebody reads them.
+    retired: Mutex<Vec<(Database, Readers)>>,
     cache_bytes: usize,
 }
 
 enum Handle {
-    Open(Database),
+    /// With what its snapshots share.
+    Open(Database, Readers),
     /// It failed; the writer's thread opens it again.
     Down,
     /// Closed, so that the file is free for another process although readers still share the store.
@@ -130,9 +147,16 @@ enum Handle {
 }
 
 impl Handle {
+    fn readers(&self) -> Readers {
+        match self {
+            Self::Open(_, readers) => Arc::clone(readers),
+            Self::Down | Self::Closed => Readers::default(),
+        }
+    }
+
     const fn open(&self) -> Result<&Database, StoreError> {
         match self {
-            Self::Open(db) => Ok(db),
+            Self::Open(db, _) => Ok(db),
             Self::Down => Err(StoreError::Down),
             Self::Closed => Err(StoreError::Closed),
         }
@@ -154,7 +178,10 @@ impl Store {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             options.open(&path).map_err(StoreError::io)?;
         }
-        let store = Self::over(Box::new(FileMedium::open(&path)?), cache_bytes, secret, store_id)?;
+        let medium = FileMedium::open(&path)?;
+        // Only whoever has the lock may say that it is left over.
+        rewrite::forget_unfinished(&path);
+        let store = Self::over(Box::new(medium), cache_bytes, secret, store_id)?;
         // A new file is durable only once its folder is.
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io)?;
         Ok(store)
@@ -191,7 +218,9 @@ impl Store {
             }
         };
         let names = TenantNames::new(RwLock::new(load_names(&db)?));
-        Ok(Self { db: RwLock::new(Handle::Open(db)), names, secret, store_id, room, cache_bytes })
+        let db = RwLock::new(Handle::Open(db, Readers::default()));
+        let room = ArcSwap::new(room);
+        Ok(Self { db, names, secret, store_id, room, retired: Mutex::default(), cache_bytes })
     }
 
     /// Tenant ids by number; a commit that registers tenants extends it.
@@ -211,33 +240,35 @@ impl Store {
 
     /// The size of the file in bytes; 0 where it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        self.room.medium.bytes()
+        self.room.load().medium.bytes()
     }
 
     /// Bytes free on the disk; `None` where that cannot be told.
     pub fn free_bytes(&self) -> Option<u64> {
-        self.room.medium.free_bytes()
+        self.room.load().medium.free_bytes()
     }
 
     /// The bytes by which the file grows when it next must.
     pub fn next_growth_bytes(&self) -> u64 {
-        self.room.next_growth()
+        self.room.load().next_growth()
     }
 
     /// Whether a read or a write has failed: nothing works any more until the store is opened again.
     pub fn has_failed(&self) -> bool {
-        self.room.has_failed()
+        self.room.load().has_failed()
     }
 
     /// Whether the file was refused a growth since the database was opened: then what failed is surely not on disk.
     pub fn refused_to_grow(&self) -> bool {
-        self.room.was_refused()
+        self.room.load().was_refused()
     }
 
     /// One consistent state to read from. It keeps old pages alive: do not hold it longer than needed.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let db = self.db.read();
-        Ok(Snapshot::new(db.open()?.begin_read()?, Arc::clone(&self.names)))
+        // The token first: who has none is not waited for.
+        let reader = db.readers();
+        Ok(Snapshot::new(db.open()?.begin_read()?, Arc::clone(&self.names), reader))
     }
 
     /// Starts the one write transaction; waits while another is open.
@@ -251,14 +282,14 @@ impl Store {
     /// Lets go of a database that failed. Readers that still have a snapshot get errors from it.
     pub fn take_down(&self) {
         let mut db = self.db.write();
-        if matches!(*db, Handle::Open(_)) {
+        if matches!(*db, Handle::Open(..)) {
             *db = Handle::Down;
         }
     }
 
     /// Opens the database again, without handing it out: [`Store::install`] does. What redb had not committed is gone.
     pub fn reopen(&self) -> Result<Reopened, StoreError> {
-        let db = self.room.database(self.cache_bytes)?;
+        let db = self.room.load().database(self.cache_bytes)?;
         match known_identity(&db)? {
             Some((FORMAT_VERSION, identity)) if identity == (self.secret, self.store_id) => {}
             _ => return Err(StoreError::Damaged("another store has taken its place")),
@@ -272,14 +303,15 @@ impl Store {
         *self.names.write() = reopened.names;
         let mut db = self.db.write();
         if matches!(*db, Handle::Down) {
-            *db = Handle::Open(reopened.db);
+            *db = Handle::Open(reopened.db, Readers::default());
         }
     }
 
     /// Closes the file. Whoever still shares the store gets [`StoreError::Closed`] from here on.
     pub fn close(&self) {
         *self.db.write() = Handle::Closed;
-        self.room.medium.release();
+        self.retired.lock().clear();
+        self.room.load().medium.release();
     }
 }
 
@@ -292,7 +324,7 @@ pub struct Reopened {
 impl Reopened {
     /// What the store has.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::new(self.db.begin_read()?, Arc::new(RwLock::new(self.names.clone()))))
+        Ok(Snapshot::new(self.db.begin_read()?, Arc::new(RwLock::new(self.names.clone())), Readers::default()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 
@@ -40,14 +41,16 @@ pub struct BlockKey {
 pub struct Snapshot {
     pub(super) read: ReadTransaction,
     names: TenantNames,
+    /// Says that the file is still read. Behind the transaction: it goes last.
+    _reader: Arc<()>,
 }
 
 /// A tenant's filed events of one day, in no particular order.
 pub type TenantEvents = Vec<StoredEvent>;
 
 impl Snapshot {
-    pub(super) const fn new(read: ReadTransaction, names: TenantNames) -> Self {
-        Self { read, names }
+    pub(super) const fn new(read: ReadTransaction, names: TenantNames, reader: Arc<()>) -> Self {
+        Self { read, names, _reader: reader }
     }
 
     /// The id of a tenant number that a block names.
@@ -365,6 +368,17 @@ impl Snapshot {
             denials.extend(records::decode_denials(row?.1.value())?);
         }
         Ok(denials)
+    }
+
+    /// The filed denials of a day, by the run that brought them.
+    pub fn denial_runs(&self, day: u32) -> Result<Vec<(u64, Vec<FiledDenial>)>, StoreError> {
+        let table = self.read.open_table(tables::DENIALS)?;
+        let rows = table.range((day, 0)..=(day, u64::MAX))?;
+        rows.map(|row| {
+            let (key, bytes) = row?;
+            Ok((key.value().1, records::decode_denials(bytes.value())?))
+        })
+        .collect()
     }
 
     /// One tenant's filed denials of a day, one by one.

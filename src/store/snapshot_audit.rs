@@ -105,6 +105,12 @@ impl Snapshot {
         AuditReader(&self.read).has_below(min_index)
     }
 
+    /// Whether something was erased that the file may still have in freed pages.
+    pub fn is_erasure_open(&self) -> Result<bool, StoreError> {
+        let meta = self.read.open_table(tables::META)?;
+        Ok(meta.get(tables::META_ERASURE_OPEN)?.is_some())
+    }
+
     /// Audit records from index `from` on, at most `limit`.
     pub fn audit_records(&self, from: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         let table = self.read.open_table(tables::AUDIT)?;

@@ -1,6 +1,8 @@
 //! The tables of the one redb file, and the version of their formats.
 
-use redb::TableDefinition;
+use redb::{Key, TableDefinition, Value};
+
+use super::StoreError;
 
 /// The format this version writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 2;
@@ -46,6 +48,13 @@ pub(super) const AUDIT_IDS_1: TableDefinition<'static, u128, (u64, u64)> = Table
 pub(super) const AUDIT_KEYS: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("audit_keys");
 /// Index of a resolved record -> index of the record of its resolution.
 pub(super) const AUDIT_RESOLUTIONS: TableDefinition<'static, u64, u64> = TableDefinition::new("audit_resolutions");
+/// Index of an erased audit record -> (event id, hash of its tenant): its id stays known, so that a repeat does not bring it
+/// back. Stores of before there was erasure lack it until the first.
+pub(super) const AUDIT_ERASED: TableDefinition<'static, u64, (u128, u64)> = TableDefinition::new("audit_erased");
+/// Name -> backup. Stores of before there were backups lack it until the first.
+pub(super) const BACKUPS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("backups");
+/// `manifest` -> what a backup holds, as JSON. Only in backups.
+pub(super) const BACKUP_MANIFEST: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("backup_manifest");
 
 pub(super) const META_FORMAT: &str = "format_version";
 pub(super) const META_STORE_ID: &str = "store_id";
@@ -56,6 +65,12 @@ pub(super) const META_AUDIT_CUT: &str = "audit_cut";
 pub(super) const META_AUDIT_CHECKPOINT: &str = "audit_checkpoint";
 /// The verifier key of who signs, as its text.
 pub(super) const META_AUDIT_VERIFIER: &str = "audit_verifier";
+/// There from the first piece of an erasure until the file is written anew without what was erased.
+pub(super) const META_ERASURE_OPEN: &str = "erasure_open";
+/// Since when this store goes on from a backup: there after the first restore.
+pub(super) const META_EPOCH: &str = "epoch";
+/// What a restore leaves for the first start, which records it.
+pub(super) const META_RESTORED: &str = "restored";
 pub(super) const META_CUT: &str = "realtime_cut";
 /// The number of the last transaction that changed no journal: by it such a one is known again after a failed commit.
 pub(super) const META_MARK: &str = "mark";
@@ -92,4 +107,45 @@ pub(super) fn day_table_name(day: u32) -> String {
 /// A day's table by its name.
 pub(super) fn day_table(name: &str) -> TableDefinition<'_, (u64, u32, u32), &'static [u8]> {
     TableDefinition::new(name)
+}
+
+/// Something to be done with every table, whatever its types.
+pub(super) trait TableVisitor {
+    /// Called with each table's definition.
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Calls `visitor` with the table of this name. Fails for a name that is not known here: what cannot be read must not be
+/// left out of a copy.
+pub(super) fn visit(name: &str, visitor: &mut impl TableVisitor) -> Result<(), StoreError> {
+    match name {
+        "meta" => visitor.visit(META),
+        "journal" => visitor.visit(JOURNAL),
+        "runs" => visitor.visit(RUNS),
+        "denials" => visitor.visit(DENIALS),
+        "hours" => visitor.visit(HOURS),
+        "tenant_usage_metrics" => visitor.visit(METRICS),
+        "tenants" => visitor.visit(TENANTS),
+        "plans" => visitor.visit(PLANS),
+        "prices" => visitor.visit(PRICES),
+        "price_rows" => visitor.visit(PRICE_ROWS),
+        "quota_state" => visitor.visit(QUOTA_STATE),
+        "jobs" => visitor.visit(JOBS),
+        "api_keys" => visitor.visit(API_KEYS),
+        "audit_events" => visitor.visit(AUDIT),
+        "audit_leaves" => visitor.visit(AUDIT_LEAVES),
+        "audit_nodes" => visitor.visit(AUDIT_NODES),
+        "audit_event_ids" => visitor.visit(AUDIT_IDS),
+        "audit_ids" => visitor.visit(AUDIT_IDS_1),
+        "audit_keys" => visitor.visit(AUDIT_KEYS),
+        "audit_resolutions" => visitor.visit(AUDIT_RESOLUTIONS),
+        "audit_erased" => visitor.visit(AUDIT_ERASED),
+        "backups" => visitor.visit(BACKUPS),
+        "backup_manifest" => visitor.visit(BACKUP_MANIFEST),
+        day if day.starts_with("tenant_usage_realtime_") => visitor.visit(day_table(day)),
+        _ => Err(StoreError::Damaged("there is a table that this version does not know")),
+    }
 }

@@ -13,6 +13,7 @@ use super::segments::PreparedRun;
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
+use crate::domain::backup::BackupRecord;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
 use crate::domain::quota::{Plan, QuotaSnapshot};
@@ -128,6 +129,30 @@ impl Transaction {
     /// Frees at most `limit` audit records below the cut.
     pub fn free_audit_below(&mut self, min_index: u64, limit: usize) -> Result<(), StoreError> {
         AuditWriter(&self.write).free_below(min_index, limit)
+    }
+
+    /// Erases the audit records at these indices. The record that says so belongs into this transaction, too.
+    pub fn erase_audit(&mut self, indices: &[u64]) -> Result<(), StoreError> {
+        AuditWriter(&self.write).erase(indices)
+    }
+
+    /// Notes that something was erased that the file may still have in freed pages.
+    pub fn put_erasure_open(&mut self) -> Result<(), StoreError> {
+        self.write.open_table(tables::META)?.insert(tables::META_ERASURE_OPEN, [1].as_slice())?;
+        Ok(())
+    }
+
+    /// Remembers a backup.
+    pub fn put_backup(&mut self, record: &BackupRecord) -> Result<(), StoreError> {
+        let bytes = records::encode_backup(record)?;
+        self.write.open_table(tables::BACKUPS)?.insert(record.name.as_str(), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Forgets that the store was restored: it is recorded.
+    pub fn end_restore(&mut self) -> Result<(), StoreError> {
+        self.write.open_table(tables::META)?.remove(tables::META_RESTORED)?;
+        Ok(())
     }
 
     /// Adds a run to its day.

@@ -7,6 +7,7 @@ use super::shared::Incoming;
 use crate::counters::{Released, Settled, TenantSlot};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditOutcome};
+use crate::domain::backup::BackupRecord;
 use crate::domain::event::EventOutcome;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     },
     /// Sign for every audit record there is.
     Checkpoint { promise: Promise<Option<String>> },
+    /// Run this between two commits: nobody writes meanwhile.
+    Exclusively { work: Box<dyn FnOnce() + Send>, promise: Promise<()> },
     /// Close the open generation, so that it is filed.
     CloseGeneration { promise: Promise<()> },
     /// A prepared write of the background: filing, folding, cleaning.
@@ -167,6 +170,14 @@ pub struct Publication {
     pub audit_cut: Option<AuditCut>,
     /// So many audit records below this index are freed.
     pub audit_freed: Option<(u64, usize)>,
+    /// The audit records at these indices are erased; `audit` says so.
+    pub audit_erased: Vec<u64>,
+    /// Something was erased that the file still has in freed pages.
+    pub erasure_open: bool,
+    /// Backups that were made.
+    pub backups: Vec<BackupRecord>,
+    /// That the store goes on from a backup is recorded by this.
+    pub ends_restore: bool,
     /// The verifier key of who signs the audit log's checkpoints.
     pub audit_verifier: Option<String>,
     /// Last runs of jobs.

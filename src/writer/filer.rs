@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -207,7 +208,9 @@ impl Filer {
 
         let operations: usize = commits.iter().map(|commit| commit.operations.len()).sum();
         self.weight_since_save += count + operations as u64;
-        let save = self.weight_since_save >= WEIGHT_PER_SAVE
+        let asked = shared.save_counters.swap(false, Ordering::AcqRel);
+        let save = asked
+            || self.weight_since_save >= WEIGHT_PER_SAVE
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
             || self.checkpoint.state_seq == 0;
         let quota_states = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };

@@ -299,6 +299,11 @@ impl Writer {
         self.submit(true, |promise| Command::Publish { publication, promise })?.wait()
     }
 
+    /// Runs `work` on the writer's thread between two commits; blocks until it has.
+    pub(crate) fn exclusively(&self, work: Box<dyn FnOnce() + Send>) -> Result<(), WriteError> {
+        self.submit(true, |promise| Command::Exclusively { work, promise })?.wait()
+    }
+
     /// Files everything that is committed by now; blocks until it is done.
     pub(crate) fn file_everything(&self) -> Result<(), WriteError> {
         self.submit(true, |promise| Command::CloseGeneration { promise })?.wait()?;

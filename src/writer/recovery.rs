@@ -183,6 +183,12 @@ impl WriterThread {
 
     /// Answers every command of the next `time`: nothing of them is recorded. False when told to stop.
     fn refuse_for(&mut self, time: Duration) -> bool {
+        while let Some(command) = self.waiting.pop_front() {
+            match command {
+                Command::Stop => return false,
+                command => self.refuse(command),
+            }
+        }
         let end = std::time::Instant::now() + time;
         loop {
             match self.commands.recv_deadline(end) {
@@ -219,6 +225,7 @@ impl WriterThread {
             }
             Command::ResolveAudit { promise, .. } => fail(promise, error),
             Command::Checkpoint { promise } => fail(promise, error),
+            Command::Exclusively { promise, .. } => fail(promise, error),
             Command::CloseGeneration { promise } => fail(promise, error),
             Command::Publish { promise, .. } => fail(promise, error),
             Command::Stop => {}

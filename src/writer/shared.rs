@@ -171,6 +171,10 @@ pub struct Shared {
     pub meter: Meter,
     /// Retention waits: the last start came so long after the last commit that the clock wants a word of confirmation.
     pub clock_unconfirmed: AtomicBool,
+    /// Whether the next filing saves the counters, so that the journal behind it can go.
+    pub save_counters: AtomicBool,
+    /// Held by whoever copies the store: a backup or an erasure, one at a time.
+    pub copying: Mutex<()>,
     /// The retention cut on disk, in microseconds.
     pub cut: AtomicI64,
 }

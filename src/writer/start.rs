@@ -138,6 +138,8 @@ pub(crate) fn start(
         recording_errors: AtomicU64::new(0),
         meter: Meter::default(),
         clock_unconfirmed: clock_unconfirmed.into(),
+        save_counters: false.into(),
+        copying: Mutex::default(),
         cut,
     };
     Ok(Started { shared, shadow, checkpoint, numbers, next_mark, last_commit })

@@ -193,6 +193,10 @@ impl WriterThread {
                     sign = true;
                     answers.push(Answer::Signed(promise));
                 }
+                Command::Exclusively { work, promise } => {
+                    work();
+                    keep(promise, ());
+                }
                 Command::CloseGeneration { promise } => close_generation.push(promise),
                 Command::Publish { mut publication, promise } => {
                     stage.denials(Vec::new(), publication.audit.take().into_iter().collect());
@@ -464,6 +468,18 @@ fn put_publication(transaction: &mut Transaction, publication: &Publication) -> 
     }
     if let Some(cut) = &publication.cut {
         transaction.put_cut(cut)?;
+    }
+    if !publication.audit_erased.is_empty() {
+        transaction.erase_audit(&publication.audit_erased)?;
+    }
+    if publication.erasure_open {
+        transaction.put_erasure_open()?;
+    }
+    for backup in &publication.backups {
+        transaction.put_backup(backup)?;
+    }
+    if publication.ends_restore {
+        transaction.end_restore()?;
     }
     if let Some(cut) = &publication.audit_cut {
         transaction.put_audit_cut(cut)?;

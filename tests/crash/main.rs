@@ -25,6 +25,10 @@ use metergate::{Metergate, OpenError};
 
 use disk::Disk;
 
+/// Opening a store tens of thousands of times is mostly allocating.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START: &str = "2026-11-24T12:00:00Z";
 
 /// A folder for what is not the store: the key that signs, and prices short enough to be read at every start.

@@ -80,6 +80,10 @@ const RULES: &[(&str, &str, Least, Of)] = &[
     ("POST", "/api/admin/keys", Admin, All),
     ("POST", "/api/admin/keys/{key_id}/rotate", Admin, All),
     ("DELETE", "/api/admin/keys/{key_id}", Admin, All),
+    ("POST", "/api/admin/backups", Admin, All),
+    ("GET", "/api/admin/backups", Admin, All),
+    ("GET", "/api/admin/backups/{name}", Admin, All),
+    ("POST", "/api/admin/erase", Admin, All),
     ("GET", "/api/admin/jobs", Admin, All),
     ("POST", "/api/admin/jobs", Admin, All),
     ("GET", "/api/admin/status", Admin, All),
@@ -105,6 +109,8 @@ struct Subject {
     audit_event: String,
     /// A key that may be rotated and revoked.
     key: String,
+    /// The name of a backup.
+    backup: String,
 }
 
 impl Subject {
@@ -122,7 +128,8 @@ impl Subject {
         let found = server.get(&format!("/api/audit/events?tenant_id={tenant}&event_type=kb_uploaded")).expect(200);
         let audit_event = found["events"][0]["event_id"].as_str().unwrap().to_owned();
         let key = make_key(server, "sacrifice", "viewer", &[]).id;
-        Self { tenant: tenant.to_owned(), reservation, audit_event, key }
+        let backup = server.post("/api/admin/backups", &json!({})).expect(200)["name"].as_str().unwrap().to_owned();
+        Self { tenant: tenant.to_owned(), reservation, audit_event, key, backup }
     }
 
     /// Names of nothing that ever was.
@@ -132,6 +139,7 @@ impl Subject {
             reservation: "res-nobody".to_owned(),
             audit_event: "019ab3f0-0000-7d2a-9f00-4b6f0c1d2e3f".to_owned(),
             key: "019ab3f0-1111-7d2a-9f00-4b6f0c1d2e3f".to_owned(),
+            backup: "metergate-never.redb".to_owned(),
         }
     }
 
@@ -149,6 +157,7 @@ impl Subject {
             .replace("{type}", "tokens")
             .replace("{plan}", "spare-plan")
             .replace("{key_id}", &self.key)
+            .replace("{name}", &self.backup)
             .replace("{id}", id);
         let tenant = &self.tenant;
         let quota = json!({"tenant_id": tenant, "quota_type": "tokens", "amount": 1});
@@ -182,6 +191,7 @@ impl Subject {
             ("POST", "/api/admin/prices/reprice") => json!({"from": "2026-11-01", "to": "2026-11-02", "dry_run": true}),
             ("POST", "/api/admin/keys") => json!({"name": "made by a test", "role": "viewer"}),
             ("POST", "/api/admin/keys/{key_id}/rotate") => json!({}),
+            ("POST", "/api/admin/erase") => json!({"subject": "session", "id": "never-was", "dry_run": true}),
             ("POST", "/api/admin/jobs") => json!({"job": "aggregate_usage_metrics"}),
             ("POST", "/api/dev/clock") => json!({"advance_seconds": 1}),
             ("POST" | "PUT", _) => json!({}),

@@ -71,7 +71,9 @@ impl Server {
         Ok(Answer {
             status: response.status().as_u16(),
             headers: headers.collect(),
-            text: response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?,
+            // A backup is no text.
+            text: String::from_utf8_lossy(&response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?)
+                .into(),
         })
     }
 

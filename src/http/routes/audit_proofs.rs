@@ -66,6 +66,10 @@ pub async fn inclusion(State(state): State<HttpState>, caller: Caller, uri: Uri)
             (None, index) => {
                 let index = index.unwrap_or_default();
                 let found = state.audit.get_audit_event_at(index)?;
+                if found.is_none() && !caller.is_scoped() {
+                    // Erased or freed: its leaf stands, and says nothing of anybody.
+                    return Ok(state.audit.inclusion_proof(index, size)?);
+                }
                 let found = found.filter(|event| caller.may_see(event.record.entry.tenant_id.as_ref()));
                 found.ok_or_else(|| {
                     let message = format!("there is no audit event at index {index}, or retention has taken it");
@@ -131,6 +135,7 @@ fn verification(found: &AuditVerification) -> Value {
         "root": base64(&check.root),
         "records": check.records,
         "freed_by_retention": check.freed,
+        "erased": check.erased,
         "missing": check.missing.iter().map(|(from, to)| json!({ "from": from, "to": to })).collect::<Vec<_>>(),
         "faults": faults,
         "checkpoint": kept.as_ref().map(|kept| json!({

@@ -7,7 +7,9 @@ mod admin_usage;
 mod alerts;
 mod audit;
 mod audit_proofs;
+mod backups;
 mod dev_clock;
+mod erase;
 mod events;
 mod export;
 mod health;
@@ -134,6 +136,10 @@ static TABLE: &[RouteInfo] = routes! {
     "GET" "/api/admin/alerts" Support Handler list_alerts "Thresholds of limits that were crossed, newest first, by cursor" => get(alerts::list);
     "GET" "/api/admin/jobs" Admin All list_jobs "Each job's last run, result and next run, and the alarms" => get(jobs::list);
     "POST" "/api/admin/jobs" Admin All run_job "Runs a job now, or confirms the clock" => post(jobs::run);
+    "GET" "/api/admin/backups" Admin All list_backups "The backups that were made, newest first" => get(backups::list);
+    "POST" "/api/admin/backups" Admin All make_backup "Makes a verified backup while writers go on" => post(backups::make);
+    "GET" "/api/admin/backups/{name}" Admin All get_backup "A backup's file" => get(backups::download);
+    "POST" "/api/admin/erase" Admin All erase "Erases what names an actor, a session or a deleted tenant, and its bytes from the file" => post(erase::run);
     "GET" "/api/admin/status" Admin All status "The server on one screen" => get(status::show);
     "POST" "/api/admin/verify" Admin All verify "Recomputes what can be recomputed and reports every difference" => post(jobs::verify);
 

@@ -3,6 +3,7 @@
 //! Each record is `version · bincode`. A new shape is a new version beside the old one, which is read for ever.
 
 mod audit;
+mod backup;
 mod job;
 mod key;
 mod price;
@@ -19,6 +20,7 @@ use super::tables::{FORMAT_VERSION, META_FORMAT, META_SECRET, META_STORE_ID};
 use crate::domain::time::{PeriodType, Timestamp};
 
 pub(super) use audit::{audit_leaf, decode_audit, encode_audit, recorded_at};
+pub(super) use backup::{decode_backup, encode_backup};
 pub(super) use job::{decode_job, encode_job};
 pub(super) use key::{decode_api_key, encode_api_key};
 pub use price::{StoredBook, StoredPrice};
