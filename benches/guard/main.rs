@@ -39,8 +39,11 @@ fn main() {
 
 /// Four limits of a tenant, decided, taken and charged.
 fn decide(rounds: usize) {
-    let gate = decide::Gate::new(TENANTS, 1_000_000_000_000);
+    // A clock of its own: how many seconds pass must not depend on how busy the machine is.
+    let clock = Clock::manual(Timestamp::from_micros(NOW));
+    let gate = decide::Gate::at(clock.clone(), TENANTS, 1_000_000_000_000);
     for round in 0..rounds {
+        clock.advance(100);
         assert!(gate.take(round as u64));
     }
 }
@@ -49,8 +52,16 @@ fn decide(rounds: usize) {
 fn record(events: usize) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(Timestamp::from_micros(NOW));
-    // A plan whose limits are not reached: the audit records of crossings are not what is counted.
-    let settings = EngineSettings { default_plan: "pro".to_owned(), ..EngineSettings::new(folder.path()) };
+    // A plan whose limits are far away: the audit records of crossings are not what is counted.
+    let plans = folder.path().join("plans.toml");
+    let far = "[plans.far]\ntokens_per_day = 1000000000000\napi_calls_per_minute = 1000000000000\n\
+               chat_messages_per_day = 1000000000000\nembeddings_per_day = 1000000000000\n";
+    std::fs::write(&plans, far).unwrap();
+    let settings = EngineSettings {
+        default_plan: "far".to_owned(),
+        plans_file: Some(plans),
+        ..EngineSettings::new(folder.path())
+    };
     let engine = Metergate::open_at(settings, |_| clock).unwrap();
     let (tracker, names, templates) = (engine.usage_tracker(), tenants(TENANTS), Templates::made_up());
     let wanted = Wanted { events, tenants: TENANTS, end: NOW, span: SPAN, v7: true, seed: 1 };

@@ -38,7 +38,11 @@ pub struct Gate {
 impl Gate {
     /// So many tenants, with a day's tokens each.
     pub fn new(number: u32, tokens: u128) -> Self {
-        let clock = Clock::system(Timestamp::default());
+        Self::at(Clock::system(Timestamp::default()), number, tokens)
+    }
+
+    /// The same by a clock of the caller's.
+    pub fn at(clock: Clock, number: u32, tokens: u128) -> Self {
         let (counters, ids) = (Counters::new(), tenants(number));
         for (no, id) in (0..).zip(&ids) {
             let tenant = Tenant::new(id.clone(), "pro", chrono_tz::UTC, clock.now());
