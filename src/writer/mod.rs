@@ -12,6 +12,7 @@ mod apply;
 mod audit_stage;
 mod checkpoints;
 mod command;
+mod company;
 mod denials;
 mod expiries;
 mod filed_ids;

@@ -26,9 +26,7 @@ const EVENTS_PER_COMMIT: usize = 10_000;
 /// Audit records that one commit takes before it stops looking for more: each costs about ten keys.
 const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
-const COMMANDS_PER_COMMIT: usize = 4_096;
-/// How long a command that nobody waits for may wait for others.
-const COMPANY_WAIT: Duration = Duration::from_millis(2);
+pub(super) const COMMANDS_PER_COMMIT: usize = 4_096;
 /// How long noted denials may wait for a commit to ride on.
 const DENIALS_WAIT: Duration = Duration::from_millis(200);
 /// A generation is closed, and filed, at this many events and operations.
@@ -97,19 +95,6 @@ impl WriterThread {
                 return;
             }
         }
-    }
-
-    /// Lets others join a command whose caller does not wait for its commit: until one comes that is waited for, and for
-    /// a moment at most. So the settlement of a forwarded call does not hold up the hold of the next one.
-    fn in_company(&mut self, first: Command) -> Command {
-        let until = Instant::now() + COMPANY_WAIT;
-        let mut last_is_awaited = first.is_awaited();
-        while !last_is_awaited && self.waiting.len() < COMMANDS_PER_COMMIT {
-            let Ok(command) = self.commands.recv_deadline(until) else { break };
-            last_is_awaited = command.is_awaited();
-            self.waiting.push_back(command);
-        }
-        first
     }
 
     /// One commit with `first` and what else is waiting. False when told to stop.
