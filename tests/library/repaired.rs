@@ -103,6 +103,8 @@ fn an_aggregation_ends_while_events_go_on_arriving() {
     let now = at(NOON);
     let (engine, _clock) = open(folder.path(), now);
     let tracker = engine.usage_tracker();
+    // So that there is something to aggregate, however late the threads begin.
+    tracker.record_blocking(vec![event("acme", "first", now, 1)]).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
