@@ -62,7 +62,7 @@ const QUOTA_STATE: Fields<QuotaState> = {
   thresholds: 'maybe', thresholdsCrossed: 'maybe',
 };
 const TENANT: Fields<Tenant> = {
-  tenant_id: true, name: true, labels: true, plan: true, plan_expires_at: true, zone: true, status: true, mode: true, overrides: true,
+  tenant_id: true, name: true, labels: true, plan: true, plan_expires_at: true, price_terms: true, zone: true, status: true, mode: true, overrides: true,
   created_at: true, updated_at: true, thresholds: 'maybe',
 };
 

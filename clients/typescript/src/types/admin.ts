@@ -36,6 +36,8 @@ export interface Tenant {
   plan: string;
   /** When the plan runs out; null is never. */
   plan_expires_at: Timestamp | null;
+  /** How many changes of prices of its own it has; `GET /api/admin/tenants/{tenant}/prices` shows them. */
+  price_terms: number;
   /** An IANA name: whose midnight begins its quota day. */
   zone: string;
   /** Now: an active tenant whose plan has run out reads `expired`. */
