@@ -240,7 +240,7 @@ test('the admin routes', async () => {
   hasFields<ServerStatus>(await admin.status(), {
     version: true, uptime_seconds: true, timestamp: true, ready: true, tenants: true, events_today: true,
     unpriced_events_today: true, format_version: true, unfiled_generations: true,
-    store_file_bytes: true, platform: 'maybe', alarms: true, jobs: true,
+    store_file_bytes: true, store_free_bytes: true, store_reopened: true, platform: 'maybe', alarms: true, jobs: true,
   });
   assert.equal((await admin.verify()).differences_total, 0);
   assert.equal((await admin.aggregationHealth()).status, 'healthy');

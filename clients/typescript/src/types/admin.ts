@@ -314,6 +314,10 @@ export interface ServerStatus {
   unfiled_generations: number;
   /** Bytes on disk. */
   store_file_bytes: number;
+  /** What the disk of the data folder has left; null where it cannot be told. */
+  store_free_bytes: number | null;
+  /** How often a store that failed was opened again. */
+  store_reopened: number;
   /** The platform's ceilings. */
   platform?: QuotaStateJson[];
   /** What is wrong now. */
