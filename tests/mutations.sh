@@ -40,11 +40,22 @@ while IFS='|' read -r name breaks file rest; do
         echo "mutation $name: DOES NOT COMPILE"
         tail -20 "$log"
         survived=1
-    elif (cd "$copy" && timeout 600 cargo test --quiet --test crash "$test") >"$log" 2>&1; then
-        echo "mutation $name: SURVIVED ($breaks; $test)"
-        survived=1
     else
-        echo "mutation $name: caught by $test ($breaks)"
+        (cd "$copy" && timeout 900 cargo test --quiet --test crash "$test") >"$log" 2>&1
+        case $? in
+        0)
+            echo "mutation $name: SURVIVED ($breaks; $test)"
+            survived=1
+            ;;
+        124)
+            echo "mutation $name: NO ANSWER within 15 minutes ($breaks; $test)"
+            survived=1
+            ;;
+        *)
+            echo "mutation $name: caught by $test ($breaks)"
+            grep -m 1 -A 1 'panicked at' "$log"
+            ;;
+        esac
     fi
 done < <(mutations)
 exit "$survived"

@@ -15,8 +15,8 @@ use super::usage::UsageCounts;
 
 /// The texts of an event that repeat, in column order.
 pub const TEXTS: usize = 5;
-/// The optional counts of an event, in column order; status and response time stand before them.
-pub const COUNTS: usize = 8;
+/// The optional counts of an event; status and response time stand before them.
+pub const COUNTS: usize = UsageEvent::COUNTS.len();
 
 const EVENT_TYPE: usize = 0;
 const METHOD: usize = 1;
@@ -124,7 +124,7 @@ impl CompactEvent {
                 compact.set_text(field, Text::of(text));
             }
         }
-        for (place, count) in counts_of(&event).into_iter().enumerate() {
+        for (place, count) in event.counts().into_iter().enumerate() {
             compact.set_count(place, count);
         }
         compact.time_given = event.event_timestamp.is_some();
@@ -246,7 +246,7 @@ impl CompactEvent {
         self.response_time_given.then_some(self.response_time_ms)
     }
 
-    /// The count at `place`, in column order.
+    /// The count at `place` of [`UsageEvent::COUNTS`], as given.
     pub fn count(&self, place: usize) -> Option<u64> {
         (self.given >> place & 1 == 1).then(|| {
             let above = self.rare.as_ref().map_or(0, |rare| rare.counts_above[place]);
@@ -339,7 +339,7 @@ impl CompactEvent {
         self.set_any_cost(estimate.cost);
     }
 
-    /// Sets the count at `place`, in column order.
+    /// Sets the count at `place` of [`UsageEvent::COUNTS`]; `None` leaves it as it is.
     pub fn set_count(&mut self, place: usize, count: Option<u64>) {
         let Some(count) = count else { return };
         self.given |= 1 << place;
@@ -391,26 +391,14 @@ impl CompactEvent {
     }
 }
 
-fn counts_of(event: &UsageEvent) -> [Option<u64>; COUNTS] {
-    [
-        event.embedding_tokens,
-        event.search_query_tokens,
-        event.search_result_count,
-        event.tokens_consumed,
-        event.input_tokens,
-        event.cached_input_tokens,
-        event.output_tokens,
-        event.reasoning_tokens,
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<CompactEvent>() <= 120, "{} bytes", size_of::<CompactEvent>());
+        let (compact, given) = (size_of::<CompactEvent>(), size_of::<UsageEvent>());
+        assert!(compact <= 120 && given >= 3 * compact, "{compact} of {given} bytes");
     }
 
     #[test]

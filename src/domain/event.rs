@@ -211,6 +211,32 @@ impl UsageEvent {
         }
     }
 
+    /// The fields of [`UsageEvent::counts`], in their order; it is also that of the stored columns and of content digests.
+    pub const COUNTS: [&str; 8] = [
+        "embedding_tokens",
+        "search_query_tokens",
+        "search_result_count",
+        "tokens_consumed",
+        "input_tokens",
+        "cached_input_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+    ];
+
+    /// The counts as given, each at most [`MAX_COUNT_PER_EVENT`].
+    pub const fn counts(&self) -> [Option<u64>; Self::COUNTS.len()] {
+        [
+            self.embedding_tokens,
+            self.search_query_tokens,
+            self.search_result_count,
+            self.tokens_consumed,
+            self.input_tokens,
+            self.cached_input_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        ]
+    }
+
     /// What it cost: as the caller says, else as estimated; `None` is unknown, never free.
     pub fn cost(&self) -> Option<Money> {
         self.cost_usd.or(self.estimate.map(|estimate| estimate.cost))
@@ -243,16 +269,7 @@ impl UsageEvent {
         if self.api_status_code.is_some_and(|status| !(100..=599).contains(&status)) {
             return Err(InvalidEvent::new("api_status_code", "must be an HTTP status from 100 to 599"));
         }
-        for (field, count) in [
-            ("embedding_tokens", self.embedding_tokens),
-            ("search_query_tokens", self.search_query_tokens),
-            ("search_result_count", self.search_result_count),
-            ("tokens_consumed", self.tokens_consumed),
-            ("input_tokens", self.input_tokens),
-            ("cached_input_tokens", self.cached_input_tokens),
-            ("output_tokens", self.output_tokens),
-            ("reasoning_tokens", self.reasoning_tokens),
-        ] {
+        for (field, count) in Self::COUNTS.into_iter().zip(self.counts()) {
             if count.is_some_and(|count| count > MAX_COUNT_PER_EVENT) {
                 return Err(InvalidEvent::new(field, "is above 1,000,000,000,000"));
             }

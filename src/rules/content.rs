@@ -18,19 +18,11 @@ pub fn content_digest(event: &UsageEvent, key: u64) -> u64 {
         event.model.as_deref(),
         event.metadata.as_deref(),
     ];
-    let numbers = [
-        event.event_timestamp.map(|time| time.micros() as u64),
-        event.api_status_code.map(u64::from),
-        event.api_response_time_ms.map(u64::from),
-        event.embedding_tokens,
-        event.search_query_tokens,
-        event.search_result_count,
-        event.tokens_consumed,
-        event.input_tokens,
-        event.cached_input_tokens,
-        event.output_tokens,
-        event.reasoning_tokens,
-    ];
+    let mut numbers = [None; 3 + UsageEvent::COUNTS.len()];
+    numbers[0] = event.event_timestamp.map(|time| time.micros() as u64);
+    numbers[1] = event.api_status_code.map(u64::from);
+    numbers[2] = event.api_response_time_ms.map(u64::from);
+    numbers[3..].copy_from_slice(&event.counts());
     // Which fields are given comes first, then the numbers: a fixed layout that needs no buffer beyond the stack.
     let mut bytes = [0u8; 4 + 11 * 8 + 16];
     let mut present = 0u32;

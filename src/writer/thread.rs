@@ -22,7 +22,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Operation, StoreError, Transaction};
 
 /// Events that one commit takes before it stops looking for more; a single submission may bring more.
-const EVENTS_PER_COMMIT: usize = 10_000;
+pub(super) const EVENTS_PER_COMMIT: usize = 10_000;
 /// Audit records that one commit takes before it stops looking for more: each costs about ten keys.
 const AUDIT_RECORDS_PER_COMMIT: usize = 1_000;
 /// Commands that one commit takes.
