@@ -3,60 +3,20 @@
 #
 #   tests/sdk/run_openai.sh [BINARY]     default: target/debug/metergate, built first
 set -euo pipefail
+source "$(dirname "$0")/door.sh"
 
-python_version=3.57.0
-node_version=7.57.0
+openai_python_version=3.57.0
 
-here="$(cd "$(dirname "$0")" && pwd)"
-cd "$here/../.."
-for command in python3 node npm curl; do
-    command -v "$command" >/dev/null || { echo "$command is missing: the clients cannot be tested" >&2; exit 1; }
-done
-if [ $# -ge 1 ]; then
-    binary="$1"
-else
-    cargo build --locked --quiet --bin metergate
-    binary="${CARGO_TARGET_DIR:-target}/debug/metergate"
-fi
-
-work="$(mktemp -d)"
-mock_pid="" door_pid=""
-cleanup() {
-    [ -z "$door_pid" ] || kill "$door_pid" 2>/dev/null || true
-    [ -z "$mock_pid" ] || kill "$mock_pid" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
-export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
-
-echo "installing openai $python_version (Python) and $node_version (Node)"
+need python3 node npm curl
+binary_of "$@"
+echo "installing openai $openai_python_version (Python) and $openai_node_version (Node)"
 python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet --disable-pip-version-check "openai==$python_version"
-mkdir "$work/node"
-cp "$here/openai_node.mjs" "$work/node/"
-echo '{"private": true, "type": "module"}' >"$work/node/package.json"
-(cd "$work/node" && npm install --silent --no-audit --no-fund --ignore-scripts "openai@$node_version")
+"$work/python/bin/pip" install --quiet --disable-pip-version-check "openai==$openai_python_version"
+install_node openai_node.mjs "openai@$openai_node_version"
 
 python3 "$here/mock_upstream.py" >"$work/port" &
-mock_pid=$!
-for _ in $(seq 200); do [ -s "$work/port" ] && break; sleep 0.05; done
-cat >"$work/metergate.toml" <<TOML
-[[upstream]]
-name = "mock"
-base_url = "http://127.0.0.1:$(cat "$work/port")/v1"
-provider = "openai"
-models = ["gpt-4o-mini", "text-embedding-3-small"]
-TOML
-
-export ADMIN_KEY=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
-METERGATE_ADMIN_KEY="$ADMIN_KEY" "$binary" serve --config "$work/metergate.toml" --data-dir "$work/data" \
-    --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
-door_pid=$!
-for _ in $(seq 200); do [ -s "$work/out" ] && break; sleep 0.05; done
-DOOR_URL="$(sed -n '1s/^metergate is listening on //p' "$work/out")"
-[ -n "$DOOR_URL" ] || { echo "metergate did not start:" >&2; cat "$work/log" >&2; exit 1; }
-export DOOR_URL
+children+=($!)
+open_door 'models = ["gpt-4o-mini", "text-embedding-3-small"]'
 
 admin() { # METHOD PATH BODY
     curl --silent --show-error --fail -X "$1" "$DOOR_URL$2" -H "authorization: Bearer $ADMIN_KEY" \
