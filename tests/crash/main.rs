@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod crash_images;
+mod dead_disk;
 mod disk;
 mod failing_syncs;
 mod flipped_bytes;
