@@ -1,7 +1,6 @@
 //! What a version of the format once wrote is read for ever; what a newer one wrote is refused with what to do.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::block::{Block, cut_into_blocks};
 use super::*;
@@ -9,8 +8,6 @@ use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditRecord};
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::UsageEvent;
 use crate::domain::key::{ApiKey, KeyDigest, KeyRole, TenantScope};
-use crate::domain::price::{PriceClass, PriceRow, Rate, TierRule, TieredRate, Validity};
-use crate::domain::price_terms::{Markup, OwnRate, PriceTerms};
 use crate::domain::quota::{
     Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Scope, Window,
 };
@@ -140,56 +137,8 @@ fn third_fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/third-versions.txt")
 }
 
-fn warned_tenant() -> Tenant {
+pub(super) fn warned_tenant() -> Tenant {
     Tenant { thresholds: Some(vec![50, 100]), ..observing_tenant() }
-}
-
-/// The records that have changed again since tenants have prices of their own.
-fn fourth_fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/fourth-versions.txt")
-}
-
-fn negotiated_tenant() -> Tenant {
-    let rate = |femtos| TieredRate::from(Rate::from_femtos(femtos));
-    let row = PriceRow {
-        id: "tenant acme: openai/gpt-x*@2026-12-01~0123456789abcdef".to_owned(),
-        provider: "openai".to_owned(),
-        model: "gpt-x*".to_owned(),
-        validity: Validity { from: Some(at("2026-12-01T00:00:00Z")), daily: None },
-        tier_rule: TierRule::WholeRequest,
-        rates: [(PriceClass::Input, rate(2_000_000_000)), (PriceClass::Output, rate(8_000_000_000))].into(),
-    };
-    let rates = vec![OwnRate { price_no: Some(301), row }];
-    let terms = |from, points, rates| {
-        Arc::new(PriceTerms { from: at(from), markup: Markup::from_basis_points(points).unwrap(), rates })
-    };
-    let terms = vec![terms("2026-11-01T00:00:00Z", -1_000, vec![]), terms("2026-12-01T00:00:00Z", 1_250, rates)];
-    Tenant { price_terms: terms, ..warned_tenant() }
-}
-
-fn fourth_operations() -> Vec<PlacedOperation> {
-    let mut operations = third_operations();
-    let operation = Operation::Tenant { tenant_no: 0, tenant: Box::new(negotiated_tenant()) };
-    operations.push(PlacedOperation { before_event: 0, operation });
-    operations
-}
-
-#[test]
-fn what_the_fourth_versions_wrote_is_read_for_ever() {
-    let read = |name: &str| bytes_in(&fourth_fixture(), name);
-    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), negotiated_tenant());
-    let operations = records::decode_operations(&read("operations")).unwrap();
-    assert_eq!(format!("{operations:?}"), format!("{:?}", fourth_operations()));
-}
-
-#[test]
-#[ignore = "it writes the fixture that the test above reads"]
-fn write_the_fourth_fixture() {
-    let lines = [
-        ("tenant", records::encode_tenant(&negotiated_tenant()).unwrap()),
-        ("operations", records::encode_operations(&fourth_operations()).unwrap()),
-    ];
-    write_lines(&fourth_fixture(), &lines);
 }
 
 fn plan() -> Plan {
@@ -204,7 +153,7 @@ fn under_a_ceiling() -> FiledDenial {
     filed
 }
 
-fn third_operations() -> Vec<PlacedOperation> {
+pub(super) fn third_operations() -> Vec<PlacedOperation> {
     let FiledDenial { tenant_no, entry_id, denial } = under_a_ceiling();
     let added = [
         Operation::Tenant { tenant_no, tenant: Box::new(warned_tenant()) },

@@ -1,15 +1,17 @@
-//! What priced events and prices were once written as is read for ever.
+//! What priced events, prices and tenants with prices of their own were once written as is read for ever.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::block::{Block, cut_into_blocks};
-use super::format_tests::{acme, at, bytes_in, bytes_of, commit, event, write_lines};
+use super::format_tests::{acme, at, bytes_in, bytes_of, commit, event, third_operations, warned_tenant, write_lines};
 use super::*;
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{Estimate, UsageEvent};
 use crate::domain::models::ModelSums;
 use crate::domain::price::{PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
-use crate::domain::price_terms::Markup;
+use crate::domain::price_terms::{Markup, OwnRate, PriceTerms};
+use crate::domain::tenant::Tenant;
 use crate::domain::usage::UsageCounts;
 
 /// Blocks whose events have fields that came later: the provider, its usage, and the estimate.
@@ -137,4 +139,52 @@ fn write_the_priced_fixture() {
         ("rows", metrics_rows::merge_blocks(None, &[(7, &row)]).unwrap().remove(0).1),
     ];
     write_lines(&priced_fixture(), &lines);
+}
+
+/// The records that have changed again since tenants have prices of their own.
+fn fourth_fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/fourth-versions.txt")
+}
+
+fn negotiated_tenant() -> Tenant {
+    let rate = |femtos| TieredRate::from(Rate::from_femtos(femtos));
+    let row = PriceRow {
+        id: "tenant acme: openai/gpt-x*@2026-12-01~0123456789abcdef".to_owned(),
+        provider: "openai".to_owned(),
+        model: "gpt-x*".to_owned(),
+        validity: Validity { from: Some(at("2026-12-01T00:00:00Z")), daily: None },
+        tier_rule: TierRule::WholeRequest,
+        rates: [(PriceClass::Input, rate(2_000_000_000)), (PriceClass::Output, rate(8_000_000_000))].into(),
+    };
+    let rates = vec![OwnRate { price_no: Some(301), row }];
+    let terms = |from, points, rates| {
+        Arc::new(PriceTerms { from: at(from), markup: Markup::from_basis_points(points).unwrap(), rates })
+    };
+    let terms = vec![terms("2026-11-01T00:00:00Z", -1_000, vec![]), terms("2026-12-01T00:00:00Z", 1_250, rates)];
+    Tenant { price_terms: terms, ..warned_tenant() }
+}
+
+fn fourth_operations() -> Vec<PlacedOperation> {
+    let mut operations = third_operations();
+    let operation = Operation::Tenant { tenant_no: 0, tenant: Box::new(negotiated_tenant()) };
+    operations.push(PlacedOperation { before_event: 0, operation });
+    operations
+}
+
+#[test]
+fn what_the_fourth_versions_wrote_is_read_for_ever() {
+    let read = |name: &str| bytes_in(&fourth_fixture(), name);
+    assert_eq!(records::decode_tenant(&read("tenant")).unwrap(), negotiated_tenant());
+    let operations = records::decode_operations(&read("operations")).unwrap();
+    assert_eq!(format!("{operations:?}"), format!("{:?}", fourth_operations()));
+}
+
+#[test]
+#[ignore = "it writes the fixture that the test above reads"]
+fn write_the_fourth_fixture() {
+    let lines = [
+        ("tenant", records::encode_tenant(&negotiated_tenant()).unwrap()),
+        ("operations", records::encode_operations(&fourth_operations()).unwrap()),
+    ];
+    write_lines(&fourth_fixture(), &lines);
 }
