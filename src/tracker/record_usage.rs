@@ -104,10 +104,15 @@ mod tests {
         let before = commits();
         for _ in 0..100 {
             drop(tracker.record(event()).unwrap());
+            // Long enough for the writer to have begun with it, and shorter than it waits for company.
+            let dropped = std::time::Instant::now();
+            while dropped.elapsed() < std::time::Duration::from_micros(500) {
+                std::hint::spin_loop();
+            }
             tracker.record_blocking(event()).unwrap();
         }
         // 200 if each had its own. A machine that stops a thread for milliseconds makes some of them late.
-        assert!(commits() - before < 180, "{} commits", commits() - before);
+        assert!(commits() - before < 150, "{} commits", commits() - before);
         metergate.close();
     }
 }
