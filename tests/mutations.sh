@@ -19,7 +19,7 @@ believed_landed|a failed commit is taken for one that is on disk|src/writer/reco
 believed_lost|a failed commit that is on disk is taken for lost|src/writer/recovery.rs|s/(Some(_), true) => last == seq/(Some(_), true) => false/|failing_syncs
 journal_cut_early|the journal goes before the counters are saved|src/writer/filer.rs|s/checkpoint.filed_seq.min(checkpoint.state_seq)/checkpoint.filed_seq.max(checkpoint.state_seq)/|crash_images::a_crash
 not_reopened|a store that failed stays closed|src/writer/recovery.rs|s/shared.store.install(reopened);/drop(reopened);/|failing_syncs
-full_is_down|a full disk stops reads and releases|src/writer/thread.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
+full_is_down|a full disk stops reads and releases|src/writer/answers.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
 alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/health.rs|s/std::mem::take(&mut self.unjournaled.lock())/Vec::new()/|dead_disk
 refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
 LIST

@@ -1,6 +1,7 @@
 //! The words of the trade: tenants, events, quotas, metrics, audit, money and time.
 //!
-//! Plain values, but for [`names`], which the process keeps once. Nothing here reads a clock, a disk or the environment, and nothing here knows JSON or the file format.
+//! Plain values, but for [`names`], which the process keeps once. Nothing here reads a clock, a disk or the environment, and
+//! nothing here knows JSON or the file format.
 
 pub mod actor;
 pub mod audit;
