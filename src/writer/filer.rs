@@ -17,7 +17,7 @@ use super::health::Trouble;
 use super::receipt::WriteError;
 use super::{Writer, thread};
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
-use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, StoreError, prepare_runs};
+use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, Snapshot, StoreError, prepare_runs};
 
 /// Commits never stay in the journal longer than this, however few they are.
 const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
@@ -151,14 +151,10 @@ impl Filer {
     fn file_through(&mut self, writer: &Writer, last_seq: u64) -> Result<(), FilingError> {
         let shared = &*writer.shared;
         let snapshot = shared.store.snapshot()?;
-        let mut commits: Vec<Commit> = Vec::new();
-        snapshot.commits_after(self.checkpoint.filed_seq, |commit| {
-            if commit.seq > last_seq {
-                return ControlFlow::Break(());
-            }
-            commits.push(commit);
-            ControlFlow::Continue(())
-        })?;
+        let commits = match shared.unfiled.take(self.checkpoint.filed_seq + 1, last_seq) {
+            Some(commits) => commits,
+            None => self.read_journal(&snapshot, last_seq)?,
+        };
 
         let mut hours: HashMap<u32, u64> = HashMap::new();
         let mut touch = |at: Timestamp, entry_id: u64| {
@@ -243,6 +239,18 @@ impl Filer {
         writer.publish(publication)?;
         self.checkpoint = checkpoint;
         Ok(())
+    }
+
+    fn read_journal(&self, snapshot: &Snapshot, last_seq: u64) -> Result<Vec<Commit>, StoreError> {
+        let mut commits = Vec::new();
+        snapshot.commits_after(self.checkpoint.filed_seq, |commit| {
+            if commit.seq > last_seq {
+                return ControlFlow::Break(());
+            }
+            commits.push(commit);
+            ControlFlow::Continue(())
+        })?;
+        Ok(commits)
     }
 
     /// Merges the small runs of the day that has most of them, so that reads stay short.

@@ -30,6 +30,7 @@ mod shared;
 mod stage;
 mod start;
 mod thread;
+mod unfiled;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +56,7 @@ pub use prices::{PriceTable, UnpricedModel, UnpricedModels};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
+pub use unfiled::Unfiled;
 pub(crate) use start::{Shipped, Started, start};
 
 use crate::counters::{Released, TenantSlot};
@@ -116,6 +118,7 @@ impl Writer {
             failures: 0,
             last_commit: started.last_commit,
             closed,
+            has_closed: false,
         };
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
         let poison = Arc::clone(&writer.health);

@@ -17,6 +17,7 @@ use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::prices::{PriceTable, UnpricedModels};
 use super::sampled::SampledBook;
+use super::unfiled::Unfiled;
 use crate::clock::Clock;
 use crate::counters::{Counters, OwnPrices, Platform};
 use crate::domain::compact_event::CompactEvent;
@@ -162,6 +163,8 @@ pub struct Shared {
     pub content_key: u64,
     /// Looks ids up among the filed events.
     pub filed_ids: FiledIds,
+    /// Commits that the filer has not taken yet.
+    pub unfiled: Unfiled,
     /// Filings published. An id that was not among the filed ones is still not, or is in a generation, as long as this
     /// has not moved: only a publication, on the writer's own thread, takes ids out of the generations.
     pub filings: AtomicU64,

@@ -19,6 +19,7 @@ use super::meter::Meter;
 use super::prices::{PriceTable, read_book};
 use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
+use super::unfiled::Unfiled;
 use crate::clock::Clock;
 use crate::counters::{Counters, Platform, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
@@ -134,6 +135,7 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
         filed_ids: FiledIds::default(),
+        unfiled: Unfiled::default(),
         filings: AtomicU64::new(0),
         recording_errors: AtomicU64::new(0),
         meter: Meter::default(),

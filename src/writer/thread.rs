@@ -49,6 +49,8 @@ pub(super) struct WriterThread {
     pub(super) last_commit: Timestamp,
     /// Tells the filer that a generation is closed.
     pub(super) closed: crossbeam_channel::Sender<()>,
+    /// A generation was closed by this commit: the filer is told once the commit is out of our hands.
+    pub(super) has_closed: bool,
 }
 
 /// What a transaction holds beside stage and publications.
@@ -224,7 +226,12 @@ impl WriterThread {
             None => self.write(&stage, &publications, sign || !go_on),
         };
         match written {
-            Ok(ended) => self.answer(answers, ended),
+            Ok(ended) => {
+                self.answer(answers, ended);
+                if !stage.is_empty() {
+                    shared.unfiled.keep(stage.commit);
+                }
+            }
             Err(Failed { error, prepared }) => {
                 self.fail_all(answers, &error, prepared.is_none());
                 let lost = Carried::of(&stage, noted, noticed);
@@ -233,8 +240,11 @@ impl WriterThread {
         }
         if !close_generation.is_empty() {
             shared.live.write().close_generation();
-            let _filer_may_be_gone = self.closed.try_send(());
+            self.has_closed = true;
             close_generation.into_iter().for_each(|promise| keep(promise, ()));
+        }
+        if std::mem::take(&mut self.has_closed) {
+            let _filer_may_be_gone = self.closed.try_send(());
         }
         go_on
     }
@@ -328,12 +338,12 @@ impl WriterThread {
 
     /// Brings the live state to what is committed.
     pub(super) fn publish_to(
-        &self,
+        &mut self,
         live: &mut crate::live::LiveState,
         stage: &Stage<'_>,
         publications: &[Publication],
     ) {
-        let shared = &*self.shared;
+        let shared = Arc::clone(&self.shared);
         for publication in publications {
             if publication.files_generation {
                 live.publish_filing();
@@ -392,7 +402,7 @@ impl WriterThread {
         self.queued_events.fetch_sub(count, Ordering::Relaxed);
     }
 
-    fn apply_live(&self, stage: &Stage<'_>, live: &mut crate::live::LiveState) {
+    fn apply_live(&mut self, stage: &Stage<'_>, live: &mut crate::live::LiveState) {
         if stage.is_empty() {
             return;
         }
@@ -407,7 +417,7 @@ impl WriterThread {
         live.end_commit(stage.commit.seq, stage.commit.operations.len());
         if live.open_weight() >= WEIGHT_PER_GENERATION {
             live.close_generation();
-            let _filer_may_be_gone = self.closed.try_send(());
+            self.has_closed = true;
         }
     }
 }

@@ -1,0 +1,86 @@
+//! The commits that are on disk and not filed, as they were made, so that the filer need not read the journal again.
+//!
+//! What does not fit is left out: the filer then reads that generation from the journal. Nothing depends on what is here
+//! but time.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::store::{Commit, StoredEvent};
+
+/// About how much memory they may take.
+const BYTES_MAX: usize = 32 << 20;
+/// An operation with its names, about.
+const OPERATION_BYTES: usize = 400;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Unfiled(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// In order; with a gap where one did not fit.
+    commits: VecDeque<(Commit, usize)>,
+    bytes: usize,
+}
+
+impl Unfiled {
+    /// Keeps a commit that is on disk, if there is room.
+    pub(super) fn keep(&self, commit: Commit) {
+        let bytes = bytes_of(&commit);
+        let mut kept = self.0.lock();
+        if kept.bytes + bytes <= BYTES_MAX {
+            kept.bytes += bytes;
+            kept.commits.push_back((commit, bytes));
+        }
+    }
+
+    /// The commits from `first` to `last`, if each of them is here. They and what came before are forgotten.
+    pub(super) fn take(&self, first: u64, last: u64) -> Option<Vec<Commit>> {
+        let mut taken = Vec::new();
+        let mut kept = self.0.lock();
+        while let Some((commit, bytes)) = kept.commits.pop_front_if(|(commit, _)| commit.seq <= last) {
+            kept.bytes -= bytes;
+            taken.push(commit);
+        }
+        drop(kept);
+        taken.retain(|commit| commit.seq >= first);
+        let wanted = usize::try_from(last + 1 - first).ok()?;
+        (taken.len() == wanted).then_some(taken)
+    }
+}
+
+fn bytes_of(commit: &Commit) -> usize {
+    let texts = |stored: &StoredEvent| {
+        let event = &stored.event;
+        event.metadata().map_or(0, str::len) + event.chat_session_id().map_or(0, str::len)
+    };
+    let texts: usize = commit.events.iter().map(texts).sum();
+    texts + commit.events.len() * size_of::<StoredEvent>() + commit.operations.len() * OPERATION_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    fn commit(seq: u64) -> Commit {
+        let committed_at = Timestamp::default();
+        Commit { seq, committed_at, first_entry_id: 1, entries: 0, events: Vec::new(), operations: Vec::new() }
+    }
+
+    #[test]
+    fn they_are_all_there_or_the_journal_is_read() {
+        let unfiled = Unfiled::default();
+        (1..=5).chain(7..=9).for_each(|seq| unfiled.keep(commit(seq)));
+        let seqs = |first, last| {
+            unfiled.take(first, last).map(|commits| commits.iter().map(|commit| commit.seq).collect::<Vec<_>>())
+        };
+        assert_eq!(seqs(2, 3), Some(vec![2, 3]));
+        assert_eq!(seqs(2, 3), None, "what is tried again is read from the journal");
+        assert_eq!(seqs(4, 7), None, "one is missing");
+        assert_eq!(seqs(8, 9), Some(vec![8, 9]));
+        assert_eq!(unfiled.0.lock().bytes, 0);
+    }
+}
