@@ -1,6 +1,7 @@
 //! All tenants' states, found by id, by number, or by the id of a reservation.
 
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -11,7 +12,8 @@ use super::holds::hash_of;
 use super::own_prices::OwnPrices;
 use super::tenant_state::TenantState;
 use crate::domain::price_terms::PriceTerms;
-use crate::domain::tenant::TenantId;
+use crate::domain::quota::Limit;
+use crate::domain::tenant::{Tenant, TenantId, TenantStatus};
 use crate::domain::time::Timestamp;
 
 /// So many parts that threads on different tenants rarely meet at one.
@@ -25,6 +27,8 @@ pub struct TenantSlot {
     /// Its id.
     pub id: TenantId,
     state: Mutex<TenantState>,
+    /// What the state says, to be asked without its lock.
+    deleted: AtomicBool,
     /// Unset as long as the tenant never had any, so that those without pay one look for it.
     own_prices: OnceLock<ArcSwapOption<OwnPrices>>,
 }
@@ -36,6 +40,21 @@ impl TenantSlot {
         self.state.lock()
     }
 
+    /// Whether it is deleted. No lock is taken.
+    #[inline]
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Changes the tenant, its plan's limits and percentages: binds the next decision; usage and holds stay.
+    pub fn set_tenant(&self, tenant: Arc<Tenant>, limits: Arc<[Limit]>, thresholds: Arc<[u16]>, now: Timestamp) {
+        self.set_price_terms(&tenant.price_terms);
+        let mut state = self.lock();
+        self.deleted.store(tenant.status == TenantStatus::Deleted, Ordering::Release);
+        state.set_tenant(tenant, limits, now);
+        state.set_thresholds(thresholds);
+    }
+
     /// What it pays that differs from the price list. No lock is taken.
     #[inline]
     pub fn own_prices(&self) -> Option<Arc<OwnPrices>> {
@@ -43,7 +62,7 @@ impl TenantSlot {
     }
 
     /// What it pays from now on, by its terms.
-    pub fn set_price_terms(&self, terms: &[Arc<PriceTerms>]) {
+    fn set_price_terms(&self, terms: &[Arc<PriceTerms>]) {
         if terms.is_empty() && self.own_prices.get().is_none() {
             return;
         }
@@ -89,6 +108,13 @@ impl Counters {
         self.by_id[shard(hash)].read().find(hash, |slot| slot.id == *id).cloned()
     }
 
+    /// Calls `act` on the tenant with this id. It must not add one.
+    #[inline]
+    pub fn with<R>(&self, id: &TenantId, act: impl FnOnce(&TenantSlot) -> R) -> Option<R> {
+        let hash = self.hasher.hash_one(id);
+        self.by_id[shard(hash)].read().find(hash, |slot| slot.id == *id).map(|slot| act(slot))
+    }
+
     /// The tenant with this number.
     pub fn by_no(&self, no: u32) -> Option<Arc<TenantSlot>> {
         self.by_no.read().get(no as usize).cloned().flatten()
@@ -110,7 +136,8 @@ impl Counters {
         if let Some(slot) = table.find(hash, |slot| slot.id == id) {
             return Arc::clone(slot);
         }
-        let slot = Arc::new(TenantSlot { no, id, state: Mutex::new(state), own_prices: OnceLock::new() });
+        let deleted = AtomicBool::new(state.tenant().status == TenantStatus::Deleted);
+        let slot = Arc::new(TenantSlot { no, id, state: Mutex::new(state), deleted, own_prices: OnceLock::new() });
         slot.set_price_terms(&terms);
         table.insert_unique(hash, Arc::clone(&slot), |slot| self.hasher.hash_one(&slot.id));
         drop(table);

@@ -112,7 +112,12 @@ impl CompactEvent {
     }
 
     /// What the caller gave, without tenant, id and time.
-    pub fn from_usage(event: UsageEvent) -> Self {
+    pub fn from_usage(mut event: UsageEvent) -> Self {
+        Self::take_from(&mut event)
+    }
+
+    /// [`CompactEvent::from_usage`] without moving the event. What it holds in boxes is taken out of it.
+    pub fn take_from(event: &mut UsageEvent) -> Self {
         let mut compact = Self::new(Text::of(&event.event_type));
         for (field, text) in [
             (METHOD, &event.api_method),
@@ -135,9 +140,9 @@ impl CompactEvent {
             (None, Some(estimate)) => compact.set_estimate(estimate),
             (None, None) => {}
         }
-        compact.session = event.chat_session_id.map(|session| session.as_str().into());
-        compact.metadata = event.metadata;
-        if let Some(usage) = event.usage {
+        compact.session = event.chat_session_id.as_deref().map(Into::into);
+        compact.metadata = event.metadata.take();
+        if let Some(usage) = event.usage.take() {
             compact.set_usage(*usage);
         }
         compact
@@ -441,7 +446,7 @@ mod tests {
         };
         let free = UsageEvent { cost_usd: Some(Money::ZERO), ..bare.clone() };
         for event in [bare, full, estimated, free] {
-            let compact = CompactEvent::from_usage(event.clone());
+            let compact = CompactEvent::take_from(&mut event.clone());
             assert_eq!((compact.cost(), compact.tokens()), (event.cost(), event.tokens()));
             assert_eq!(compact.to_usage(tenant.clone(), event.event_id.clone(), at), event);
         }
@@ -449,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_price_that_shrinks_leaves_nothing_of_the_old_one() {
-        let mut event = CompactEvent::from_usage(UsageEvent::new("acme".parse().unwrap(), "api_call"));
+        let mut event = CompactEvent::take_from(&mut UsageEvent::new("acme".parse().unwrap(), "api_call"));
         event.set_estimate(Estimate { cost: Money::from_femtos(u128::MAX), price_no: 1, markup: Markup::NONE });
         event.set_estimate(Estimate { cost: Money::from_femtos(5), price_no: 2, markup: Markup::NONE });
         assert_eq!(event.cost(), Some(Money::from_femtos(5)));

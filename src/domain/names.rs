@@ -4,6 +4,7 @@
 //! At most [`NAMES_MAX`] names of at most [`NAME_BYTES_MAX`] bytes are kept, a few megabytes; a name beyond them stays with
 //! its event. Nothing that is stored or shown depends on which names are kept.
 
+use std::cell::Cell;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::{LazyLock, OnceLock};
@@ -37,9 +38,39 @@ impl Book {
     }
 }
 
+/// Places in each thread's memory of the names it asked for last.
+const RECENT: usize = 64;
+
+thread_local! {
+    static RECENT_NAMES: Cell<[Option<Name>; RECENT]> = const { Cell::new([None; RECENT]) };
+}
+
+/// The place of a text among the recent ones: by its length and its end, where names differ most.
+fn recent_place(text: &str) -> usize {
+    let mut end = [0; 8];
+    let tail = &text.as_bytes()[text.len().saturating_sub(8)..];
+    end[..tail.len()].copy_from_slice(tail);
+    let mixed = (u64::from_le_bytes(end) ^ text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 58) as usize % RECENT
+}
+
 impl Name {
     /// The name of `text`, kept from now on; `None` for one that is too long, or one too many.
     pub fn of(text: &str) -> Option<Self> {
+        let place = recent_place(text);
+        // Asked for without a lock that all threads share.
+        let recent = RECENT_NAMES.get()[place];
+        if recent.is_some_and(|name| name.as_str() == text) {
+            return recent;
+        }
+        let name = Self::kept(text)?;
+        let mut recent = RECENT_NAMES.get();
+        recent[place] = Some(name);
+        RECENT_NAMES.set(recent);
+        Some(name)
+    }
+
+    fn kept(text: &str) -> Option<Self> {
         let book = BOOK.read();
         let hash = book.hasher.hash_one(text);
         if let Some(name) = book.find(hash, text) {

@@ -63,13 +63,26 @@ impl Fingerprints {
         self.partitions[partition].write().insert(hash, slot_of(day));
     }
 
+    /// Notes many at once. Sorted by their hashes they are noted fastest: each partition is locked once.
+    pub fn insert_all(&self, ids: &[(u64, u32)]) {
+        for of_partition in ids.chunk_by(|(one, _), (other, _)| parts(*one).0 == parts(*other).0) {
+            let mut partition = self.partitions[parts(of_partition[0].0).0].write();
+            for &(hash, day) in of_partition {
+                partition.insert(parts(hash).1, slot_of(day));
+            }
+        }
+    }
+
+    /// Whether an id of this hash may have been filed on any day; usually not.
+    pub fn has(&self, hash: u64) -> bool {
+        let (partition, hash) = parts(hash);
+        self.partitions[partition].read().slots_of(hash) != 0
+    }
+
     /// The days in `days` on which an id of this hash may have been filed; usually none.
     pub fn days_of(&self, hash: u64, days: std::ops::RangeInclusive<u32>) -> Vec<u32> {
         let (partition, hash) = parts(hash);
         let slots = self.partitions[partition].read().slots_of(hash);
-        if slots == 0 {
-            return Vec::new();
-        }
         days.filter(|&day| slots >> slot_of(day) & 1 == 1).collect()
     }
 
@@ -153,13 +166,18 @@ impl Partition {
     /// A bit for each slot that an entry of this hash stands in.
     fn slots_of(&self, hash: u64) -> u64 {
         let low = hash as u32 & ((1 << LOW_BITS) - 1);
+        let line = &self.lines[self.line_of(hash)];
+        // Hardly ever is there one: then nothing has to be looked at one by one.
+        let is_it = |entry: &u32| (*entry != 0) & (entry & ((1 << LOW_BITS) - 1) == low);
         let mut slots = 0;
-        for entry in self.lines[self.line_of(hash)] {
-            if entry != 0 && entry & ((1 << LOW_BITS) - 1) == low {
-                slots |= 1 << (entry >> LOW_BITS);
-            }
+        if line.iter().fold(false, |found, entry| found | is_it(entry)) {
+            line.iter().filter(|entry| is_it(entry)).for_each(|entry| slots |= 1 << (entry >> LOW_BITS));
         }
-        slots | self.spill.get(&hash).copied().unwrap_or(0)
+        // What was spilled was spilled from a full line.
+        if line[LINE - 1] != 0 && !self.spill.is_empty() {
+            slots |= self.spill.get(&hash).copied().unwrap_or(0);
+        }
+        slots
     }
 
     fn forget(&mut self, slot: u32) {
@@ -177,6 +195,10 @@ impl Partition {
         });
         // An id that spilled twice on one day is one entry of it.
         self.entries = self.entries.saturating_sub(gone);
+        // What is spilled is looked for only where a line is full: what finds room in its line now goes there.
+        for (hash, slots) in std::mem::take(&mut self.spill) {
+            (1..=SLOTS).filter(|slot| slots >> slot & 1 == 1).for_each(|slot| self.place(hash, slot));
+        }
     }
 }
 

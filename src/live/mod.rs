@@ -119,8 +119,11 @@ impl LiveState {
 
     /// Closes the open generation if it has a commit, so that it can be filed.
     pub fn close_generation(&mut self) {
-        if self.open().last_seq != 0 {
-            self.generations.push_back(Generation::default());
+        let open = self.open();
+        if open.last_seq != 0 {
+            // The next one will be about as large: it need not grow step by step.
+            let ids = HashMap::with_capacity(open.ids.len());
+            self.generations.push_back(Generation { ids, ..Generation::default() });
         }
     }
 

@@ -127,28 +127,33 @@ impl<'a> Reader<'a> {
 #[derive(Default)]
 pub(super) struct BitWriter {
     bytes: Vec<u8>,
+    /// Fewer than 64 bits that have no byte yet, and how many.
+    rest: u128,
     bits: usize,
 }
 
 impl BitWriter {
+    /// Appends the low `width` bits of `value`, at most 128.
     pub(super) fn put(&mut self, value: u128, width: usize) {
-        let mut left = width;
-        let mut value = value;
-        while left > 0 {
-            let used = self.bits % 8;
-            if used == 0 {
-                self.bytes.push(0);
-            }
-            let take = left.min(8 - used);
-            let last = self.bytes.len() - 1;
-            self.bytes[last] |= ((value as u8) & (((1u16 << take) - 1) as u8)) << used;
-            value >>= take;
-            self.bits += take;
-            left -= take;
+        let low = width.min(64);
+        self.put_few(value as u64, low);
+        if width > low {
+            self.put_few((value >> 64) as u64, width - low);
         }
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    fn put_few(&mut self, value: u64, width: usize) {
+        self.rest |= (u128::from(value) & ((1 << width) - 1)) << self.bits;
+        self.bits += width;
+        if self.bits >= 64 {
+            self.bytes.extend_from_slice(&(self.rest as u64).to_le_bytes());
+            self.rest >>= 64;
+            self.bits -= 64;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(&self.rest.to_le_bytes()[..self.bits.div_ceil(8)]);
         self.bytes
     }
 }

@@ -25,6 +25,13 @@ impl UsageTracker {
 
     fn submit(&self, events: Vec<UsageEvent>, wait: bool) -> Result<PendingOutcomes, WriteError> {
         let shared = self.writer.shared();
+        if !events.is_empty()
+            && events.len() <= MAX_EVENTS_PER_SUBMISSION
+            && events.iter().all(|event| event.validate().is_ok())
+        {
+            let recorded = self.writer.record(shared.prepare(events)?, None, wait)?;
+            return Ok(PendingOutcomes { recorded, invalid: Vec::new() });
+        }
         let mut invalid = Vec::new();
         let mut valid: Vec<UsageEvent> = Vec::with_capacity(events.len());
         for (place, event) in events.into_iter().enumerate() {

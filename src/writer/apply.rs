@@ -159,11 +159,9 @@ impl States for LiveStates<'_> {
         let PlanTerms { limits, thresholds } = (self.plan_terms)(&tenant.plan);
         match self.counters.by_no(tenant_no) {
             Some(slot) => {
-                slot.set_price_terms(&tenant.price_terms);
-                let mut state = slot.lock();
-                self.expiries.note(tenant_no, Some(state.tenant()), &tenant);
-                state.set_tenant(tenant, limits, commit.committed_at);
-                state.set_thresholds(thresholds);
+                let before = Arc::clone(slot.lock().tenant());
+                self.expiries.note(tenant_no, Some(&before), &tenant);
+                slot.set_tenant(tenant, limits, thresholds, commit.committed_at);
             }
             None => {
                 self.expiries.note(tenant_no, None, &tenant);

@@ -4,8 +4,8 @@
 //! the shadow: counters that only the journal drives, saved now and then so that a start replays little.
 
 use std::ops::ControlFlow;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -15,7 +15,10 @@ use super::apply::{Shadow, apply};
 use super::command::{Command, Publication};
 use super::health::Trouble;
 use super::receipt::WriteError;
+use super::shared::Shared;
+use super::unfiled::UnfiledCommit;
 use super::{Writer, thread};
+use crate::counters::TenantSlot;
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
 use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, Snapshot, StoreError, prepare_runs};
 
@@ -155,6 +158,9 @@ impl Filer {
             Some(commits) => commits,
             None => self.read_journal(&snapshot, last_seq)?,
         };
+        // Into the table before the ids leave the generation: an id is always in at least one of the two.
+        Self::note_ids(shared, &commits);
+        let commits: Vec<Commit> = commits.into_iter().map(|unfiled| unfiled.commit).collect();
 
         let mut hours: HashMap<u32, u64> = HashMap::new();
         let mut touch = |at: Timestamp, entry_id: u64| {
@@ -192,15 +198,6 @@ impl Filer {
         }
         let events = || commits.iter().flat_map(|commit| &commit.events);
         let count = events().count() as u64;
-        // Into the table before the ids leave the generation: an id is always in at least one of the two.
-        for stored in events().filter(|stored| stored.event_id_given) {
-            let Some(hash) =
-                shared.counters.with_no(stored.tenant_no, |slot| shared.identity.hash(&slot.id, &stored.event_id))
-            else {
-                continue;
-            };
-            shared.fingerprints.insert(hash.fingerprint(), stored.event_timestamp.day());
-        }
 
         let operations: usize = commits.iter().map(|commit| commit.operations.len()).sum();
         self.weight_since_save += count + operations as u64;
@@ -241,13 +238,36 @@ impl Filer {
         Ok(())
     }
 
-    fn read_journal(&self, snapshot: &Snapshot, last_seq: u64) -> Result<Vec<Commit>, StoreError> {
+    /// Notes the ids of what is to be filed, in the order of their hashes.
+    fn note_ids(shared: &Shared, commits: &[UnfiledCommit]) {
+        let mut noted = Vec::with_capacity(commits.iter().map(|unfiled| unfiled.commit.events.len()).sum());
+        commits.iter().for_each(|unfiled| Self::collect_ids(shared, unfiled, &mut noted));
+        noted.sort_unstable();
+        shared.fingerprints.insert_all(&noted);
+    }
+
+    fn collect_ids(shared: &Shared, UnfiledCommit { commit, ids }: &UnfiledCommit, noted: &mut Vec<(u64, u32)>) {
+        for (place, stored) in commit.events.iter().enumerate().filter(|(_, stored)| stored.event_id_given) {
+            let hash = match ids {
+                Some(ids) => ids[place].map(|(hash, _)| hash),
+                None => {
+                    let hash = |slot: &Arc<TenantSlot>| shared.identity.hash(&slot.id, &stored.event_id);
+                    shared.counters.with_no(stored.tenant_no, hash)
+                }
+            };
+            if let Some(hash) = hash {
+                noted.push((hash.fingerprint(), stored.event_timestamp.day()));
+            }
+        }
+    }
+
+    fn read_journal(&self, snapshot: &Snapshot, last_seq: u64) -> Result<Vec<UnfiledCommit>, StoreError> {
         let mut commits = Vec::new();
         snapshot.commits_after(self.checkpoint.filed_seq, |commit| {
             if commit.seq > last_seq {
                 return ControlFlow::Break(());
             }
-            commits.push(commit);
+            commits.push(UnfiledCommit { commit, ids: None });
             ControlFlow::Continue(())
         })?;
         Ok(commits)

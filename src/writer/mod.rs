@@ -23,6 +23,7 @@ mod key_stage;
 mod leftovers;
 mod meter;
 mod prices;
+mod publication;
 mod receipt;
 mod recovery;
 mod sampled;
@@ -56,8 +57,8 @@ pub use prices::{PriceTable, UnpricedModel, UnpricedModels};
 pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
-pub use unfiled::Unfiled;
 pub(crate) use start::{Shipped, Started, start};
+pub use unfiled::Unfiled;
 
 use crate::counters::{Released, TenantSlot};
 use crate::domain::actor::Actor;
@@ -118,6 +119,7 @@ impl Writer {
             failures: 0,
             last_commit: started.last_commit,
             closed,
+            crowd: company::Crowd::default(),
             has_closed: false,
         };
         let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);

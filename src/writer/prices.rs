@@ -80,10 +80,9 @@ impl PriceTable {
         (Self { book, file, book_no: self.book_no + 1, numbers, remembered: RwLock::default() }, added)
     }
 
-    /// What an event that happened `at` costs by the book.
-    pub fn estimate(&self, event: &UsageEvent, at: Timestamp) -> Result<Estimate, Unpriced> {
+    fn estimate(&self, recent: &mut RecentModels, event: &UsageEvent, at: Timestamp) -> Result<Estimate, Unpriced> {
         let model = event.model.as_deref().ok_or(Unpriced::NoModel)?;
-        let known = self.known(event.provider.as_deref(), model).ok_or(Unpriced::UnknownModel)?;
+        let known = recent.known(self, event.provider.as_deref(), model).ok_or(Unpriced::UnknownModel)?;
         let row = known.rows.iter().rev().find(|(row, _)| row.validity.covers(at));
         let (row, price_no) = row.ok_or(Unpriced::UnknownModel)?;
         Ok(Estimate { cost: total_of(event, row)?, price_no: *price_no, markup: Markup::NONE })
@@ -96,14 +95,25 @@ impl PriceTable {
         event: &UsageEvent,
         at: Timestamp,
     ) -> Result<Estimate, Unpriced> {
-        let Some(own) = own else { return self.estimate(event, at) };
+        self.estimate_among(&mut RecentModels::default(), own, event, at)
+    }
+
+    /// [`PriceTable::estimate_for`] for one of many events, which name the same models.
+    pub fn estimate_among(
+        &self,
+        recent: &mut RecentModels,
+        own: Option<&OwnPrices>,
+        event: &UsageEvent,
+        at: Timestamp,
+    ) -> Result<Estimate, Unpriced> {
+        let Some(own) = own else { return self.estimate(recent, event, at) };
         let model = event.model.as_deref().ok_or(Unpriced::NoModel)?;
         match own.find((&self.book, self.book_no), event.provider.as_deref(), model, at) {
             OwnPrice::Rate(row, price_no) => {
                 Ok(Estimate { cost: total_of(event, row)?, price_no, markup: Markup::NONE })
             }
             OwnPrice::List(markup) => {
-                let estimate = self.estimate(event, at)?;
+                let estimate = self.estimate(recent, event, at)?;
                 Ok(Estimate { cost: markup.on(estimate.cost), markup, ..estimate })
             }
         }
@@ -149,6 +159,40 @@ impl PriceTable {
         }
         remembered.insert(AskedName(provider, model).to_owned_name(), found.clone());
         found
+    }
+}
+
+/// What the names of a batch mean: they repeat, and are looked up once.
+#[derive(Debug, Default)]
+pub struct RecentModels(Vec<Recent>);
+
+#[derive(Debug)]
+struct Recent {
+    provider: Option<CompactString>,
+    model: CompactString,
+    known: Option<Arc<KnownModel>>,
+}
+
+impl RecentModels {
+    /// So many are compared one by one.
+    const MOST: usize = 16;
+
+    fn known(&mut self, table: &PriceTable, provider: Option<&str>, model: &str) -> Option<&KnownModel> {
+        let is_it = |recent: &Recent| recent.model == model && recent.provider.as_deref() == provider;
+        let place = match self.0.iter().position(is_it) {
+            Some(place) => place,
+            None => {
+                let known = table.known(provider, model);
+                let recent = Recent { provider: provider.map(Into::into), model: model.into(), known };
+                if self.0.len() < Self::MOST {
+                    self.0.push(recent)
+                } else {
+                    self.0[Self::MOST - 1] = recent
+                }
+                self.0.len() - 1
+            }
+        };
+        self.0[place].known.as_deref()
     }
 }
 

@@ -15,7 +15,7 @@ use super::expiries::Expiries;
 use super::filed_ids::FiledIds;
 use super::key_book::KeyBook;
 use super::meter::Meter;
-use super::prices::{PriceTable, UnpricedModels};
+use super::prices::{PriceTable, RecentModels, UnpricedModels};
 use super::sampled::SampledBook;
 use super::unfiled::Unfiled;
 use crate::clock::Clock;
@@ -206,41 +206,49 @@ impl Shared {
     }
 
     /// Makes events ready for the writer: what can be done on the caller's thread is done here.
-    pub fn prepare(&self, events: Vec<UsageEvent>) -> Result<Vec<Incoming>, StoreError> {
+    ///
+    /// What is looked up in large tables is looked up in passes of their own: while one look-up waits for its memory, the
+    /// next ones have begun.
+    pub fn prepare(&self, mut events: Vec<UsageEvent>) -> Result<Vec<Incoming>, StoreError> {
         let now = self.clock.now();
         let looked_up_at = self.filings.load(Ordering::Acquire);
+        let known = |event: &UsageEvent| self.counters.with(&event.tenant_id, |slot| (slot.no, slot.own_prices()));
+        let tenants: Vec<Option<(u32, Option<Arc<OwnPrices>>)>> = events.iter().map(known).collect();
+        let hash = |event: &UsageEvent| event.event_id.as_ref().map(|id| self.identity.hash(&event.tenant_id, id));
+        let hashes: Vec<Option<IdHash>> = events.iter().map(hash).collect();
+        // Nothing of a tenant is filed before the tenant is known.
+        let may_be_filed: Vec<Option<IdHash>> = (hashes.iter().zip(&tenants))
+            .map(|(hash, tenant)| hash.filter(|hash| tenant.is_some() && self.fingerprints.has(hash.fingerprint())))
+            .collect();
+
+        let (prices, mut recent) = (self.prices.load(), RecentModels::default());
         let mut snapshot = None;
-        let prices = self.prices.load();
         let mut incoming = Vec::with_capacity(events.len());
-        for mut event in events {
-            let slot = self.counters.get(&event.tenant_id);
-            let own = slot.as_ref().and_then(|slot| slot.own_prices());
-            self.price(&prices, own.as_deref(), &mut event, now);
-            let content = content_digest(&event, self.content_key);
-            let given = event.event_id.take();
-            let hash = given.as_ref().map(|id| self.identity.hash(&event.tenant_id, id));
-            let filed_content = match (hash, &slot) {
-                (Some(hash), Some(slot)) => {
-                    self.filed_content(&mut snapshot, (slot.no, &event.tenant_id), hash, now)?
+        for (place, (event, tenant)) in events.iter_mut().zip(tenants).enumerate() {
+            let own = tenant.as_ref().and_then(|(_, own)| own.as_deref());
+            self.price(&prices, &mut recent, own, event, now);
+            let content = content_digest(event, self.content_key);
+            let tenant_no = tenant.map(|(tenant_no, _)| tenant_no);
+            let filed_content = match (may_be_filed[place], tenant_no) {
+                (Some(hash), Some(tenant_no)) => {
+                    self.filed_content(&mut snapshot, (tenant_no, &event.tenant_id), hash, now)?
                 }
                 _ => None,
             };
-            let event_id_given = given.is_some();
-            let event_id = given.unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
-            let event_timestamp = event.event_timestamp.unwrap_or_default();
-            let new_tenant = slot.is_none().then(|| Box::new(event.tenant_id.clone()));
+            let event_id_given = event.event_id.is_some();
+            let event_id = event.event_id.take().unwrap_or_else(|| EventId::Uuid(crate::ids::new_uuid_v7(now)));
             incoming.push(Incoming {
                 stored: StoredEvent {
-                    tenant_no: slot.map_or(u32::MAX, |slot| slot.no),
+                    tenant_no: tenant_no.unwrap_or(u32::MAX),
                     entry_id: 0,
                     created_at: now,
-                    event_timestamp,
+                    event_timestamp: event.event_timestamp.unwrap_or_default(),
                     event_id,
                     event_id_given,
-                    event: CompactEvent::from_usage(event),
+                    event: CompactEvent::take_from(event),
                 },
-                new_tenant,
-                hash,
+                new_tenant: tenant_no.is_none().then(|| Box::new(event.tenant_id.clone())),
+                hash: hashes[place],
                 content,
                 filed_content,
                 looked_up_at,
@@ -250,12 +258,19 @@ impl Shared {
     }
 
     /// Estimates the cost of an event that names a model and no cost of its own; what cannot be priced is named.
-    fn price(&self, prices: &PriceTable, own: Option<&OwnPrices>, event: &mut UsageEvent, now: Timestamp) {
+    fn price(
+        &self,
+        prices: &PriceTable,
+        recent: &mut RecentModels,
+        own: Option<&OwnPrices>,
+        event: &mut UsageEvent,
+        now: Timestamp,
+    ) {
         event.estimate = None;
         if event.model.is_none() || event.cost_usd.is_some() || event.is_rate_limited() {
             return;
         }
-        match prices.estimate_for(own, event, event.event_timestamp.unwrap_or(now)) {
+        match prices.estimate_among(recent, own, event, event.event_timestamp.unwrap_or(now)) {
             Ok(estimate) => event.estimate = Some(estimate),
             Err(reason) => self.unpriced.note(event, &reason),
         }

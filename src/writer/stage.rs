@@ -18,7 +18,7 @@ use crate::domain::quota::{Denial, Hold, Plan};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
-use crate::live::IdHash;
+use crate::live::{IdHash, LiveState};
 use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::rules::price_changes::prices_audit_entry;
@@ -121,6 +121,13 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Makes room for so many events.
+    pub(super) fn reserve(&mut self, events: usize) {
+        self.commit.events.reserve(events);
+        self.ids.reserve(events);
+        self.staged_ids.reserve(events);
+    }
+
     /// Stages events in order; gives what becomes of each.
     pub(super) fn record(
         &mut self,
@@ -135,14 +142,15 @@ impl<'a> Stage<'a> {
             });
             self.commit.operations.len() - 1
         });
-        self.commit.events.reserve(events.len());
-        self.ids.reserve(events.len());
-        self.staged_ids.reserve(events.len());
+        self.reserve(events.len());
         let mut outcomes = Vec::with_capacity(events.len());
         let before = self.commit.events.len();
+        let shared = self.shared;
+        let live = shared.live.read();
         for incoming in events {
-            outcomes.push(self.record_one(incoming)?);
+            outcomes.push(self.record_one(incoming, &live)?);
         }
+        drop(live);
         if let Some(place) = settlement {
             let accepted = (self.commit.events.len() - before) as u32;
             if let Operation::Settle { events, .. } = &mut self.commit.operations[place].operation {
@@ -152,7 +160,7 @@ impl<'a> Stage<'a> {
         Ok(outcomes)
     }
 
-    fn record_one(&mut self, mut incoming: Incoming) -> Result<EventOutcome, StoreError> {
+    fn record_one(&mut self, mut incoming: Incoming, live: &LiveState) -> Result<EventOutcome, StoreError> {
         let now = self.commit.committed_at;
         if !incoming.stored.event.time_given() {
             incoming.stored.event_timestamp = now;
@@ -160,7 +168,7 @@ impl<'a> Stage<'a> {
         let event_timestamp = incoming.stored.event_timestamp;
         // A repeat is a repeat however old it is by now: look for it before looking at the clock.
         if let Some(hash) = incoming.hash
-            && let Some(known) = self.known_content(&incoming, hash)?
+            && let Some(known) = self.known_content(&incoming, hash, live)?
         {
             let same = known == incoming.content;
             return Ok(if same { EventOutcome::Duplicate } else { EventOutcome::Conflict });
@@ -204,14 +212,19 @@ impl<'a> Stage<'a> {
     }
 
     /// The content under which this id is known: in this commit, in memory, or on disk.
-    fn known_content(&mut self, incoming: &Incoming, hash: IdHash) -> Result<Option<u64>, StoreError> {
+    fn known_content(
+        &mut self,
+        incoming: &Incoming,
+        hash: IdHash,
+        live: &LiveState,
+    ) -> Result<Option<u64>, StoreError> {
         if incoming.filed_content.is_some() {
             return Ok(incoming.filed_content);
         }
         if let Some(content) = self.staged_ids.get(&hash) {
             return Ok(Some(*content));
         }
-        if let Some(content) = self.shared.live.read().content_of(&hash) {
+        if let Some(content) = live.content_of(&hash) {
             return Ok(Some(content));
         }
         // The caller has looked among the filed ids, if it knew the tenant; has any been filed since?
@@ -231,8 +244,16 @@ impl<'a> Stage<'a> {
             code: "tenant_deleted",
             message: format!("the tenant `{tenant_id}` is deleted: a PUT of the tenant revives it"),
         };
+        let tenant_no = incoming.stored.tenant_no;
+        // Nearly always it is known, and this commit changes no tenant.
+        if incoming.new_tenant.is_none()
+            && self.tenants.is_empty()
+            && self.shared.counters.with_no(tenant_no, |slot| slot.is_deleted()) == Some(false)
+        {
+            return Ok(tenant_no);
+        }
         let known = match &incoming.new_tenant {
-            None => self.shared.counters.by_no(incoming.stored.tenant_no),
+            None => self.shared.counters.by_no(tenant_no),
             Some(tenant_id) => self.shared.counters.get(tenant_id),
         };
         // As this commit leaves it, then as it is.

@@ -14,12 +14,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::answers::{Answer, fail, keep, unavailable};
 use super::apply::{Ended, LiveStates, apply};
 use super::command::{Command, Publication};
+use super::company::Crowd;
 use super::health::{Health, Trouble};
+use super::publication::put_publication;
 use super::recovery::{Attempt, Carried};
 use super::shared::Shared;
 use super::stage::{Numbers, Stage};
 use crate::domain::time::Timestamp;
-use crate::store::{Operation, StoreError, Transaction};
+use crate::store::{Operation, StoreError};
 
 /// Events that one commit takes before it stops looking for more; a single submission may bring more.
 pub(super) const EVENTS_PER_COMMIT: usize = 10_000;
@@ -49,6 +51,7 @@ pub(super) struct WriterThread {
     pub(super) last_commit: Timestamp,
     /// Tells the filer that a generation is closed.
     pub(super) closed: crossbeam_channel::Sender<()>,
+    pub(super) crowd: Crowd,
     /// A generation was closed by this commit: the filer is told once the commit is out of our hands.
     pub(super) has_closed: bool,
 }
@@ -103,6 +106,7 @@ impl WriterThread {
     fn commit_with(&mut self, first: Option<Command>) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut stage = Stage::new(&shared, self.numbers, self.commit_time());
+        stage.reserve(self.queued_events.load(Ordering::Relaxed).min(EVENTS_PER_COMMIT));
         let mut answers = Vec::new();
         let mut publications = Vec::new();
         let mut close_generation = Vec::new();
@@ -115,8 +119,9 @@ impl WriterThread {
         let carried = if full || broken { Carried::default() } else { self.take_carried(stage.commit.committed_at) };
         carried.holds.into_iter().for_each(|(tenant_no, hold)| stage.hold_of(tenant_no, hold));
 
-        let mut next = first;
+        let (mut next, mut awaited) = (first, 0);
         while let Some(command) = next.take() {
+            awaited += usize::from(command.is_awaited());
             match command {
                 Command::Stop => go_on = false,
                 command if broken || full && !command.goes_on_when_full() => self.refuse(command),
@@ -220,6 +225,7 @@ impl WriterThread {
             }
         }
 
+        let started = Instant::now();
         let written = match failure {
             Some(error) => Err(error.into()),
             None if broken => Ok(Vec::new()),
@@ -227,9 +233,10 @@ impl WriterThread {
         };
         match written {
             Ok(ended) => {
+                self.crowd = Crowd::of(awaited, self.waiting.len() + self.commands.len(), started.elapsed());
                 self.answer(answers, ended);
                 if !stage.is_empty() {
-                    shared.unfiled.keep(stage.commit);
+                    shared.unfiled.keep(stage.commit, stage.ids);
                 }
             }
             Err(Failed { error, prepared }) => {
@@ -382,12 +389,10 @@ impl WriterThread {
         for (name, _) in &stage.plan_changes {
             // Those whose record stays as it is, too: the next decision is made by the new limits.
             for slot in shared.counters.all() {
-                let mut state = slot.lock();
-                if state.tenant().plan == *name {
-                    let tenant = Arc::clone(state.tenant());
+                let tenant = Arc::clone(slot.lock().tenant());
+                if tenant.plan == *name {
                     let terms = plan_terms(name);
-                    state.set_tenant(tenant, terms.limits, stage.commit.committed_at);
-                    state.set_thresholds(terms.thresholds);
+                    slot.set_tenant(tenant, terms.limits, terms.thresholds, stage.commit.committed_at);
                 }
             }
         }
@@ -420,69 +425,6 @@ impl WriterThread {
             self.has_closed = true;
         }
     }
-}
-
-fn put_publication(transaction: &mut Transaction, publication: &Publication) -> Result<(), StoreError> {
-    for run in &publication.runs {
-        transaction.put_run(publication.run, run)?;
-    }
-    for (day, denials) in &publication.denials {
-        transaction.put_denials(*day, publication.run, denials)?;
-    }
-    if let Some((old, merged)) = &publication.merged {
-        transaction.replace_runs(old, publication.run, merged)?;
-    }
-    for (hour, mark) in &publication.hours {
-        transaction.put_hour(*hour, *mark)?;
-    }
-    for (period, rows) in &publication.rows {
-        let rows: Vec<_> = rows.iter().map(|(tenant_no, row)| (*tenant_no, row)).collect();
-        transaction.put_rows(*period, &rows)?;
-    }
-    transaction.put_quota_state(&publication.quota_states)?;
-    if let Some(verifier) = &publication.audit_verifier {
-        transaction.put_audit_verifier(verifier)?;
-    }
-    if let Some(checkpoint) = &publication.checkpoint {
-        transaction.put_checkpoint(checkpoint)?;
-    }
-    if let Some(seq) = publication.journal_through {
-        transaction.delete_journal_through(seq)?;
-    }
-    for day in &publication.dropped_days {
-        transaction.drop_day(*day)?;
-    }
-    if let Some(day) = publication.denials_before {
-        transaction.drop_denials_before(day)?;
-    }
-    for before in &publication.rows_before {
-        transaction.delete_rows_before(*before)?;
-    }
-    for job in &publication.jobs {
-        transaction.put_job(job)?;
-    }
-    if let Some(cut) = &publication.cut {
-        transaction.put_cut(cut)?;
-    }
-    if !publication.audit_erased.is_empty() {
-        transaction.erase_audit(&publication.audit_erased)?;
-    }
-    if publication.erasure_open {
-        transaction.put_erasure_open()?;
-    }
-    for backup in &publication.backups {
-        transaction.put_backup(backup)?;
-    }
-    if publication.ends_restore {
-        transaction.end_restore()?;
-    }
-    if let Some(cut) = &publication.audit_cut {
-        transaction.put_audit_cut(cut)?;
-    }
-    if let Some((min_index, limit)) = publication.audit_freed {
-        transaction.free_audit_below(min_index, limit)?;
-    }
-    Ok(())
 }
 
 /// The error and its causes in one line.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
+use crate::live::IdHash;
 use crate::store::{Commit, StoredEvent};
 
 /// About how much memory they may take.
@@ -18,34 +19,42 @@ const OPERATION_BYTES: usize = 400;
 #[derive(Debug, Default)]
 pub struct Unfiled(Mutex<Kept>);
 
+/// A commit to be filed.
+#[derive(Debug)]
+pub(super) struct UnfiledCommit {
+    pub(super) commit: Commit,
+    /// The hash and content of each event that has an id of its caller's, by its place; `None` when the commit was read.
+    pub(super) ids: Option<Vec<Option<(IdHash, u64)>>>,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
-    /// In order; with a gap where one did not fit.
-    commits: VecDeque<(Commit, usize)>,
+    /// In order, with about how many bytes each takes; with a gap where one did not fit.
+    commits: VecDeque<(UnfiledCommit, usize)>,
     bytes: usize,
 }
 
 impl Unfiled {
     /// Keeps a commit that is on disk, if there is room.
-    pub(super) fn keep(&self, commit: Commit) {
+    pub(super) fn keep(&self, commit: Commit, ids: Vec<Option<(IdHash, u64)>>) {
         let bytes = bytes_of(&commit);
         let mut kept = self.0.lock();
         if kept.bytes + bytes <= BYTES_MAX {
             kept.bytes += bytes;
-            kept.commits.push_back((commit, bytes));
+            kept.commits.push_back((UnfiledCommit { commit, ids: Some(ids) }, bytes));
         }
     }
 
     /// The commits from `first` to `last`, if each of them is here. They and what came before are forgotten.
-    pub(super) fn take(&self, first: u64, last: u64) -> Option<Vec<Commit>> {
+    pub(super) fn take(&self, first: u64, last: u64) -> Option<Vec<UnfiledCommit>> {
         let mut taken = Vec::new();
         let mut kept = self.0.lock();
-        while let Some((commit, bytes)) = kept.commits.pop_front_if(|(commit, _)| commit.seq <= last) {
+        while let Some((unfiled, bytes)) = kept.commits.pop_front_if(|(kept, _)| kept.commit.seq <= last) {
             kept.bytes -= bytes;
-            taken.push(commit);
+            taken.push(unfiled);
         }
         drop(kept);
-        taken.retain(|commit| commit.seq >= first);
+        taken.retain(|unfiled: &UnfiledCommit| unfiled.commit.seq >= first);
         let wanted = usize::try_from(last + 1 - first).ok()?;
         (taken.len() == wanted).then_some(taken)
     }
@@ -57,7 +66,8 @@ fn bytes_of(commit: &Commit) -> usize {
         event.metadata().map_or(0, str::len) + event.chat_session_id().map_or(0, str::len)
     };
     let texts: usize = commit.events.iter().map(texts).sum();
-    texts + commit.events.len() * size_of::<StoredEvent>() + commit.operations.len() * OPERATION_BYTES
+    let each = size_of::<StoredEvent>() + size_of::<Option<(IdHash, u64)>>();
+    texts + commit.events.len() * each + commit.operations.len() * OPERATION_BYTES
 }
 
 #[cfg(test)]
@@ -73,9 +83,11 @@ mod tests {
     #[test]
     fn they_are_all_there_or_the_journal_is_read() {
         let unfiled = Unfiled::default();
-        (1..=5).chain(7..=9).for_each(|seq| unfiled.keep(commit(seq)));
+        (1..=5).chain(7..=9).for_each(|seq| unfiled.keep(commit(seq), Vec::new()));
         let seqs = |first, last| {
-            unfiled.take(first, last).map(|commits| commits.iter().map(|commit| commit.seq).collect::<Vec<_>>())
+            unfiled
+                .take(first, last)
+                .map(|commits| commits.iter().map(|unfiled| unfiled.commit.seq).collect::<Vec<_>>())
         };
         assert_eq!(seqs(2, 3), Some(vec![2, 3]));
         assert_eq!(seqs(2, 3), None, "what is tried again is read from the journal");
