@@ -2,7 +2,7 @@
 //!
 //! Runs each row's work by ours and by the peers in turn (A B A B) on the same events, quotes medians, and checks that what
 //! was counted is what was sent. Without names of rows: all of them. `--scale 0.1` takes a tenth of the events, for a look;
-//! figures to quote come from a whole run on a quiet machine. `--parts`, `--growth` and `--memory` print their own tables instead.
+//! figures to quote come from a whole run on a quiet machine. `--growth` and `--memory` print their own tables instead.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program that measures stops at the first thing that is wrong")]
 // Traffic is shared with the guard, and not all of it is needed everywhere.
 #![allow(dead_code)]
@@ -39,14 +39,14 @@ fn main() {
             "--json" => json = true,
             "--rounds" => rounds = words.next().and_then(|word| word.parse().ok()).unwrap_or(rounds),
             "--scale" => scale = words.next().and_then(|word| word.parse().ok()).unwrap_or(scale),
-            "--parts" | "--growth" | "--memory" => names.push(word.trim_start_matches('-').to_owned()),
+            "--growth" | "--memory" => names.push(word.trim_start_matches('-').to_owned()),
             // `cargo bench` adds it.
             "--bench" => {}
             name if rows::ALL.iter().any(|(known, _)| *known == name) => names.push(name.to_owned()),
             other => {
                 let known: Vec<&str> = rows::ALL.iter().map(|(name, _)| *name).collect();
                 eprintln!(
-                    "`{other}` is neither --json, --rounds N, --scale F, --parts, --growth, --memory nor one of {}",
+                    "`{other}` is neither --json, --rounds N, --scale F, --growth, --memory nor one of {}",
                     known.join(" ")
                 );
                 std::process::exit(2);

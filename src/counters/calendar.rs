@@ -31,10 +31,10 @@ impl Calendar {
     /// Moves to the window of `now` when the current one is over; tells whether it was. The zone is looked at only here,
     /// which is why a change of zone takes effect when the current window ends.
     #[inline]
-    pub(super) fn roll(&mut self, zone: Tz, now: Timestamp) -> bool {
+    pub(super) fn roll(&mut self, zone: impl FnOnce() -> Tz, now: Timestamp) -> bool {
         let over = now >= self.span.end;
         if over {
-            self.roll_to(zone, now);
+            self.roll_to(zone(), now);
         }
         over
     }

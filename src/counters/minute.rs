@@ -66,12 +66,21 @@ fn narrow(amount: u128) -> u64 {
 }
 
 /// What was used and granted in the last 61 seconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Minute {
     /// In order of their seconds.
     buckets: VecDeque<Bucket>,
+    /// The second in which the oldest of them leaves the window, so that it need not be looked at.
+    leaves: u64,
     pub(super) used: Charges,
     pub(super) held: Charges,
+}
+
+impl Default for Minute {
+    fn default() -> Self {
+        let nothing = Charges::default();
+        Self { buckets: VecDeque::new(), leaves: u64::MAX, used: nothing, held: nothing }
+    }
 }
 
 impl Minute {
@@ -79,7 +88,7 @@ impl Minute {
     #[inline]
     pub(super) fn slide(&mut self, now: Timestamp) {
         let second = now.seconds() as u64;
-        while self.buckets.front().is_some_and(|oldest| oldest.second + BUCKETS <= second) {
+        while self.leaves <= second {
             self.drop_oldest();
         }
     }
@@ -88,9 +97,10 @@ impl Minute {
         let Some(oldest) = self.buckets.pop_front() else { return };
         subtract(&mut self.used, &oldest.used());
         subtract(&mut self.held, &oldest.held());
-        if self.buckets.is_empty() {
+        match self.buckets.front() {
+            Some(next) => self.leaves = next.second + BUCKETS,
             // An idle tenant keeps no memory for it, and a sum at its end starts anew.
-            *self = Self::default();
+            None => *self = Self::default(),
         }
     }
 
@@ -151,6 +161,7 @@ impl Minute {
         }
         if place == 0 || self.buckets[place - 1].second != second {
             self.buckets.insert(place, Bucket::new(second));
+            self.leaves = self.leaves.min(second + BUCKETS);
             place += 1;
         }
         self.buckets.get_mut(place - 1)

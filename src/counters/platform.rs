@@ -60,8 +60,8 @@ impl Platform {
         let now = now.max(self.as_of);
         self.as_of = now;
         self.minute.slide(now);
-        self.day.roll(self.zone, now);
-        self.month.roll(self.zone, now);
+        self.day.roll(|| self.zone, now);
+        self.month.roll(|| self.zone, now);
         while let Some(&(_, tenant_no, key)) = self.lapses.first().filter(|(expires_at, ..)| *expires_at <= now) {
             self.remove(tenant_no, key);
         }

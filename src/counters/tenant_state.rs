@@ -60,6 +60,8 @@ pub enum Taken {
 #[derive(Clone, Debug)]
 pub struct TenantState {
     pub(super) tenant: Arc<Tenant>,
+    /// Until when the tenant is active, so that it need not be looked at; a time long gone when it is not.
+    pub(super) active_until: Timestamp,
     pub(super) plan_limits: Arc<[Limit]>,
     pub(super) plan_thresholds: Arc<[u16]>,
     /// Noticed, and not taken yet.
@@ -82,6 +84,7 @@ impl TenantState {
         Self {
             limits: Arc::clone(&plan_limits),
             limits_until: Timestamp::default(),
+            active_until: active_until(&tenant),
             tenant,
             plan_limits,
             plan_thresholds: Arc::default(),
@@ -108,6 +111,7 @@ impl TenantState {
     pub fn set_tenant(&mut self, tenant: Arc<Tenant>, plan_limits: Arc<[Limit]>, now: Timestamp) {
         // The window that is current now keeps its end: roll in the old zone first.
         self.advance(now);
+        self.active_until = active_until(&tenant);
         self.tenant = tenant;
         self.plan_limits = plan_limits;
         self.refresh_limits(self.as_of);
@@ -119,7 +123,8 @@ impl TenantState {
         let now = now.max(self.as_of);
         self.as_of = now;
         self.minute.slide(now);
-        let rolled = self.day.roll(self.tenant.zone, now) | self.month.roll(self.tenant.zone, now);
+        let tenant = &self.tenant;
+        let rolled = self.day.roll(|| tenant.zone, now) | self.month.roll(|| tenant.zone, now);
         if rolled {
             self.watch();
         }
@@ -212,7 +217,7 @@ impl TenantState {
             key @ Key::Anonymous(_) => self.holds.open(key).is_none(),
             key @ Key::Named(hash) => self.holds.open(key).is_none() && self.holds.finished(hash, now).is_none(),
         };
-        let granted = new && self.tenant.status_at(now) == TenantStatus::Active && self.fits(amounts);
+        let granted = new && now < self.active_until && self.fits(amounts);
         if granted {
             self.hold(now, amounts, request);
         }
@@ -301,10 +306,7 @@ impl TenantState {
     }
 
     fn unblocked(&self, now: Timestamp) -> Result<(), Blocked> {
-        match self.tenant.status_at(now) {
-            TenantStatus::Active => Ok(()),
-            status => Err(Blocked { status }),
-        }
+        if now < self.active_until { Ok(()) } else { Err(Blocked { status: self.tenant.status_at(now) }) }
     }
 
     #[inline]
@@ -333,5 +335,12 @@ impl TenantState {
         self.minute.give_back(hold.granted_at, &hold.amounts.of);
         self.day.give_back(hold.day_start, &hold.amounts.of);
         self.month.give_back(hold.month_start, &hold.amounts.of);
+    }
+}
+
+fn active_until(tenant: &Tenant) -> Timestamp {
+    match tenant.status {
+        TenantStatus::Active => tenant.plan_expires_at.unwrap_or(Timestamp::MAX),
+        _ => Timestamp::default(),
     }
 }

@@ -4,7 +4,6 @@ mod aggregate;
 mod decide;
 mod load;
 mod pages;
-mod parts;
 mod read;
 mod record;
 mod retention;
@@ -36,7 +35,6 @@ pub fn run(work: &str, arguments: &Arguments) -> Value {
         "record" => record::batches(arguments),
         "record-repeats" => record::with_repeats(arguments),
         "record-singles" => record::singles(arguments),
-        "parts" => parts::all(arguments),
         "load" => load::load(arguments),
         "dirty" => load::dirty(arguments),
         "start" => read::start(arguments),

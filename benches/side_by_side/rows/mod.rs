@@ -4,7 +4,6 @@ mod decide;
 mod door;
 mod growth;
 mod memory;
-mod parts;
 mod reads;
 mod record;
 mod retention;
@@ -18,7 +17,7 @@ use crate::program::Program;
 pub type Entry = (&'static str, fn(&Bench));
 
 /// All rows, in order.
-pub const ALL: [Entry; 17] = [
+pub const ALL: [Entry; 16] = [
     ("S1", decide::s1),
     ("S2", record::s2),
     ("S3", record::s3),
@@ -33,7 +32,6 @@ pub const ALL: [Entry; 17] = [
     ("S12", retention::s12),
     ("S14", reads::s14),
     ("S15", record::s15),
-    ("parts", parts::parts),
     ("growth", growth::growth),
     ("memory", memory::soak),
 ];
