@@ -168,12 +168,11 @@
 //!     `what_is_erased_is_not_in_the_file_and_is_not_missed`, `an_erasure_that_a_kill_broke_off_is_finished_by_asking_again`.
 //! 22. *A backup is believed only when it is what its manifest says*, each key and value; a table that a copy does not know
 //!     fails it. `store::backup`. `a_backup_of_a_busy_server_is_one_state_and_is_restored_into_an_empty_folder_only`.
-//!
-//! 20. *A store that failed is opened again without a restart, and memory is what is on its disk*, whichever way the open
+//! 23. *A store that failed is opened again without a restart, and memory is what is on its disk*, whichever way the open
 //!     commit went: every repeat under the same ids is exact. `writer::recovery`. `tests/crash`:
 //!     `the_kth_sync_fails_for_every_k_and_nothing_is_lost_or_counted_twice`,
 //!     `a_full_disk_refuses_what_is_new_lets_go_on_what_needs_no_room_and_recovers_without_a_restart`.
-//! 21. *Whatever part of what was not synced a crash keeps, the store opens with everything acknowledged and nothing by
+//! 24. *Whatever part of what was not synced a crash keeps, the store opens with everything acknowledged and nothing by
 //!     half*, also when it crashes again meanwhile. `tests/crash`:
 //!     `a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_leaves_nothing_by_half`. `tests/mutations.sh` shows that
 //!     these tests can fail.
@@ -395,8 +394,12 @@
 //!   [`domain::compact_event::CompactEvent`] (120 bytes) on the caller's thread: names by number ([`domain::names`]), counts
 //!   in 32 bits, what is rare behind a pointer. Fresh memory is what costs most on the machine it was measured on.
 //! - *Company.* A command whose receipt was dropped (the settlement of a forwarded call, `?ack=queued`) waits up to 2 ms for
-//!   others, and no longer than until one comes that somebody waits for (`WriterThread::in_company`).
-//! - *Not built:* encoding one commit while the last one syncs, waiting for company on behalf of callers who wait themselves,
+//!   others, and no longer than until one comes that somebody waits for. From eight callers on, a commit waits for those whom
+//!   the last one answered and who came meanwhile, at most a quarter of the time that one took (`WriterThread::in_company`).
+//! - *The filer takes commits from memory* (`writer::Unfiled`), up to 32 MiB of them, and reads the journal for the rest.
+//! - *Passes.* What a batch looks up in large tables (tenants, fingerprints) it looks up in loops that do nothing else
+//!   (`Shared::prepare`), so that the look-ups wait for memory together: a look-up is a cache miss, or two.
+//! - *Not built:* encoding one commit while the last one syncs,
 //!   and merging a day at its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most,
 //!   instead).
 //!
