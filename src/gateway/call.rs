@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::call_body::{CallBody, InvalidCall};
 use super::endpoint::Endpoint;
+use super::event_stream::EventStream;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
 use super::places::Place;
@@ -232,10 +233,14 @@ impl Parts {
         let time_left =
             upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
         let headers = headers_for_caller(&head.headers);
-        let is_stream =
-            head.headers.get(CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-        if is_stream && status < 400 {
-            let body = MeteredBody::new(answered, exchange, status, takes_usage_out, time_left);
+        let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let is_frames = media.starts_with(b"application/vnd.amazon.eventstream");
+        if is_frames {
+            exchange.reads_bedrock();
+        }
+        if (is_frames || media.starts_with(b"text/event-stream")) && status < 400 {
+            let events = if is_frames { EventStream::blind() } else { EventStream::new(takes_usage_out) };
+            let body = MeteredBody::new(answered, exchange, status, events, time_left);
             return Ok(Answer {
                 status,
                 headers,

@@ -17,17 +17,26 @@ pub(super) enum Wanted {
     Usage,
     /// Cohere's, which may be alone.
     BilledUnits,
+    /// What Bedrock adds to the last part of an answer, whoever made the model.
+    Metrics,
     Model,
+    /// The answer of a model inside a frame of Bedrock, in base64: handed on as it comes, never kept.
+    Packed,
 }
 
-/// Where they are. A list around the whole does not count as a step.
-const PATHS: [(&[&str], Wanted); 12] = [
+/// Where values are, and which.
+pub(super) type Paths = &'static [(&'static [&'static str], Wanted)];
+
+/// Where usage and models are. A list around the whole does not count as a step.
+pub(super) const USAGE: Paths = &[
     (&["usage"], Wanted::Usage),
     (&["usageMetadata"], Wanted::Usage),
     (&["message", "usage"], Wanted::Usage),
     (&["response", "usage"], Wanted::Usage),
     (&["delta", "usage"], Wanted::Usage),
     (&["x_groq", "usage"], Wanted::Usage),
+    (&["metadata", "usage"], Wanted::Usage),
+    (&["amazon-bedrock-invocationMetrics"], Wanted::Metrics),
     (&["meta", "billed_units"], Wanted::BilledUnits),
     (&["response", "meta", "billed_units"], Wanted::BilledUnits),
     (&["model"], Wanted::Model),
@@ -35,6 +44,8 @@ const PATHS: [(&[&str], Wanted); 12] = [
     (&["message", "model"], Wanted::Model),
     (&["response", "model"], Wanted::Model),
 ];
+/// Where a chunk of Bedrock has what it holds.
+pub(super) const CHUNK: Paths = &[(&["bytes"], Wanted::Packed)];
 
 /// A value that was found, as its bytes.
 pub(super) struct FoundValue {
@@ -58,6 +69,7 @@ enum Place {
 }
 
 pub(super) struct Scanner {
+    paths: Paths,
     /// True for an object, false for a list.
     stack: Vec<bool>,
     keys: [Vec<u8>; MAX_PATH],
@@ -77,8 +89,9 @@ struct Capture {
 }
 
 impl Scanner {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(paths: Paths) -> Self {
         Self {
+            paths,
             stack: Vec::new(),
             keys: Default::default(),
             place: Place::Value,
@@ -101,6 +114,20 @@ impl Scanner {
     /// Whether it is inside a text that is neither kept nor a key, and no escape is open.
     pub(super) fn is_inside_dull_text(&self) -> bool {
         self.in_string && !self.escaped && !self.string_is_key && self.capture.is_none() && !self.given_up
+    }
+
+    /// What the next byte adds to a packed text, if it is inside of one: a sign that base64 does not have for an escape
+    /// that base64 does not need.
+    pub(super) fn passes(&self, byte: u8) -> Option<u8> {
+        let packed = self.capture.as_ref().is_some_and(|capture| capture.wanted == Wanted::Packed);
+        if !(packed && self.in_string) || self.string_is_key {
+            return None;
+        }
+        match (self.escaped, byte) {
+            (false, b'"' | b'\\') => None,
+            (false, byte) | (true, byte @ b'/') => Some(byte),
+            (true, _) => Some(b'\\'),
+        }
     }
 
     /// Takes one byte; answers with a value that it completed.
@@ -146,7 +173,7 @@ impl Scanner {
     }
 
     fn keep(&mut self, byte: u8) {
-        if let Some(capture) = &mut self.capture {
+        if let Some(capture) = self.capture.as_mut().filter(|capture| capture.wanted != Wanted::Packed) {
             if capture.bytes.len() < MAX_VALUE {
                 capture.bytes.push(byte);
             } else {
@@ -247,7 +274,7 @@ impl Scanner {
         let keys = &self.keys[skip..self.stack.len()];
         let is_at =
             |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
-        PATHS.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
+        self.paths.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
     }
 }
 
@@ -256,7 +283,7 @@ mod tests {
     use super::*;
 
     fn found(json: &str) -> Vec<(Wanted, String)> {
-        let mut scanner = Scanner::new();
+        let mut scanner = Scanner::new(USAGE);
         let values = json.bytes().filter_map(|byte| scanner.take(byte));
         values.map(|value| (value.wanted, String::from_utf8(value.bytes.unwrap()).unwrap())).collect()
     }
@@ -286,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_too_deep_is_not_kept() {
-        let mut scanner = Scanner::new();
+        let mut scanner = Scanner::new(USAGE);
         let long = format!(r#"{{"usage":"{}"}}"#, "x".repeat(MAX_VALUE));
         let values: Vec<FoundValue> = long.bytes().filter_map(|byte| scanner.take(byte)).collect();
         assert!(values.len() == 1 && values[0].bytes.is_none());
