@@ -194,7 +194,7 @@ fn only_events_count_and_a_frame_without_its_end_gives_nothing() {
 
 #[test]
 fn a_frame_that_gives_more_than_can_be_is_refused() {
-    let many = format!("{{{}}}", [r#""usage":{"inputTokens":1,"outputTokens":1}"#; 40].join(","));
+    let many = format!("{{{}}}", [r#""usage":{"inputTokens":1,"outputTokens":1}"#; 1_025].join(","));
     let read = extract_body(None, None, &frames::event_of("metadata", many.as_bytes()));
     assert_eq!(read, Err(ExtractError::TooLarge));
     let long = json!({"usage": {"inputTokens": 1, "outputTokens": 1, "x": "y".repeat(40_000)}});

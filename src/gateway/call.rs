@@ -333,14 +333,17 @@ impl Parts {
         if endpoint.output_fields().is_empty() {
             return Ok((0, None, false));
         }
-        let models_most = upstream.max_output_tokens(&body.model).unwrap_or(u64::MAX);
+        let configured = upstream.max_output_tokens(&body.model);
         if let Some(given) = body.output_max {
-            let most = given.min(models_most);
+            // Only the operator's word makes it less than what the upstream was asked for: a price list can be wrong.
+            let most = given.min(configured.unwrap_or(u64::MAX));
             let heeded = endpoint.heeded_cap_field(&upstream.provider);
             let cap = heeded.filter(|field| !body.gives(field)).map(|_| most);
             return Ok((most.saturating_mul(body.choices), cap, false));
         }
-        let default = self.default_output_tokens.min(models_most);
+        let listed =
+            || self.writer.shared().prices.load().limits(Some(&upstream.provider), &body.model).max_output_tokens;
+        let default = self.default_output_tokens.min(configured.or_else(listed).unwrap_or(u64::MAX));
         let item = Item { quota_type: QuotaType::Tokens, amount: 0 };
         let decision = self.enforcer.check(tenant_id, &[item])?;
         let left = decision.results.get(&QuotaType::Tokens).and_then(|result| result.tokens_remaining);

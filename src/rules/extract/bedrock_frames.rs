@@ -8,13 +8,14 @@ use super::ExtractError;
 use super::frames::{FrameKind, Frames, Part};
 use super::scan::{CHUNK, FoundValue, Scanner, USAGE, Wanted};
 
-/// Most values that one frame may give.
-const VALUES_MAX: usize = 16;
+/// Most values that one frame may give, and the most bytes of theirs.
+const VALUES_MAX: usize = 1_024;
+const BYTES_MAX: usize = 64 << 10;
 /// How many signs of base64 are unpacked at once: a multiple of four.
 const SIGNS: usize = 512;
 
-/// Where a stream stands. Keeps what its open frame gives, at most 16 values of 32 KiB, until the frame is known to be as
-/// it was sent.
+/// Where a stream stands. Keeps what its open frame gives, at most 64 KiB, until the frame is known to be as it was
+/// sent.
 pub(super) struct BedrockFrames {
     frames: Frames,
     reader: Reader,
@@ -57,19 +58,27 @@ struct Reader {
     /// Whether the packed text has come to its padding.
     padded: bool,
     found: Vec<FoundValue>,
+    /// The bytes of those.
+    kept: usize,
 }
 
 impl Reader {
     fn new() -> Self {
         let (chunk, usage) = (Scanner::new(CHUNK), Scanner::new(USAGE));
-        Self { chunk, usage, packed: Vec::with_capacity(SIGNS), padded: false, found: Vec::new() }
+        Self { chunk, usage, packed: Vec::with_capacity(SIGNS), padded: false, found: Vec::new(), kept: 0 }
     }
 
     fn scan(&mut self, bytes: &[u8]) -> Result<(), ExtractError> {
         for byte in bytes {
-            self.found.extend(self.usage.take(*byte));
+            if let Some(value) = self.usage.take(*byte) {
+                self.kept += value.bytes.as_ref().map_or(0, Vec::len);
+                self.found.push(value);
+                if self.found.len() > VALUES_MAX || self.kept > BYTES_MAX {
+                    return Err(ExtractError::TooLarge);
+                }
+            }
         }
-        if self.found.len() > VALUES_MAX { Err(ExtractError::TooLarge) } else { Ok(()) }
+        Ok(())
     }
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<(), ExtractError> {
@@ -102,6 +111,7 @@ impl Reader {
 
     fn end(&mut self, ready: &mut Vec<FoundValue>) -> Result<(), ExtractError> {
         ready.append(&mut self.found);
+        self.kept = 0;
         self.chunk.reset();
         self.usage.reset();
         if self.packed.is_empty() && !self.padded {

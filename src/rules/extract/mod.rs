@@ -8,6 +8,7 @@ mod api;
 mod bedrock_frames;
 mod fields;
 mod frames;
+mod hosted_tools;
 mod scan;
 mod shapes;
 mod stream;

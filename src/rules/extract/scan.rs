@@ -8,7 +8,7 @@ pub(super) const MAX_VALUE: usize = 32 << 10;
 /// How deep JSON may be nested before a frame is given up.
 const MAX_DEPTH: usize = 128;
 /// How many keys of a path are remembered, and how long they may be.
-const MAX_PATH: usize = 4;
+const MAX_PATH: usize = 6;
 const MAX_KEY: usize = 32;
 
 /// A value that is wanted.
@@ -20,12 +20,20 @@ pub(super) enum Wanted {
     /// What Bedrock adds to the last part of an answer, whoever made the model.
     Metrics,
     Model,
+    /// What kind of thing one item of a response is.
+    ItemKind,
+    /// What a call of a tool did.
+    ActionKind,
+    /// What Google searched for.
+    Queries,
     /// The answer of a model inside a frame of Bedrock, in base64: handed on as it comes, never kept.
     Packed,
 }
 
-/// Where values are, and which.
+/// Where values are, and which. [`ITEM`] is each item of a list.
 pub(super) type Paths = &'static [(&'static [&'static str], Wanted)];
+
+const ITEM: &str = "[]";
 
 /// Where usage and models are. A list around the whole does not count as a step.
 pub(super) const USAGE: Paths = &[
@@ -43,6 +51,11 @@ pub(super) const USAGE: Paths = &[
     (&["modelVersion"], Wanted::Model),
     (&["message", "model"], Wanted::Model),
     (&["response", "model"], Wanted::Model),
+    (&["output", ITEM, "type"], Wanted::ItemKind),
+    (&["response", "output", ITEM, "type"], Wanted::ItemKind),
+    (&["output", ITEM, "action", "type"], Wanted::ActionKind),
+    (&["response", "output", ITEM, "action", "type"], Wanted::ActionKind),
+    (&["candidates", ITEM, "groundingMetadata", "webSearchQueries"], Wanted::Queries),
 ];
 /// Where a chunk of Bedrock has what it holds.
 pub(super) const CHUNK: Paths = &[(&["bytes"], Wanted::Packed)];
@@ -52,6 +65,8 @@ pub(super) struct FoundValue {
     pub wanted: Wanted,
     /// `None` when it was longer than [`MAX_VALUE`].
     pub bytes: Option<Vec<u8>>,
+    /// Another number for another one of the values that follow each other, in which it stands.
+    pub value_no: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +94,8 @@ pub(super) struct Scanner {
     string_is_key: bool,
     capture: Option<Capture>,
     given_up: bool,
+    /// How many values have begun that are in no other, or in a list around the whole.
+    begun: u64,
 }
 
 struct Capture {
@@ -100,6 +117,7 @@ impl Scanner {
             string_is_key: false,
             capture: None,
             given_up: false,
+            begun: 0,
         }
     }
 
@@ -226,6 +244,7 @@ impl Scanner {
             return;
         }
         let is_object = byte == b'{';
+        self.begun += u64::from(matches!(self.stack.as_slice(), [] | [false]));
         self.stack.push(is_object);
         self.place = if is_object { Place::Key } else { Place::Value };
     }
@@ -262,18 +281,24 @@ impl Scanner {
 
     fn end_value(&mut self) -> Option<FoundValue> {
         let capture = self.capture.take_if(|capture| capture.depth == self.stack.len())?;
-        Some(FoundValue { wanted: capture.wanted, bytes: (!capture.too_long).then_some(capture.bytes) })
+        let bytes = (!capture.too_long).then_some(capture.bytes);
+        Some(FoundValue { wanted: capture.wanted, bytes, value_no: self.begun })
     }
 
     fn wanted(&self) -> Option<Wanted> {
         let skip = usize::from(self.stack.first() == Some(&false));
         let steps = self.stack.get(skip..)?;
-        if steps.is_empty() || self.stack.len() > MAX_PATH || steps.contains(&false) {
+        if steps.is_empty() || self.stack.len() > MAX_PATH {
             return None;
         }
         let keys = &self.keys[skip..self.stack.len()];
-        let is_at =
-            |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
+        let is_at = |path: &[&str]| {
+            let here = |(step, (is_object, key)): (&&str, (&bool, &Vec<u8>))| match *is_object {
+                true => step.as_bytes() == key,
+                false => *step == ITEM,
+            };
+            path.len() == steps.len() && path.iter().zip(steps.iter().zip(keys)).all(here)
+        };
         self.paths.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
     }
 }

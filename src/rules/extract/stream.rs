@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::bedrock_frames::BedrockFrames;
+use super::hosted_tools::HostedTools;
 use super::scan::{FoundValue, Scanner, USAGE, Wanted};
 use super::{Api, ExtractError, Extracted, read};
 
@@ -26,6 +27,7 @@ pub struct UsageStream {
     /// Bedrock's own counts, for models that give none.
     metrics: Map<String, Value>,
     model: Option<String>,
+    tools: HostedTools,
     too_large: bool,
 }
 
@@ -62,6 +64,7 @@ impl UsageStream {
             usage: Map::new(),
             metrics: Map::new(),
             model: None,
+            tools: HostedTools::default(),
             too_large: false,
         }
     }
@@ -128,7 +131,9 @@ impl UsageStream {
             }
             self.usage = as_converse(self.metrics);
         }
-        read(self.provider.as_deref(), self.api, &self.usage, self.model).map(Some)
+        let mut read = read(self.provider.as_deref(), self.api, &self.usage, self.model)?;
+        self.tools.put(read.api, &mut read.counts);
+        Ok(Some(read))
     }
 
     fn take(&mut self, byte: u8) {
@@ -166,9 +171,9 @@ impl UsageStream {
         }
     }
 
-    fn note(&mut self, FoundValue { wanted, bytes }: FoundValue) {
+    fn note(&mut self, FoundValue { wanted, bytes, value_no }: FoundValue) {
         let Some(bytes) = bytes else {
-            self.too_large |= wanted != Wanted::Model;
+            self.too_large |= !matches!(wanted, Wanted::Model | Wanted::ItemKind | Wanted::ActionKind);
             return;
         };
         // What does not parse was not JSON, and says nothing.
@@ -179,6 +184,9 @@ impl UsageStream {
                 self.merge(Map::from_iter([("billed_units".to_owned(), fields)]));
             }
             (Wanted::Metrics, Value::Object(fields)) => self.metrics = fields,
+            (Wanted::ItemKind, Value::String(kind)) => self.tools.item(value_no, &kind),
+            (Wanted::ActionKind, Value::String(kind)) => self.tools.action(value_no, &kind),
+            (Wanted::Queries, Value::Array(queries)) => self.tools.queries(queries.len()),
             (Wanted::Model, Value::String(model)) if model.len() <= MAX_MODEL && !model.is_empty() => {
                 self.model = Some(model);
             }
