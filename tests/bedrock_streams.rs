@@ -1,4 +1,4 @@
-//! Usage out of Bedrock's streams: frames that are encoded here, by the format's specification, cut anywhere and damaged.
+//! Usage out of Bedrock's streams: frames that are encoded here by their specification, cut anywhere and damaged.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 #[path = "support/frames.rs"]
@@ -17,7 +17,8 @@ use frames::{chunk, event, frame};
 /// A converse: its counts are beside the cache's.
 fn converse() -> Vec<u8> {
     let usage = json!({"inputTokens": 30, "outputTokens": 628, "totalTokens": 758, "cacheReadInputTokens": 60,
-        "cacheWriteInputTokens": 40, "cacheDetails": [{"inputTokens": 15, "ttl": "1h"}, {"inputTokens": 25, "ttl": "5m"}]});
+        "cacheWriteInputTokens": 40,
+        "cacheDetails": [{"inputTokens": 15, "ttl": "1h"}, {"inputTokens": 25, "ttl": "5m"}]});
     [
         event("messageStart", &json!({"p": "abcdefgh", "role": "assistant"})),
         event(
@@ -40,7 +41,7 @@ fn anthropic() -> Vec<Vec<u8>> {
         "firstByteLatency": 1117, "cacheReadInputTokenCount": 5, "cacheWriteInputTokenCount": 30});
     [
         json!({"type": "message_start", "message": {"model": "claude-x", "usage": usage}}),
-        json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "\"usage\":{\"input_tokens\":9}"}}),
+        json!({"type": "content_block_delta", "delta": {"text": "\"usage\":{\"input_tokens\":9}"}}),
         json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "ünïcödé ".repeat(3_500)}}),
         json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 77}}),
         json!({"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics}),
@@ -76,9 +77,7 @@ fn streams() -> Vec<(Vec<u8>, Api, UsageCounts)> {
         "cacheWriteInputTokenCount": 0});
     let nova = [
         chunk(&json!({"messageStart": {"role": "assistant"}})),
-        chunk(
-            &json!({"metadata": {"usage": nova_usage, "metrics": {}}, "amazon-bedrock-invocationMetrics": metrics(json!({}))}),
-        ),
+        chunk(&json!({"metadata": {"usage": nova_usage}, "amazon-bedrock-invocationMetrics": metrics(json!({}))})),
     ];
     let openai =
         chunk(&json!({"choices": [], "model": "gpt-oss", "usage": {"prompt_tokens": 7, "completion_tokens": 126},

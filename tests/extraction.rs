@@ -176,7 +176,10 @@ fn each_provider_is_read_as_it_counts() {
 #[test]
 fn calls_of_hosted_tools_are_counted_where_they_stand_in_the_answer() {
     let item = |kind: &str| json!({"type": kind, "id": "x", "status": "completed"});
-    let web = |action: &str| json!({"id": "ws", "action": {"queries": ["\"type\":\"x\""], "type": action}, "type": "web_search_call"});
+    let web = |action: &str| {
+        let action = json!({"queries": ["\"type\":\"x\""], "type": action});
+        json!({"id": "ws", "action": action, "type": "web_search_call"})
+    };
     let usage = json!({"input_tokens": 328, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 356});
     let output = json!([
         item("reasoning"), web("search"), web("open_page"), web("find_in_page"), web("search"), item("web_search_call"),

@@ -277,8 +277,8 @@ pub struct PriceRow {
     pub rates: BTreeMap<PriceClass, TieredRate>,
 }
 
-/// What a model takes and gives at most, in tokens, as far as its price list says: facts beside its prices, which neither
-/// name a row nor cost anything. Where a list has one entry for several names, the largest of theirs.
+/// What a model takes and gives at most, in tokens, as far as its price list says: facts beside its prices, which
+/// neither name a row nor cost anything. Where a list has one entry for several names, the largest of theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelLimits {
     /// Input and output of one call together.

@@ -48,7 +48,8 @@ pub struct UsageCounts {
     pub web_searches: Option<u64>,
     /// Searches of stored files that the provider made.
     pub file_searches: Option<u64>,
-    /// Calls of other tools that the provider ran and charges by what it does not tell: code interpreters, shells, pictures.
+    /// Calls of other tools that the provider ran and charges by what it does not tell: code interpreters, shells,
+    /// pictures.
     pub tool_calls: Option<u64>,
 }
 

@@ -24,7 +24,7 @@ pub enum Unpriced {
     Counts(#[from] CostError),
     /// Calls of tools that the provider ran and that the price list has no price for.
     #[error(
-        "the price list has no price for {0} calls of hosted tools (web or file searches, code interpreters) of this event"
+        "the price list has no price for {0} calls of hosted tools (web or file searches, code interpreters) of the event"
     )]
     HostedTools(u64),
     /// A rate limit refused the call: it cost nothing.

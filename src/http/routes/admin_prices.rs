@@ -37,7 +37,8 @@ const CHECKED_DAYS: i64 = 30;
 const STALE_DAYS: u64 = 90;
 
 /// `?provider&model&tenant_id&limit&cursor` -> the book in force: its file, its providers, its rows by cursor. `model` shows what a
-/// name means: the rows that it is priced by, the alias it is found by, and its most tokens where the book has them; `borrowed` when
+/// name means: the rows that it is priced by, the alias it is found by, and its most tokens where the book has
+/// them; `borrowed` when
 /// another provider's hold, without what that one charges by request and by search. With `tenant_id`, what that tenant pays.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
     let params = Params::read(&uri, &["provider", "model", "tenant_id", "limit", "cursor"])?;

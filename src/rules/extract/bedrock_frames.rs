@@ -1,5 +1,5 @@
-//! Reads usage out of the frames of a Bedrock stream: of a converse, whose `metadata` give it, and of a model's own answer,
-//! which comes packed in chunks.
+//! Reads usage out of the frames of a Bedrock stream: of a converse, whose `metadata` give it, and of a model's own
+//! answer, which comes packed in chunks.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,7 +1,7 @@
 //! The frames of Amazon's event stream (`application/vnd.amazon.eventstream`) as they pass, cut anywhere.
 //!
-//! A frame is its length, the length of its headers, a checksum of both, the headers, a payload, and a checksum of all of
-//! it. What fails a checksum or a length ends the stream: nothing behind it is looked at.
+//! A frame is its length, the length of its headers, a checksum of both, the headers, a payload, and a checksum of all
+//! of it. What fails a checksum or a length ends the stream: nothing behind it is looked at.
 
 use crc32fast::Hasher;
 

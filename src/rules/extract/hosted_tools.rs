@@ -5,8 +5,8 @@ use crate::domain::usage::UsageCounts;
 
 /// The calls seen so far.
 ///
-/// A stream of responses shows the response more than once, and each time all of its items so far: those of the last time
-/// count.
+/// A stream of responses shows the response more than once, and each time all of its items so far: those of the last
+/// time count.
 #[derive(Default)]
 pub(super) struct HostedTools {
     /// Which of the values that follow each other the items are of.

@@ -1,5 +1,5 @@
-//! Reads usage out of a body while it passes: whole JSON, JSON values one after the other, server-sent events, or Amazon's
-//! event stream.
+//! Reads usage out of a body while it passes: whole JSON, JSON values one after the other, server-sent events, or
+//! Amazon's event stream.
 
 use serde_json::{Map, Value};
 

@@ -61,8 +61,8 @@ pub fn cost(row: &PriceRow, counts: &UsageCounts) -> Result<Cost, CostError> {
     price(row, counts, true)
 }
 
-/// The sum of [`cost`] alone, and the calls of hosted tools that are not in it: for every event that is recorded, without a list of how
-/// it adds up.
+/// The sum of [`cost`] alone, and the calls of hosted tools that are not in it: for every event that is recorded,
+/// without a list of how it adds up.
 pub fn total(row: &PriceRow, counts: &UsageCounts) -> Result<(Money, u64), CostError> {
     let bill = Bill::of(row, counts, true, None)?;
     Ok((bill.total, bill.unpriced_calls))
