@@ -42,7 +42,7 @@ fn anthropic() -> Vec<Vec<u8>> {
     [
         json!({"type": "message_start", "message": {"model": "claude-x", "usage": usage}}),
         json!({"type": "content_block_delta", "delta": {"text": "\"usage\":{\"input_tokens\":9}"}}),
-        json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "ünïcödé ".repeat(3_500)}}),
+        json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "ünïcödé ".repeat(700)}}),
         json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 77}}),
         json!({"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics}),
     ]
