@@ -136,7 +136,8 @@ fn prices_are_shown_compared_imported_and_checked_by_command() {
     let file = server.beside("prices.toml");
     fs::write(&file, PRICES).unwrap();
     let file = file.to_str().unwrap();
-    assert!(run(&["prices", "show", "gpt-4o-2024-08-06"]).contains("openai/gpt-4o"));
+    let shown = run(&["prices", "show", "gpt-4o-2024-08-06"]);
+    assert!(shown.contains("openai/gpt-4o") && shown.contains("max_output_tokens: 16384"), "{shown}");
     assert!(run(&["prices", "diff", file]).contains("openai/gpt-x: added"));
     assert!(run(&["prices", "apply", file]).contains("nothing was changed"));
     assert!(run(&["prices", "list", "--provider", "anthropic"]).contains("claude"));

@@ -174,6 +174,49 @@ fn each_provider_is_read_as_it_counts() {
 }
 
 #[test]
+fn calls_of_hosted_tools_are_counted_where_they_stand_in_the_answer() {
+    let item = |kind: &str| json!({"type": kind, "id": "x", "status": "completed"});
+    let web = |action: &str| {
+        let action = json!({"queries": ["\"type\":\"x\""], "type": action});
+        json!({"id": "ws", "action": action, "type": "web_search_call"})
+    };
+    let usage = json!({"input_tokens": 328, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 356});
+    let output = json!([
+        item("reasoning"), web("search"), web("open_page"), web("find_in_page"), web("search"), item("web_search_call"),
+        {"type": "file_search_call", "queries": ["a"], "results": [{"type": "web_search_call", "text": "x"}]},
+        item("code_interpreter_call"), item("function_call"), item("local_shell_call"), item("mcp_call"),
+        {"type": "message", "content": [{"type": "output_text", "text": "\"type\":\"web_search_call\""}]},
+    ]);
+    let tools = |counts: UsageCounts| (counts.web_searches, counts.file_searches, counts.tool_calls);
+    let whole = json!({"model": "gpt-5", "output": output, "usage": usage});
+    let expected = (Some(3), Some(1), Some(1));
+    for provider in ["openai", "azure"] {
+        let read = extract_body(Some(provider), None, whole.to_string().as_bytes()).unwrap();
+        assert_eq!((read.api, tools(read.counts)), (Api::OpenAiResponses, expected));
+    }
+    // A stream shows the response again and again: the last one counts, and its items only once.
+    let event =
+        |kind: &str, inner: Value| format!("event: {kind}\ndata: {}\n\n", json!({"type": kind, "response": inner}));
+    let mut begun = whole.clone();
+    begun["usage"] = Value::Null;
+    let item_done = format!("data: {}\n\n", json!({"type": "response.output_item.done", "item": web("search")}));
+    let stream = [event("response.in_progress", begun), item_done, event("response.completed", whole.clone())].concat();
+    assert_eq!(tools(extract_body(None, None, stream.as_bytes()).unwrap().counts), expected);
+    for sizes in [&[1][..], &[7, 2], &[512]] {
+        assert_eq!(tools(in_pieces(None, stream.as_bytes(), sizes).unwrap().unwrap().counts), expected);
+    }
+    let plain = json!({"output": [item("message")], "usage": usage});
+    assert_eq!(tools(extract_body(None, None, plain.to_string().as_bytes()).unwrap().counts), (None, None, None));
+
+    let chunk = |queries: Value| {
+        json!({"candidates": [{"groundingMetadata": {"webSearchQueries": queries}}],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 4}})
+    };
+    let google = json!([chunk(json!(["a"])), chunk(json!(["a", "b"])), chunk(Value::Null)]);
+    assert_eq!(extract_body(None, None, google.to_string().as_bytes()).unwrap().counts.web_searches, Some(2));
+}
+
+#[test]
 fn what_is_not_clear_is_refused_and_named() {
     for (usage, message) in [
         (json!({"tokens_in": 5}), "usage of a shape that is not known: it has the fields tokens_in"),

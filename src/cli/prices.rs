@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::failure::{Exit, Failure};
 use super::show;
 use super::target::Target;
+use crate::domain::price::ModelLimits;
 use crate::domain::price_terms::Markup;
 use crate::rules::price_changes::format_name;
 use crate::rules::prices::PriceFormat;
@@ -268,6 +269,11 @@ fn show_model(args: &ShowArgs, backend: &Backend) -> Result<Exit, Failure> {
             }
         }
         show::print(show::draw(table));
+    }
+    for name in ModelLimits::NAMES {
+        if let Some(tokens) = answer.json[name].as_u64() {
+            show::print(format!("{name}: {tokens}"));
+        }
     }
     Ok(Exit::Ok)
 }

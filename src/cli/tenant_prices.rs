@@ -22,7 +22,9 @@ pub enum TenantPricesCommand {
         metergate tenants prices set acme --file acme.toml --markup 10% --from 2026-12-01\n\n\
         The file has tables like the shipped data/prices.toml, without [providers]:\n\n  \
         [prices.openai.gpt-4o]\n  input = \"2\"\n  output = \"8\"\n\n\
-        Own prices carry no markup. What events cost so far stays: `metergate prices reprice` prices a range again.")]
+        Own prices carry no markup, and hold for the provider they name: rates for openai are not those of azure, so \
+        write both.\n\n\
+        What events cost so far stays: `metergate prices reprice` prices a range again.")]
     Set(SetArgs),
     /// Let list prices hold again from an instant on; terms that were to begin later go
     #[command(after_help = "Example:\n  metergate tenants prices remove acme --from 2027-01-01")]

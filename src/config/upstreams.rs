@@ -18,7 +18,11 @@ pub const UPSTREAM_FIELDS: [(&str, &str); 8] = [
     ("provider", "Whose prices and usage shapes apply, such as openai; default: its name."),
     ("models", "The models it serves; a name that ends in * stands for all that start so; required."),
     ("timeout_seconds", "How long a call may take in all, 1 to 3,570; default: 600."),
-    ("max_output_tokens", "The most a model can answer: a number for all, or a table of models and numbers."),
+    (
+        "max_output_tokens",
+        "The most a model can answer: a number for all, or a table of models and numbers; default: the price book's \
+         `max_output_tokens`, where a call names no maximum.",
+    ),
     ("headers", "A table of further headers to send with every call."),
 ];
 

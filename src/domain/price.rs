@@ -49,6 +49,8 @@ pub enum PriceClass {
     Request,
     /// Searches of the web that the provider made.
     WebSearch,
+    /// Searches of stored files that the provider made.
+    FileSearch,
 }
 
 /// On which side of the bill a class stands.
@@ -64,7 +66,7 @@ pub enum Side {
 
 impl PriceClass {
     /// Every class, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Input,
         Self::CachedInput,
         Self::CacheWrite,
@@ -83,6 +85,7 @@ impl PriceClass {
         Self::Citation,
         Self::Request,
         Self::WebSearch,
+        Self::FileSearch,
     ];
 
     /// Its name in files and answers.
@@ -106,6 +109,7 @@ impl PriceClass {
             Self::Citation => "citation",
             Self::Request => "request",
             Self::WebSearch => "web_search",
+            Self::FileSearch => "file_search",
         }
     }
 
@@ -117,7 +121,7 @@ impl PriceClass {
     /// Which side of the bill it is on.
     pub const fn side(self) -> Side {
         match self {
-            Self::Request | Self::WebSearch => Side::Extra,
+            Self::Request | Self::WebSearch | Self::FileSearch => Side::Extra,
             Self::Output
             | Self::Reasoning
             | Self::AudioOutput
@@ -271,6 +275,47 @@ pub struct PriceRow {
     pub tier_rule: TierRule,
     /// The price of each class that has one.
     pub rates: BTreeMap<PriceClass, TieredRate>,
+}
+
+/// What a model takes and gives at most, in tokens, as far as its price list says: facts beside its prices, which
+/// neither name a row nor cost anything. Where a list has one entry for several names, the largest of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Input and output of one call together.
+    pub context_tokens: Option<u64>,
+    /// The input of one call.
+    pub max_input_tokens: Option<u64>,
+    /// The output of one call.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// The largest limit that is believed.
+pub const MAX_LIMIT_TOKENS: u64 = 1_000_000_000;
+
+impl ModelLimits {
+    /// The names of its limits in files and answers.
+    pub const NAMES: [&'static str; 3] = ["context_tokens", "max_input_tokens", "max_output_tokens"];
+
+    /// Each limit by its name, in order.
+    pub fn named(&self) -> [(&'static str, Option<u64>); 3] {
+        let [context, input, output] = Self::NAMES;
+        [(context, self.context_tokens), (input, self.max_input_tokens), (output, self.max_output_tokens)]
+    }
+
+    /// Sets a limit by its name. Gives it back where it is not from 1 to [`MAX_LIMIT_TOKENS`], or no such limit exists.
+    pub fn set(&mut self, name: &str, tokens: u64) -> Result<(), u64> {
+        let slot = match name {
+            "context_tokens" => &mut self.context_tokens,
+            "max_input_tokens" => &mut self.max_input_tokens,
+            "max_output_tokens" => &mut self.max_output_tokens,
+            _ => return Err(tokens),
+        };
+        if !(1..=MAX_LIMIT_TOKENS).contains(&tokens) {
+            return Err(tokens);
+        }
+        *slot = Some(tokens);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

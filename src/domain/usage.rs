@@ -46,6 +46,11 @@ pub struct UsageCounts {
     pub requests: Option<u64>,
     /// Searches of the web that the provider made.
     pub web_searches: Option<u64>,
+    /// Searches of stored files that the provider made.
+    pub file_searches: Option<u64>,
+    /// Calls of other tools that the provider ran and charges by what it does not tell: code interpreters, shells,
+    /// pictures.
+    pub tool_calls: Option<u64>,
 }
 
 /// Parts that are more than the whole they belong to.

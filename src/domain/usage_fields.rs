@@ -4,7 +4,9 @@ use super::usage::UsageCounts;
 
 impl UsageCounts {
     /// How many fields there are.
-    pub const FIELDS: usize = 20;
+    pub const FIELDS: usize = 22;
+    /// How many there were at first: stored events always have columns of those, of later ones only where one is given.
+    pub const FIRST_FIELDS: usize = 20;
 
     /// Each count with its name. Stored events rely on the order: a new field goes to the end.
     pub const fn all(&self) -> [(&'static str, Option<u64>); Self::FIELDS] {
@@ -29,6 +31,8 @@ impl UsageCounts {
             ("citation_tokens", self.citation_tokens),
             ("requests", self.requests),
             ("web_searches", self.web_searches),
+            ("file_searches", self.file_searches),
+            ("tool_calls", self.tool_calls),
         ]
     }
 
@@ -55,6 +59,8 @@ impl UsageCounts {
             &mut self.citation_tokens,
             &mut self.requests,
             &mut self.web_searches,
+            &mut self.file_searches,
+            &mut self.tool_calls,
         ]
     }
 }

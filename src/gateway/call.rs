@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::call_body::{CallBody, InvalidCall};
 use super::endpoint::Endpoint;
+use super::event_stream::EventStream;
 use super::exchange::{Ended, Ending, Exchange, Granted};
 use super::metered_body::MeteredBody;
 use super::places::Place;
@@ -232,10 +233,14 @@ impl Parts {
         let time_left =
             upstream.timeout.saturating_sub(Duration::from_micros(self.now().micros_since(asked).max(0) as u64));
         let headers = headers_for_caller(&head.headers);
-        let is_stream =
-            head.headers.get(CONTENT_TYPE).is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-        if is_stream && status < 400 {
-            let body = MeteredBody::new(answered, exchange, status, takes_usage_out, time_left);
+        let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let is_frames = media.starts_with(b"application/vnd.amazon.eventstream");
+        if is_frames {
+            exchange.reads_bedrock();
+        }
+        if (is_frames || media.starts_with(b"text/event-stream")) && status < 400 {
+            let events = if is_frames { EventStream::blind() } else { EventStream::new(takes_usage_out) };
+            let body = MeteredBody::new(answered, exchange, status, events, time_left);
             return Ok(Answer {
                 status,
                 headers,
@@ -328,14 +333,17 @@ impl Parts {
         if endpoint.output_fields().is_empty() {
             return Ok((0, None, false));
         }
-        let models_most = upstream.max_output_tokens(&body.model).unwrap_or(u64::MAX);
+        let configured = upstream.max_output_tokens(&body.model);
         if let Some(given) = body.output_max {
-            let most = given.min(models_most);
+            // Only the operator's word makes it less than what the upstream was asked for: a price list can be wrong.
+            let most = given.min(configured.unwrap_or(u64::MAX));
             let heeded = endpoint.heeded_cap_field(&upstream.provider);
             let cap = heeded.filter(|field| !body.gives(field)).map(|_| most);
             return Ok((most.saturating_mul(body.choices), cap, false));
         }
-        let default = self.default_output_tokens.min(models_most);
+        let listed =
+            || self.writer.shared().prices.load().limits(Some(&upstream.provider), &body.model).max_output_tokens;
+        let default = self.default_output_tokens.min(configured.or_else(listed).unwrap_or(u64::MAX));
         let item = Item { quota_type: QuotaType::Tokens, amount: 0 };
         let decision = self.enforcer.check(tenant_id, &[item])?;
         let left = decision.results.get(&QuotaType::Tokens).and_then(|result| result.tokens_remaining);

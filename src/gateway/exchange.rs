@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     usage: Option<UsageStream>,
     /// The most tokens that the text seen so far can be.
     output_seen: u64,
+    /// Whether the answer passes without its text being looked at.
+    blind: bool,
     /// Whether the upstream has said that its answer is whole.
     pub(super) complete: bool,
     ended: Option<Ended>,
@@ -125,8 +127,14 @@ impl Exchange {
         let api = granted.endpoint.api(&upstream.provider);
         let usage = Some(UsageStream::new(Some(&upstream.provider), Some(api)));
         let (model, prompt_bound) = (body.model.clone(), body.prompt_bound);
-        let (output_seen, complete, ended) = (0, false, None);
-        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen, complete, ended, open }
+        let (output_seen, blind, complete, ended) = (0, false, false, None);
+        Self { parts, upstream, granted, model, prompt_bound, usage, output_seen, blind, complete, ended, open }
+    }
+
+    /// The answer is a stream of Bedrock's own, whose parts say themselves how they count. Before any of it is read.
+    pub(super) fn reads_bedrock(&mut self) {
+        self.usage = Some(UsageStream::new(Some(&self.upstream.provider), None));
+        self.blind = true;
     }
 
     /// Reads usage out of the next bytes of the answer.
@@ -184,7 +192,7 @@ impl Exchange {
             Some(told) => (told.counts, told.model),
             None if estimated => {
                 self.parts.meter.estimated.add(1);
-                let unseen = self.output_seen == 0 && !matches!(ending, Ending::Answered(_));
+                let unseen = self.output_seen == 0 && (self.blind || !matches!(ending, Ending::Answered(_)));
                 let output = if unseen { u64::MAX } else { self.output_seen }.min(self.granted.output_reserved);
                 let counts = UsageCounts { input_tokens: Some(self.prompt_bound), ..UsageCounts::default() };
                 match self.granted.endpoint {

@@ -38,11 +38,11 @@ impl MeteredBody {
         upstream: Incoming,
         exchange: Exchange,
         status: u16,
-        takes_usage_out: bool,
+        events: EventStream,
         time_left: Duration,
     ) -> Self {
         let deadline = Box::pin(tokio::time::sleep(time_left));
-        Self { upstream, events: EventStream::new(takes_usage_out), exchange, status, deadline, ended: false }
+        Self { upstream, events, exchange, status, deadline, ended: false }
     }
 
     /// What the call used, once that is known.

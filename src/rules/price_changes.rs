@@ -42,10 +42,10 @@ pub fn price_differences(before: &PriceBook, after: &PriceBook) -> Vec<String> {
         match difference {
             Difference::Added { provider, model } => lines.push(format!("{provider}/{model}: added")),
             Difference::Removed { provider, model } => lines.push(format!("{provider}/{model}: removed")),
-            Difference::Changed { provider, model, rates } if rates.is_empty() => {
+            Difference::Changed { provider, model, rates, limits } if rates.is_empty() && limits.is_empty() => {
                 lines.push(format!("{provider}/{model}: other names or tiers"));
             }
-            Difference::Changed { provider, model, rates } => {
+            Difference::Changed { provider, model, rates, limits } => {
                 for change in rates {
                     let shown = |rate: Option<TieredRate>| match rate {
                         Some(rate) => show_rate(change.class, &rate),
@@ -54,6 +54,10 @@ pub fn price_differences(before: &PriceBook, after: &PriceBook) -> Vec<String> {
                     let since = change.validity.from.map_or_else(String::new, |from| format!(" from {from}"));
                     let (old, new) = (shown(change.old), shown(change.new));
                     lines.push(format!("{provider}/{model} {}{since}: {old} -> {new}", change.class.name()));
+                }
+                for (name, old, new) in limits {
+                    let shown = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+                    lines.push(format!("{provider}/{model} {name}: {} -> {}", shown(old), shown(new)));
                 }
             }
         }
@@ -88,14 +92,14 @@ mod tests {
         let before = book("[providers.p]\n[prices.p.a]\ninput = \"1\"\noutput = \"2\"\n[prices.p.b]\ninput = \"1\"\n");
         let after = book(concat!(
             "[providers.p]\n[prices.p.a]\ninput = { base = \"1\", above_200000 = \"1.5\" }\noutput = \"2\"\n",
-            "[prices.p.c]\ninput = \"1\"\n"
+            "max_output_tokens = 900\n[prices.p.c]\ninput = \"1\"\n"
         ));
         assert_eq!(
             price_differences(&before, &after),
-            ["p/a input: 1 -> 1, 1.5 above 200000", "p/b: removed", "p/c: added"]
+            ["p/a input: 1 -> 1, 1.5 above 200000", "p/a max_output_tokens: none -> 900", "p/b: removed", "p/c: added"]
         );
         let entry = prices_audit_entry(&before, &after, "metergate", &Actor::named("admin-key"));
-        assert_eq!(entry.changes_summary.as_deref(), Some("Prices changed: 3 differences, 2 models"));
+        assert_eq!(entry.changes_summary.as_deref(), Some("Prices changed: 4 differences, 2 models"));
         assert_eq!(entry.actor_id.as_deref(), Some("admin-key"));
     }
 }

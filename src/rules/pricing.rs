@@ -22,9 +22,11 @@ pub enum Unpriced {
     /// The price does not fit its counts.
     #[error(transparent)]
     Counts(#[from] CostError),
-    /// Searches of the web that the price list has no price for.
-    #[error("the price list has no price for the {0} web searches of this event")]
-    Searches(u64),
+    /// Calls of tools that the provider ran and that the price list has no price for.
+    #[error(
+        "the price list has no price for {0} calls of hosted tools (web or file searches, code interpreters) of the event"
+    )]
+    HostedTools(u64),
     /// A rate limit refused the call: it cost nothing.
     #[error("a rate limit refused the call: there is nothing to price")]
     RateLimited,
@@ -64,14 +66,14 @@ pub fn cost_of(event: &UsageEvent, row: &PriceRow) -> Result<Cost, Unpriced> {
     let counts = counts_of(event).ok_or(Unpriced::NoCounts)?;
     let cost = cost(row, &counts)?;
     // A sum without them would be too little: unknown, not free.
-    if cost.unpriced_searches > 0 { Err(Unpriced::Searches(cost.unpriced_searches)) } else { Ok(cost) }
+    if cost.unpriced_calls > 0 { Err(Unpriced::HostedTools(cost.unpriced_calls)) } else { Ok(cost) }
 }
 
 /// The sum of [`cost_of`] alone: what an event is recorded with.
 pub fn total_of(event: &UsageEvent, row: &PriceRow) -> Result<Money, Unpriced> {
     let counts = counts_of(event).ok_or(Unpriced::NoCounts)?;
-    let (total, unpriced_searches) = total(row, &counts)?;
-    if unpriced_searches > 0 { Err(Unpriced::Searches(unpriced_searches)) } else { Ok(total) }
+    let (total, unpriced_calls) = total(row, &counts)?;
+    if unpriced_calls > 0 { Err(Unpriced::HostedTools(unpriced_calls)) } else { Ok(total) }
 }
 
 /// Reads the provider's own usage into an event that gives no counts itself. Fails where the shape is not known.

@@ -122,7 +122,10 @@ impl<'a> Later<'a> {
         };
         put_planes(out, &self.usages.iter().map(|usage| given(usage)).collect::<Vec<_>>());
         for place in 0..UsageCounts::FIELDS {
-            put_planes(out, &self.usages.iter().filter_map(|usage| usage.all()[place].1).collect::<Vec<_>>());
+            let counts: Vec<u64> = self.usages.iter().filter_map(|usage| usage.all()[place].1).collect();
+            if place < UsageCounts::FIRST_FIELDS || !counts.is_empty() {
+                put_planes(out, &counts);
+            }
         }
         put_planes(out, &self.price_nos);
         put_costs(out, &self.estimates);
@@ -144,7 +147,11 @@ impl LaterFields {
         let mut usages = vec![UsageCounts::default(); given.len()];
         for place in 0..UsageCounts::FIELDS {
             let has = |given: &u64| given >> place & 1 == 1;
-            let mut counts = reader.planes(given.iter().filter(|given| has(given)).count())?.into_iter();
+            let count = given.iter().filter(|given| has(given)).count();
+            if place >= UsageCounts::FIRST_FIELDS && count == 0 {
+                continue;
+            }
+            let mut counts = reader.planes(count)?.into_iter();
             for (usage, _) in usages.iter_mut().zip(&given).filter(|(_, given)| has(given)) {
                 *usage.all_mut()[place] = counts.next();
             }

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::counters::{OwnPrice, OwnPrices};
 use crate::domain::event::{Estimate, UsageEvent};
-use crate::domain::price::{PriceRow, Side};
+use crate::domain::price::{ModelLimits, PriceRow, Side};
 use crate::domain::price_terms::Markup;
 use crate::domain::time::Timestamp;
 use crate::rules::price_changes::format_named;
@@ -38,6 +38,7 @@ pub struct PriceTable {
 /// What a name means.
 #[derive(Debug)]
 struct KnownModel {
+    limits: ModelLimits,
     rows: Vec<(PriceRow, u32)>,
 }
 
@@ -141,6 +142,11 @@ impl PriceTable {
         self.known(provider, model).is_some_and(|known| known.rows.iter().any(|(row, _)| row.validity.covers(at)))
     }
 
+    /// What a model takes and gives at most, as far as the book says.
+    pub fn limits(&self, provider: Option<&str>, model: &str) -> ModelLimits {
+        self.known(provider, model).map_or_else(ModelLimits::default, |known| known.limits)
+    }
+
     fn known(&self, provider: Option<&str>, model: &str) -> Option<Arc<KnownModel>> {
         if let Some(known) = self.remembered.read().get(&AskedName(provider, model)) {
             return known.clone();
@@ -151,7 +157,10 @@ impl PriceTable {
                 Some(row) if found.borrowed => row,
                 _ => row.clone(),
             };
-            Arc::new(KnownModel { rows: found.model.rows.iter().filter_map(|row| number(meant(row))).collect() })
+            Arc::new(KnownModel {
+                limits: found.model.limits,
+                rows: found.model.rows.iter().filter_map(|row| number(meant(row))).collect(),
+            })
         });
         let mut remembered = self.remembered.write();
         if remembered.len() >= REMEMBERED_MAX {

@@ -76,6 +76,32 @@ fn what_is_reserved_is_the_prompt_and_the_cap_and_the_cap_is_sent() {
 }
 
 #[test]
+fn what_a_model_gives_at_most_bounds_the_cap_by_the_operator_s_word_or_the_price_book_s() {
+    let upstream = Upstream::start(|_| Reply::json(&completion("a", 12, 1)));
+    let mut server = super::support::Server::stopped();
+    let path = server.beside("metergate.toml");
+    let maxima = "[upstream.max_output_tokens]\n\"gpt-4\" = 900\n";
+    std::fs::write(&path, format!("default_output_tokens = 50000\n{}", upstream.settings(maxima))).unwrap();
+    server.flags = vec!["--config".to_owned(), path.to_string_lossy().into_owned()];
+    server.start_again();
+    server.put("/api/admin/plans/wide", &json!({"limits": []})).expect(200);
+    server.put_tenant("a", &json!({"plan": "wide"}));
+    let sent = |model: &str, given: &str| {
+        let body = chat_body(given).replace("gpt-4o-mini", model);
+        super::call(&server, "a", "chat/completions", &body).expect(200);
+        upstream.asked().last().unwrap().json()["max_completion_tokens"].as_u64()
+    };
+    assert_eq!(sent("gpt-4o-mini", ""), Some(16_384), "the price book's");
+    assert_eq!(sent("gpt-4o-mini-2024-07-18", ""), Some(16_384), "by another of its names");
+    assert_eq!(sent("gpt-4", ""), Some(900), "the operator's");
+    assert_eq!(sent("gpt-none-such", ""), Some(50_000), "nobody's");
+    // What a caller names is for the upstream to refuse, and is reserved.
+    assert_eq!(sent("gpt-4o-mini", r#","max_completion_tokens":20000"#), Some(20_000));
+    let shown = server.get("/api/admin/prices?model=gpt-4o-mini&provider=azure").expect(200);
+    assert_eq!((&shown["max_output_tokens"], &shown["context_tokens"]), (&json!(16_384), &json!(128_000)), "{shown}");
+}
+
+#[test]
 fn a_budget_in_dollars_holds_by_the_price_book_and_an_unpriced_model_is_refused_there() {
     let upstream = Upstream::start(|_| Reply::json(&completion("a", 1_000, 500)));
     let server = door(&upstream, "");

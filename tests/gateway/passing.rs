@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::upstream::{Reply, Upstream, completion, completion_stream, cut};
-use super::support::{self, count};
+use super::support::{self, count, frames};
 use super::{call, chat, door, events, only_event, tokens};
 
 #[test]
@@ -81,6 +81,39 @@ fn a_stream_passes_byte_for_byte_however_it_is_cut_and_the_extra_usage_is_taken_
     for asked in upstream.asked() {
         assert_eq!(asked.json()["stream_options"]["include_usage"], json!(true));
     }
+}
+
+#[test]
+fn a_stream_of_bedrock_s_own_passes_byte_for_byte_and_is_counted() {
+    let usage = json!({"inputTokens": 12, "outputTokens": 5, "totalTokens": 21, "cacheReadInputTokens": 4});
+    let stream = [
+        frames::event("contentBlockDelta", &json!({"delta": {"text": "x\n\n".repeat(500)}})),
+        frames::event("metadata", &json!({"usage": usage, "metrics": {"latencyMs": 9}})),
+    ]
+    .concat();
+    let (whole, mut damaged) = (stream.clone(), stream.clone());
+    *damaged.last_mut().unwrap() ^= 1;
+    let upstream = Upstream::start(move |asked| {
+        let media = "content-type: application/vnd.amazon.eventstream\r\n".to_owned();
+        let stream = if asked.json()["user"] == json!("damaged") { &damaged } else { &whole };
+        Reply::Whole(200, media, stream.clone())
+    });
+    let server = door(&upstream, "");
+    let answer = chat(&server, "acme", r#","stream":true"#);
+    assert_eq!((answer.status, answer.text), (200, String::from_utf8_lossy(&stream).into_owned()));
+    let event = only_event(&server, "acme");
+    let counts = ["input_tokens", "cached_input_tokens", "output_tokens"].map(|field| event[field].clone());
+    assert_eq!(counts, [json!(16), json!(4), json!(5)], "{event}");
+    assert_eq!(event["metadata"].get("usage_estimated"), None, "{event}");
+
+    // What is damaged is passed on, for the client to refuse, and estimated, never read.
+    assert_eq!(chat(&server, "other", r#","user":"damaged","stream":true"#).status, 200);
+    let event = only_event(&server, "other");
+    assert_eq!(
+        (&event["metadata"]["usage_estimated"], &event["output_tokens"]),
+        (&json!(true), &json!(1_024)),
+        "{event}"
+    );
 }
 
 #[test]

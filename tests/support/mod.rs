@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod command;
+pub mod frames;
 pub mod rows;
 pub mod server;
 pub mod traces;

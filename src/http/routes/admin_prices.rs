@@ -18,6 +18,7 @@ use super::super::wire::price::{NoticeJson, PriceJson, PricesChangedJson, Repric
 use super::super::wire::usage::ModelRow;
 use super::blocking;
 use crate::domain::models::{ModelKey, ModelSums};
+use crate::domain::price::ModelLimits;
 use crate::domain::price_terms::Markup;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, PeriodType};
@@ -36,7 +37,8 @@ const CHECKED_DAYS: i64 = 30;
 const STALE_DAYS: u64 = 90;
 
 /// `?provider&model&tenant_id&limit&cursor` -> the book in force: its file, its providers, its rows by cursor. `model` shows what a
-/// name means: the rows that it is priced by, and the alias it is found by; `borrowed` when
+/// name means: the rows that it is priced by, the alias it is found by, and its most tokens where the book has
+/// them; `borrowed` when
 /// another provider's hold, without what that one charges by request and by search. With `tenant_id`, what that tenant pays.
 pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value>, ApiError> {
     let params = Params::read(&uri, &["provider", "model", "tenant_id", "limit", "cursor"])?;
@@ -53,6 +55,11 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
             None => TenantPrice::List(Markup::NONE),
             Some(tenant_id) => state.tenants.price_for(&tenant_id, provider, model)?,
         };
+        let found = book.find_model(provider, model);
+        let limits = found.as_ref().map_or_else(ModelLimits::default, |found| found.model.limits);
+        for (name, limit) in limits.named() {
+            answer[name] = limit.into();
+        }
         let markup = match tenant_price {
             TenantPrice::List(markup) => markup,
             TenantPrice::Own(row, alias) => {
@@ -64,7 +71,6 @@ pub async fn list(State(state): State<HttpState>, uri: Uri) -> Result<Json<Value
                 return Ok(Json(answer));
             }
         };
-        let found = book.find_model(provider, model);
         let unknown = || {
             let message = format!("the price book knows no model `{}`", model.chars().take(128).collect::<String>());
             ApiError::new(axum::http::StatusCode::NOT_FOUND, "price_unknown", message)

@@ -5,7 +5,10 @@
 //! nothing, since every count that matters has a field of its own; it is kept in [`Extracted::total_given`].
 
 mod api;
+mod bedrock_frames;
 mod fields;
+mod frames;
+mod hosted_tools;
 mod scan;
 mod shapes;
 mod stream;
@@ -71,6 +74,9 @@ pub enum ExtractError {
     /// The counts contradict each other.
     #[error("usage that contradicts itself: {0}")]
     Inconsistent(#[from] PartsExceedWhole),
+    /// A frame of Amazon's event stream is not as it was sent: nothing of the stream is believed.
+    #[error("a damaged frame in the event stream: {0}")]
+    Damaged(&'static str),
     /// More than a usage object can need.
     #[error("a usage object of more than 32 KiB or 64 fields")]
     TooLarge,
@@ -87,7 +93,8 @@ pub fn extract_usage(provider: Option<&str>, api: Option<Api>, usage: &Value) ->
     read(provider, api, usage, None)
 }
 
-/// Reads the usage and the model out of a whole body: JSON, a JSON list, or server-sent events.
+/// Reads the usage and the model out of a whole body: JSON, a JSON list, server-sent events, or the frames of
+/// Amazon's event stream.
 pub fn extract_body(provider: Option<&str>, api: Option<Api>, body: &[u8]) -> Result<Extracted, ExtractError> {
     let mut stream = UsageStream::new(provider, api);
     stream.feed(body);

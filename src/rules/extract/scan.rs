@@ -8,7 +8,7 @@ pub(super) const MAX_VALUE: usize = 32 << 10;
 /// How deep JSON may be nested before a frame is given up.
 const MAX_DEPTH: usize = 128;
 /// How many keys of a path are remembered, and how long they may be.
-const MAX_PATH: usize = 4;
+const MAX_PATH: usize = 6;
 const MAX_KEY: usize = 32;
 
 /// A value that is wanted.
@@ -17,30 +17,56 @@ pub(super) enum Wanted {
     Usage,
     /// Cohere's, which may be alone.
     BilledUnits,
+    /// What Bedrock adds to the last part of an answer, whoever made the model.
+    Metrics,
     Model,
+    /// What kind of thing one item of a response is.
+    ItemKind,
+    /// What a call of a tool did.
+    ActionKind,
+    /// What Google searched for.
+    Queries,
+    /// The answer of a model inside a frame of Bedrock, in base64: handed on as it comes, never kept.
+    Packed,
 }
 
-/// Where they are. A list around the whole does not count as a step.
-const PATHS: [(&[&str], Wanted); 12] = [
+/// Where values are, and which. [`ITEM`] is each item of a list.
+pub(super) type Paths = &'static [(&'static [&'static str], Wanted)];
+
+const ITEM: &str = "[]";
+
+/// Where usage and models are. A list around the whole does not count as a step.
+pub(super) const USAGE: Paths = &[
     (&["usage"], Wanted::Usage),
     (&["usageMetadata"], Wanted::Usage),
     (&["message", "usage"], Wanted::Usage),
     (&["response", "usage"], Wanted::Usage),
     (&["delta", "usage"], Wanted::Usage),
     (&["x_groq", "usage"], Wanted::Usage),
+    (&["metadata", "usage"], Wanted::Usage),
+    (&["amazon-bedrock-invocationMetrics"], Wanted::Metrics),
     (&["meta", "billed_units"], Wanted::BilledUnits),
     (&["response", "meta", "billed_units"], Wanted::BilledUnits),
     (&["model"], Wanted::Model),
     (&["modelVersion"], Wanted::Model),
     (&["message", "model"], Wanted::Model),
     (&["response", "model"], Wanted::Model),
+    (&["output", ITEM, "type"], Wanted::ItemKind),
+    (&["response", "output", ITEM, "type"], Wanted::ItemKind),
+    (&["output", ITEM, "action", "type"], Wanted::ActionKind),
+    (&["response", "output", ITEM, "action", "type"], Wanted::ActionKind),
+    (&["candidates", ITEM, "groundingMetadata", "webSearchQueries"], Wanted::Queries),
 ];
+/// Where a chunk of Bedrock has what it holds.
+pub(super) const CHUNK: Paths = &[(&["bytes"], Wanted::Packed)];
 
 /// A value that was found, as its bytes.
 pub(super) struct FoundValue {
     pub wanted: Wanted,
     /// `None` when it was longer than [`MAX_VALUE`].
     pub bytes: Option<Vec<u8>>,
+    /// Another number for another one of the values that follow each other, in which it stands.
+    pub value_no: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +84,7 @@ enum Place {
 }
 
 pub(super) struct Scanner {
+    paths: Paths,
     /// True for an object, false for a list.
     stack: Vec<bool>,
     keys: [Vec<u8>; MAX_PATH],
@@ -67,6 +94,8 @@ pub(super) struct Scanner {
     string_is_key: bool,
     capture: Option<Capture>,
     given_up: bool,
+    /// How many values have begun that are in no other, or in a list around the whole.
+    begun: u64,
 }
 
 struct Capture {
@@ -77,8 +106,9 @@ struct Capture {
 }
 
 impl Scanner {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(paths: Paths) -> Self {
         Self {
+            paths,
             stack: Vec::new(),
             keys: Default::default(),
             place: Place::Value,
@@ -87,6 +117,7 @@ impl Scanner {
             string_is_key: false,
             capture: None,
             given_up: false,
+            begun: 0,
         }
     }
 
@@ -101,6 +132,20 @@ impl Scanner {
     /// Whether it is inside a text that is neither kept nor a key, and no escape is open.
     pub(super) fn is_inside_dull_text(&self) -> bool {
         self.in_string && !self.escaped && !self.string_is_key && self.capture.is_none() && !self.given_up
+    }
+
+    /// What the next byte adds to a packed text, if it is inside of one: a sign that base64 does not have for an escape
+    /// that base64 does not need.
+    pub(super) fn passes(&self, byte: u8) -> Option<u8> {
+        let packed = self.capture.as_ref().is_some_and(|capture| capture.wanted == Wanted::Packed);
+        if !(packed && self.in_string) || self.string_is_key {
+            return None;
+        }
+        match (self.escaped, byte) {
+            (false, b'"' | b'\\') => None,
+            (false, byte) | (true, byte @ b'/') => Some(byte),
+            (true, _) => Some(b'\\'),
+        }
     }
 
     /// Takes one byte; answers with a value that it completed.
@@ -146,7 +191,7 @@ impl Scanner {
     }
 
     fn keep(&mut self, byte: u8) {
-        if let Some(capture) = &mut self.capture {
+        if let Some(capture) = self.capture.as_mut().filter(|capture| capture.wanted != Wanted::Packed) {
             if capture.bytes.len() < MAX_VALUE {
                 capture.bytes.push(byte);
             } else {
@@ -199,6 +244,7 @@ impl Scanner {
             return;
         }
         let is_object = byte == b'{';
+        self.begun += u64::from(matches!(self.stack.as_slice(), [] | [false]));
         self.stack.push(is_object);
         self.place = if is_object { Place::Key } else { Place::Value };
     }
@@ -235,19 +281,25 @@ impl Scanner {
 
     fn end_value(&mut self) -> Option<FoundValue> {
         let capture = self.capture.take_if(|capture| capture.depth == self.stack.len())?;
-        Some(FoundValue { wanted: capture.wanted, bytes: (!capture.too_long).then_some(capture.bytes) })
+        let bytes = (!capture.too_long).then_some(capture.bytes);
+        Some(FoundValue { wanted: capture.wanted, bytes, value_no: self.begun })
     }
 
     fn wanted(&self) -> Option<Wanted> {
         let skip = usize::from(self.stack.first() == Some(&false));
         let steps = self.stack.get(skip..)?;
-        if steps.is_empty() || self.stack.len() > MAX_PATH || steps.contains(&false) {
+        if steps.is_empty() || self.stack.len() > MAX_PATH {
             return None;
         }
         let keys = &self.keys[skip..self.stack.len()];
-        let is_at =
-            |path: &[&str]| path.len() == keys.len() && path.iter().zip(keys).all(|(step, key)| step.as_bytes() == key);
-        PATHS.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
+        let is_at = |path: &[&str]| {
+            let here = |(step, (is_object, key)): (&&str, (&bool, &Vec<u8>))| match *is_object {
+                true => step.as_bytes() == key,
+                false => *step == ITEM,
+            };
+            path.len() == steps.len() && path.iter().zip(steps.iter().zip(keys)).all(here)
+        };
+        self.paths.iter().find(|(path, _)| is_at(path)).map(|(_, wanted)| *wanted)
     }
 }
 
@@ -256,7 +308,7 @@ mod tests {
     use super::*;
 
     fn found(json: &str) -> Vec<(Wanted, String)> {
-        let mut scanner = Scanner::new();
+        let mut scanner = Scanner::new(USAGE);
         let values = json.bytes().filter_map(|byte| scanner.take(byte));
         values.map(|value| (value.wanted, String::from_utf8(value.bytes.unwrap()).unwrap())).collect()
     }
@@ -286,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_too_deep_is_not_kept() {
-        let mut scanner = Scanner::new();
+        let mut scanner = Scanner::new(USAGE);
         let long = format!(r#"{{"usage":"{}"}}"#, "x".repeat(MAX_VALUE));
         let values: Vec<FoundValue> = long.bytes().filter_map(|byte| scanner.take(byte)).collect();
         assert!(values.len() == 1 && values[0].bytes.is_none());

@@ -256,8 +256,10 @@ fn cohere_tokens(usage: &Object) -> Result<UsageCounts, ExtractError> {
 /// Bedrock counts the cache beside `inputTokens`, not in it.
 fn bedrock(usage: &Object) -> Result<UsageCounts, ExtractError> {
     let api = Api::BedrockConverse;
-    let cached = count(usage, "", "cacheReadInputTokens")?;
-    let write = count(usage, "", "cacheWriteInputTokens")?;
+    // Nova names them otherwise; where both are given they are the same tokens.
+    let of = |field| count(usage, "", field);
+    let cached = of("cacheReadInputTokens")?.or(of("cacheReadInputTokenCount")?);
+    let write = of("cacheWriteInputTokens")?.or(of("cacheWriteInputTokenCount")?);
     let mut hour = None;
     for entry in list(usage, "cacheDetails")? {
         if let Some(entry) = entry.as_object().filter(|entry| entry.get("ttl").and_then(Value::as_str) == Some("1h")) {

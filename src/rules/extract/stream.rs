@@ -1,8 +1,11 @@
-//! Reads usage out of a body while it passes: whole JSON, JSON values one after the other, or server-sent events.
+//! Reads usage out of a body while it passes: whole JSON, JSON values one after the other, server-sent events, or
+//! Amazon's event stream.
 
 use serde_json::{Map, Value};
 
-use super::scan::{FoundValue, Scanner, Wanted};
+use super::bedrock_frames::BedrockFrames;
+use super::hosted_tools::HostedTools;
+use super::scan::{FoundValue, Scanner, USAGE, Wanted};
 use super::{Api, ExtractError, Extracted, read};
 
 /// Most fields that usage may have.
@@ -21,7 +24,10 @@ pub struct UsageStream {
     framing: Framing,
     scanner: Scanner,
     usage: Map<String, Value>,
+    /// Bedrock's own counts, for models that give none.
+    metrics: Map<String, Value>,
     model: Option<String>,
+    tools: HostedTools,
     too_large: bool,
 }
 
@@ -30,6 +36,7 @@ enum Framing {
     Unknown,
     Json,
     Events(Line),
+    Frames(Box<BedrockFrames>),
 }
 
 /// Where a line of server-sent events stands.
@@ -53,9 +60,11 @@ impl UsageStream {
             provider: provider.map(str::to_owned),
             api,
             framing: Framing::Unknown,
-            scanner: Scanner::new(),
+            scanner: Scanner::new(USAGE),
             usage: Map::new(),
+            metrics: Map::new(),
             model: None,
+            tools: HostedTools::default(),
             too_large: false,
         }
     }
@@ -63,6 +72,23 @@ impl UsageStream {
     /// Takes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
+        if matches!(self.framing, Framing::Unknown) {
+            let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF);
+            rest = &rest[rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len())..];
+            self.framing = match rest.first() {
+                None => return,
+                Some(b'{' | b'[') => Framing::Json,
+                // The length of a first frame, which is below 16 MiB; no text begins so.
+                Some(0) => Framing::Frames(Box::default()),
+                Some(_) => Framing::Events(LINE),
+            };
+        }
+        if let Framing::Frames(frames) = &mut self.framing {
+            let mut ready = Vec::new();
+            frames.feed(rest, &mut ready);
+            ready.into_iter().for_each(|value| self.note(value));
+            return;
+        }
         while let Some((byte, behind)) = rest.split_first() {
             self.take(*byte);
             rest = &behind[self.dull(behind)..];
@@ -72,7 +98,7 @@ impl UsageStream {
     /// How many of the next bytes are the inside of a text that nobody wants: most of an answer is.
     fn dull(&self, bytes: &[u8]) -> usize {
         let in_payload = match &self.framing {
-            Framing::Unknown => false,
+            Framing::Unknown | Framing::Frames(_) => false,
             Framing::Json => true,
             Framing::Events(line) => line.data && line.seen > DATA.len(),
         };
@@ -93,28 +119,26 @@ impl UsageStream {
     pub fn finish(mut self) -> Result<Option<Extracted>, ExtractError> {
         // A number at the very end is only ended by what follows it.
         self.take(b'\n');
+        if let Framing::Frames(frames) = &self.framing {
+            frames.check()?;
+        }
         if self.too_large {
             return Err(ExtractError::TooLarge);
         }
         if !self.usage.values().any(holds_counts) {
-            return Ok(None);
+            if !self.metrics.values().any(holds_counts) {
+                return Ok(None);
+            }
+            self.usage = as_converse(self.metrics);
         }
-        read(self.provider.as_deref(), self.api, &self.usage, self.model).map(Some)
+        let mut read = read(self.provider.as_deref(), self.api, &self.usage, self.model)?;
+        self.tools.put(read.api, &mut read.counts);
+        Ok(Some(read))
     }
 
     fn take(&mut self, byte: u8) {
         match &mut self.framing {
-            Framing::Unknown => match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF => {}
-                b'{' | b'[' => {
-                    self.framing = Framing::Json;
-                    self.scan(byte);
-                }
-                _ => {
-                    self.framing = Framing::Events(LINE);
-                    self.take(byte);
-                }
-            },
+            Framing::Unknown | Framing::Frames(_) => {}
             Framing::Json => self.scan(byte),
             Framing::Events(line) => {
                 let before = *line;
@@ -142,9 +166,14 @@ impl UsageStream {
     }
 
     fn scan(&mut self, byte: u8) {
-        let Some(FoundValue { wanted, bytes }) = self.scanner.take(byte) else { return };
+        if let Some(value) = self.scanner.take(byte) {
+            self.note(value);
+        }
+    }
+
+    fn note(&mut self, FoundValue { wanted, bytes, value_no }: FoundValue) {
         let Some(bytes) = bytes else {
-            self.too_large |= wanted != Wanted::Model;
+            self.too_large |= !matches!(wanted, Wanted::Model | Wanted::ItemKind | Wanted::ActionKind);
             return;
         };
         // What does not parse was not JSON, and says nothing.
@@ -154,6 +183,10 @@ impl UsageStream {
             (Wanted::BilledUnits, fields @ Value::Object(_)) => {
                 self.merge(Map::from_iter([("billed_units".to_owned(), fields)]));
             }
+            (Wanted::Metrics, Value::Object(fields)) => self.metrics = fields,
+            (Wanted::ItemKind, Value::String(kind)) => self.tools.item(value_no, &kind),
+            (Wanted::ActionKind, Value::String(kind)) => self.tools.action(value_no, &kind),
+            (Wanted::Queries, Value::Array(queries)) => self.tools.queries(queries.len()),
             (Wanted::Model, Value::String(model)) if model.len() <= MAX_MODEL && !model.is_empty() => {
                 self.model = Some(model);
             }
@@ -172,6 +205,19 @@ impl UsageStream {
             self.usage.clear();
         }
     }
+}
+
+/// Bedrock's counts by the names of its converse, which counts the same things.
+fn as_converse(metrics: Map<String, Value>) -> Map<String, Value> {
+    let named = |(name, value): (String, Value)| {
+        let name = match name.as_str() {
+            "inputTokenCount" => "inputTokens".to_owned(),
+            "outputTokenCount" => "outputTokens".to_owned(),
+            _ => name,
+        };
+        (name, value)
+    };
+    metrics.into_iter().map(named).collect()
 }
 
 /// Whether a field holds a number: usage that only names, say, a kind of traffic counts nothing.

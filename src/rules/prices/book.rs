@@ -9,7 +9,7 @@ use super::cost::{Cost, CostError, price};
 use super::file::PriceFileError;
 use super::matching::MatchRule;
 use super::names::candidates;
-use crate::domain::price::{PriceRow, Validity};
+use crate::domain::price::{ModelLimits, PriceRow, Validity};
 use crate::domain::time::Timestamp;
 use crate::domain::usage::UsageCounts;
 
@@ -57,6 +57,8 @@ pub struct ModelPrices {
     pub id: String,
     /// The names it is called by.
     pub rule: MatchRule,
+    /// What it takes and gives at most.
+    pub limits: ModelLimits,
     /// Of those that cover an instant, the last one is in force.
     pub rows: Vec<PriceRow>,
 }

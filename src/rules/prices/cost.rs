@@ -17,8 +17,8 @@ pub struct Cost {
     pub total: Money,
     /// How it adds up; classes of which there was nothing are left out.
     pub lines: Vec<CostLine>,
-    /// Searches that there is no price for, which are therefore not in the total.
-    pub unpriced_searches: u64,
+    /// Calls of hosted tools (searches among them) that there is no price for, which are therefore not in the total.
+    pub unpriced_calls: u64,
 }
 
 /// `count` x `rate`.
@@ -61,19 +61,19 @@ pub fn cost(row: &PriceRow, counts: &UsageCounts) -> Result<Cost, CostError> {
     price(row, counts, true)
 }
 
-/// The sum of [`cost`] alone, and the searches that are not in it: for every event that is recorded, without a list of how
-/// it adds up.
+/// The sum of [`cost`] alone, and the calls of hosted tools that are not in it: for every event that is recorded,
+/// without a list of how it adds up.
 pub fn total(row: &PriceRow, counts: &UsageCounts) -> Result<(Money, u64), CostError> {
     let bill = Bill::of(row, counts, true, None)?;
-    Ok((bill.total, bill.unpriced_searches))
+    Ok((bill.total, bill.unpriced_calls))
 }
 
 /// `with_extras`: whether the row's prices of requests and searches hold.
 pub(super) fn price(row: &PriceRow, counts: &UsageCounts, with_extras: bool) -> Result<Cost, CostError> {
-    let Bill { input, output, total, lines, unpriced_searches, .. } =
+    let Bill { input, output, total, lines, unpriced_calls, .. } =
         Bill::of(row, counts, with_extras, Some(Vec::new()))?;
     let lines = lines.unwrap_or_default();
-    Ok(Cost { price_id: row.id.clone(), input, output, total, lines, unpriced_searches })
+    Ok(Cost { price_id: row.id.clone(), input, output, total, lines, unpriced_calls })
 }
 
 /// The classes that a row prices, a bit each: asked for twenty times an event.
@@ -98,7 +98,7 @@ struct Bill<'a> {
     total: Money,
     /// `None` where nobody asks how it adds up.
     lines: Option<Vec<CostLine>>,
-    unpriced_searches: u64,
+    unpriced_calls: u64,
 }
 
 impl<'a> Bill<'a> {
@@ -111,8 +111,7 @@ impl<'a> Bill<'a> {
         counts.check()?;
         let nothing = Money::ZERO;
         let context = counts.input_tokens.unwrap_or(0);
-        let mut bill =
-            Self { row, context, input: nothing, output: nothing, total: nothing, lines, unpriced_searches: 0 };
+        let mut bill = Self { row, context, input: nothing, output: nothing, total: nothing, lines, unpriced_calls: 0 };
         let priced = Priced::by(row);
         for (class, count) in input_cells(priced, counts)? {
             bill.charge(class, count)?;
@@ -123,11 +122,14 @@ impl<'a> Bill<'a> {
         if with_extras && priced.has(PriceClass::Request) {
             bill.charge(PriceClass::Request, counts.requests.unwrap_or(1))?;
         }
-        let searches = counts.web_searches.unwrap_or(0);
-        if with_extras && priced.has(PriceClass::WebSearch) {
-            bill.charge(PriceClass::WebSearch, searches)?;
-        } else {
-            bill.unpriced_searches = searches;
+        let searches = [(PriceClass::WebSearch, counts.web_searches), (PriceClass::FileSearch, counts.file_searches)];
+        bill.unpriced_calls = counts.tool_calls.unwrap_or(0);
+        for (class, count) in searches.map(|(class, count)| (class, count.unwrap_or(0))) {
+            if with_extras && priced.has(class) {
+                bill.charge(class, count)?;
+            } else {
+                bill.unpriced_calls = bill.unpriced_calls.saturating_add(count);
+            }
         }
         Ok(bill)
     }
@@ -159,7 +161,7 @@ impl<'a> Bill<'a> {
 const fn wider(class: PriceClass) -> &'static [PriceClass] {
     use PriceClass::{
         AudioInput, AudioOutput, CacheWrite, CacheWrite1h, CachedAudio, CachedImage, CachedInput, Citation, Embedding,
-        ImageInput, ImageOutput, Input, Output, Reasoning, Request, VideoInput, VideoOutput, WebSearch,
+        FileSearch, ImageInput, ImageOutput, Input, Output, Reasoning, Request, VideoInput, VideoOutput, WebSearch,
     };
     match class {
         Input => &[Input, Embedding],
@@ -180,6 +182,7 @@ const fn wider(class: PriceClass) -> &'static [PriceClass] {
         Citation => &[Citation, Output],
         Request => &[Request],
         WebSearch => &[WebSearch],
+        FileSearch => &[FileSearch],
     }
 }
 
@@ -279,10 +282,28 @@ mod tests {
         citation_tokens: None,
         requests: None,
         web_searches: Some(2),
+        file_searches: None,
+        tool_calls: None,
     };
 
     fn lines(cost: &Cost) -> Vec<(PriceClass, u64)> {
         cost.lines.iter().map(|line| (line.class, line.count)).collect()
+    }
+
+    #[test]
+    fn calls_of_hosted_tools_are_charged_or_told_to_be_missing() {
+        use PriceClass as Class;
+        let counts = UsageCounts { web_searches: Some(3), file_searches: Some(2), ..UsageCounts::default() };
+        let both = row(&[(Class::Input, 1), (Class::WebSearch, 100), (Class::FileSearch, 10)]);
+        let priced = |row, counts: &UsageCounts, extras| {
+            price(row, counts, extras).map(|cost| (cost.total.femtos(), cost.unpriced_calls))
+        };
+        assert_eq!(priced(&both, &counts, true), Ok((320, 0)));
+        assert_eq!(priced(&both, &counts, false), Ok((0, 5)));
+        let web = row(&[(Class::Input, 1), (Class::WebSearch, 100)]);
+        assert_eq!(priced(&web, &counts, true), Ok((300, 2)));
+        let other = UsageCounts { tool_calls: Some(4), ..counts };
+        assert_eq!(priced(&both, &other, true), Ok((320, 4)));
     }
 
     #[test]
@@ -291,7 +312,7 @@ mod tests {
         let wide = row(&[(Class::Input, 10), (Class::Output, 1_000)]);
         let cost_wide = cost(&wide, &USAGE).unwrap();
         assert_eq!(lines(&cost_wide), [(Class::Input, 1_000), (Class::Output, 200)]);
-        assert_eq!((cost_wide.total.femtos(), cost_wide.unpriced_searches), (210_000, 2));
+        assert_eq!((cost_wide.total.femtos(), cost_wide.unpriced_calls), (210_000, 2));
 
         let narrow = row(&[
             (Class::Input, 10),
@@ -375,7 +396,7 @@ mod tests {
             let told = cost(&row, &USAGE).map(|cost| {
                 let sum = cost.lines.iter().fold(Money::ZERO, |sum, line| sum + line.amount);
                 assert_eq!(sum, cost.total);
-                (cost.total, cost.unpriced_searches)
+                (cost.total, cost.unpriced_calls)
             });
             assert_eq!(total(&row, &USAGE), told, "{count} classes");
         }

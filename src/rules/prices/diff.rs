@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::PriceBook;
-use crate::domain::price::{PriceClass, PriceRow, TierRule, TieredRate, Validity};
+use crate::domain::price::{ModelLimits, PriceClass, PriceRow, TierRule, TieredRate, Validity};
 
 /// One model whose prices differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +22,16 @@ pub enum Difference {
         /// Which model.
         model: String,
     },
-    /// Both list it, at other prices or under other names.
+    /// Both list it, at other prices, under other names or with other limits.
     Changed {
         /// Whose model.
         provider: String,
         /// Which model.
         model: String,
-        /// Each rate that differs; empty where only its names or the reading of its tiers do.
+        /// Each rate that differs; empty, as the limits, where only its names or the reading of its tiers do.
         rates: Vec<RateChange>,
+        /// Each limit that differs: its name, before, and after.
+        limits: Vec<(&'static str, Option<u64>, Option<u64>)>,
     },
 }
 
@@ -60,8 +62,10 @@ pub fn diff(old: &PriceBook, new: &PriceBook) -> Vec<Difference> {
             (_, None) => differences.push(Difference::Removed { provider, model }),
             (Some(before), Some(after)) if before == after => {}
             (Some(before), Some(after)) => {
-                let rates = changes(&before.1, &after.1);
-                differences.push(Difference::Changed { provider, model, rates });
+                let rates = changes(&before.2, &after.2);
+                let limits = before.1.named().into_iter().zip(after.1.named());
+                let limits = limits.filter(|(old, new)| old != new).map(|((name, old), (_, new))| (name, old, new));
+                differences.push(Difference::Changed { provider, model, rates, limits: limits.collect() });
             }
         }
     }
@@ -71,13 +75,16 @@ pub fn diff(old: &PriceBook, new: &PriceBook) -> Vec<Difference> {
 type Rows = BTreeMap<(Option<i64>, Option<(u32, u32)>), (bool, BTreeMap<PriceClass, TieredRate>)>;
 
 /// Every model with its names and its rows; rows are compared by when they apply.
-fn by_name(book: &PriceBook) -> BTreeMap<Key<'_>, (String, Rows)> {
+fn by_name(book: &PriceBook) -> BTreeMap<Key<'_>, (String, ModelLimits, Rows)> {
     let mut models = BTreeMap::new();
     for provider in book.providers() {
         for model in provider.models() {
             let rows =
                 model.rows.iter().map(|row| (when(row), (row.tier_rule == TierRule::Graduated, row.rates.clone())));
-            models.insert((provider.id.as_str(), model.id.as_str()), (model.rule.to_string(), rows.collect()));
+            models.insert(
+                (provider.id.as_str(), model.id.as_str()),
+                (model.rule.to_string(), model.limits, rows.collect()),
+            );
         }
     }
     models

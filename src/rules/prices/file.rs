@@ -1,9 +1,11 @@
 //! What every price file has in common: formats, limits, errors and remarks.
 
+use serde_json::Value;
+
 use super::book::PriceBook;
 use super::decimal::{Excess, RateError, read_rate};
 use super::{genai_file, litellm_file, toml_file};
-use crate::domain::price::{PriceClass, Rate};
+use crate::domain::price::{ModelLimits, PriceClass, Rate};
 
 /// Largest price file.
 pub(super) const MAX_BYTES: usize = 32 << 20;
@@ -124,6 +126,19 @@ impl Imported {
                 field: field.to_owned(),
                 remark: remark.to_string(),
             });
+        }
+    }
+
+    /// Reads a limit, which is left out with a remark where it is not a number of tokens.
+    pub(super) fn read_limit(
+        &mut self,
+        limits: &mut ModelLimits,
+        (provider, model, field): (&str, &str, &str),
+        name: &str,
+        value: &Value,
+    ) {
+        if !value.as_u64().is_some_and(|tokens| limits.set(name, tokens).is_ok()) {
+            self.remark(provider, model, field, format!("left out: {value} is not a number of tokens"));
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::book::{MAX_PROVIDERS, ModelPrices, ProviderPrices, with_id};
 use super::file::{Imported, PriceFileError, units_exponent};
 use super::matching::{MAX_DEPTH, MatchRule};
-use crate::domain::price::{MAX_TIERS, PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
+use crate::domain::price::{MAX_TIERS, ModelLimits, PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
 use crate::domain::time::Timestamp;
 
 /// The classes by the names of that file.
@@ -53,6 +53,7 @@ struct ModelFile<'a> {
     rule: Value,
     #[serde(borrow)]
     prices: &'a RawValue,
+    context_window: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -107,11 +108,24 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
             let rows = read_rows(&mut imported, &file.id, model)?;
             let rule = match_rule(&model.rule, 0)
                 .map_err(|reason| PriceFileError::entry(&file.id, &model.id, "match", reason))?;
-            list.push(ModelPrices { id: model.id.clone(), rule, rows })?;
+            list.push(ModelPrices {
+                id: model.id.clone(),
+                rule,
+                limits: read_limits(&mut imported, &file.id, model),
+                rows,
+            })?;
         }
         imported.book.push(list)?;
     }
     Ok(imported)
+}
+
+fn read_limits(imported: &mut Imported, provider: &str, model: &ModelFile<'_>) -> ModelLimits {
+    let mut limits = ModelLimits::default();
+    if let Some(value) = model.context_window.as_ref() {
+        imported.read_limit(&mut limits, (provider, &model.id, "context_window"), "context_tokens", value);
+    }
+    limits
 }
 
 fn match_rule(value: &Value, depth: usize) -> Result<MatchRule, String> {

@@ -3,7 +3,7 @@
 use super::book::{MAX_NAME, ModelPrices, PriceBook, ProviderPrices};
 use super::matching::MatchRule;
 use super::names::candidates;
-use crate::domain::price::PriceRow;
+use crate::domain::price::{ModelLimits, PriceRow};
 
 /// Rates of a tenant's own, to be found by the names that the list knows.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,8 @@ impl OwnRates {
                 providers.push(ProviderPrices::new(&row.provider));
                 providers.len() - 1
             });
-            let model = ModelPrices { id: row.model.clone(), rule, rows: vec![row.clone()] };
+            let model =
+                ModelPrices { id: row.model.clone(), rule, limits: ModelLimits::default(), rows: vec![row.clone()] };
             // One row is never too many.
             let _taken = providers[place].push(model);
         }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::book::{MAX_MODELS, ModelPrices, ProviderPrices, with_id};
 use super::file::{Imported, PriceFileError};
 use super::matching::{MatchRule, MatchRuleError};
-use crate::domain::price::{MAX_TIERS, PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
+use crate::domain::price::{MAX_TIERS, ModelLimits, PriceClass, PriceRow, Rate, Tier, TierRule, TieredRate, Validity};
 
 /// The classes by the names of that file. Where two names mean one class, the first that is given counts.
 const FIELDS: [(&str, PriceClass); 18] = [
@@ -79,7 +80,15 @@ pub(super) fn read(text: &str) -> Result<Imported, PriceFileError> {
         }
         let wrong = |error: MatchRuleError| PriceFileError::entry(&provider, model, "", error);
         let rule = MatchRule::any_of(names).map_err(wrong)?;
-        list.push(ModelPrices { id: model.clone(), rule, rows: vec![row] })?;
+        let mut limits = ModelLimits::default();
+        for field in ["max_input_tokens", "max_output_tokens"] {
+            if let Some(value) = entry.get(field).and_then(|value| serde_json::from_str(value.get()).ok())
+                && value != Value::Null
+            {
+                imported.read_limit(&mut limits, (&provider, model, field), field, &value);
+            }
+        }
+        list.push(ModelPrices { id: model.clone(), rule, limits, rows: vec![row] })?;
     }
     for list in lists.into_values() {
         imported.book.push(list)?;

@@ -9,7 +9,9 @@ use super::decimal::{Excess, read_rate};
 use super::file::{Imported, PriceFileError, units_exponent};
 use super::genai_file::{read_date, read_time};
 use super::matching::MatchRule;
-use crate::domain::price::{MAX_TIERS, PriceClass, PriceRow, Tier, TierRule, TieredRate, Validity};
+use crate::domain::price::{
+    MAX_LIMIT_TOKENS, MAX_TIERS, ModelLimits, PriceClass, PriceRow, Tier, TierRule, TieredRate, Validity,
+};
 use crate::domain::price_terms::MAX_RATES;
 use crate::domain::time::Timestamp;
 
@@ -141,7 +143,7 @@ fn read_model(provider: &str, model: &str, value: &Value) -> Result<ModelPrices,
     let wrong = |field: &str, reason: String| PriceFileError::entry(provider, model, field, reason);
     let Value::Table(entry) = value else { return Err(wrong("", "the prices of a model are a table".to_owned())) };
     let mut rules = vec![MatchRule::from_pattern(model).map_err(|error| wrong("", error.to_string()))?];
-    let (mut first, mut versions) = (Table::new(), Vec::new());
+    let (mut first, mut versions, mut limits) = (Table::new(), Vec::new(), ModelLimits::default());
     for (key, value) in entry {
         match key.as_str() {
             "also" => {
@@ -153,6 +155,13 @@ fn read_model(provider: &str, model: &str, value: &Value) -> Result<ModelPrices,
                 let tables =
                     || value.as_array()?.iter().map(|value| value.as_table().cloned()).collect::<Option<Vec<_>>>();
                 versions = tables().ok_or_else(|| wrong(key, "write [[prices.ID.MODEL.later]]".to_owned()))?;
+            }
+            name if ModelLimits::NAMES.contains(&name) => {
+                let tokens = value.as_integer().and_then(|tokens| u64::try_from(tokens).ok());
+                let set = tokens.is_some_and(|tokens| limits.set(name, tokens).is_ok());
+                if !set {
+                    return Err(wrong(key, format!("a number of tokens from 1 to {MAX_LIMIT_TOKENS}")));
+                }
             }
             _ => _ = first.insert(key.clone(), value.clone()),
         }
@@ -171,7 +180,7 @@ fn read_model(provider: &str, model: &str, value: &Value) -> Result<ModelPrices,
         rows.push(row);
     }
     let rule = MatchRule::any_of(rules).map_err(|error| wrong("also", error.to_string()))?;
-    Ok(ModelPrices { id: model.to_owned(), rule, rows })
+    Ok(ModelPrices { id: model.to_owned(), rule, limits, rows })
 }
 
 /// Fails with the field and what is wrong with it.
@@ -278,6 +287,11 @@ mod tests {
             ("[prices.p.m]\ninptu = \"1\"", "field `inptu`: is not known here"),
             ("[prices.p.m]\ninput = { base = \"1\", over_5 = \"2\" }", "field `input`: `over_5`: write above_200000"),
             ("[prices.p.m]\nalso = [\"x\"]", "field ``: there is no price"),
+            (
+                "[prices.p.m]\ninput = \"1\"\nmax_output_tokens = \"9\"",
+                "field `max_output_tokens`: a number of tokens from 1",
+            ),
+            ("[prices.p.m]\ninput = \"1\"\ncontext_tokens = 0", "field `context_tokens`: a number of tokens from 1"),
             ("[prices.p.m]\ninput = \"1\"\n[[prices.p.m.later]]\ninput = \"1\"", "field `later`: a later price says"),
             ("[prices.p.m]\ninput = \"1\"\nalso = [\"a*b\"]", "field `also`: `a*b`: a * may only stand"),
         ] {
