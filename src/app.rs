@@ -35,6 +35,8 @@ pub struct AppSettings {
     pub metrics_open: bool,
     /// Whose word about a client's address is believed.
     pub trusted_proxies: Networks,
+    /// How many events one key may record a second; `None` for no cap.
+    pub per_key_events_per_second: Option<u64>,
     /// Where the OpenAI-compatible door leads.
     pub gateway: GatewaySettings,
     /// The chat widget.
@@ -104,7 +106,8 @@ pub async fn run(
         let cron_secret = settings.cron_secret.as_deref();
         let state =
             HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
-        let state = state.trusting(settings.trusted_proxies).with_gateway(gateway.clone(), settings.widget);
+        let state = state.trusting(settings.trusted_proxies).capping_ingest(settings.per_key_events_per_second);
+        let state = state.with_gateway(gateway.clone(), settings.widget);
         http::serve(listener, http::router(state), settings.limits, shutdown).await;
         let open = gateway.finish(SETTLE_TIME_MAX).await;
         if open > 0 {

@@ -438,6 +438,13 @@ pub mod tenants;
 pub mod tracker;
 pub mod writer;
 
+#[cfg(test)]
+#[path = "../tests/fuzz/driver.rs"]
+mod fuzz;
+#[cfg(test)]
+#[path = "../tests/fuzz/mutate.rs"]
+mod mutate;
+
 pub use engine::{Metergate, OpenError};
 
 /// Compiles what README.md shows.

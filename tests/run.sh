@@ -7,6 +7,7 @@
 #
 #   METERGATE_LONG        set: the long version of seeded tests
 #   METERGATE_TEST_DATA   the folder of real traces (default: ../shared/data beside the repository)
+#   METERGATE_ADVISORY_DB a copy of the RustSec advisory database (tests/dependencies.sh)
 #   CARGO_TARGET_DIR      where to build (default: target/)
 set -euo pipefail
 
@@ -16,7 +17,7 @@ cd "$root"
 # Settings of a metergate that lives on this machine must not reach the tests.
 for name in $(compgen -e); do
     case "$name" in
-        METERGATE_TEST_DATA | METERGATE_LONG) ;;
+        METERGATE_TEST_DATA | METERGATE_LONG | METERGATE_ADVISORY_DB) ;;
         METERGATE_* | CRON_SECRET) unset "$name" ;;
     esac
 done
@@ -152,6 +153,7 @@ run "packages" packages
 run "node" node_js
 run "format" cargo fmt --check
 run "clippy" cargo clippy --all-targets --locked -- -D warnings
+run "dependencies" tests/dependencies.sh
 run "build" cargo build --locked --bin metergate
 run "test" tests
 run "doc" documentation

@@ -86,4 +86,20 @@ mod tests {
         std::fs::write(&path, "abc").unwrap();
         assert!(read_or_make(folder.path()).unwrap_err().to_string().contains(SIGNING_KEY_FILE));
     }
+
+    #[test]
+    fn a_changed_key_is_refused_or_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        read_or_make(folder.path()).unwrap();
+        let path = folder.path().join(SIGNING_KEY_FILE);
+        let corpus = [std::fs::read(&path).unwrap()];
+        crate::fuzz::fuzz("signing keys", 400, &corpus, |bytes| {
+            // Written over, so that it keeps the mode of its owner alone.
+            std::fs::write(&path, bytes).unwrap();
+            let Ok(key) = read_or_make(folder.path()) else { return false };
+            let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(std::str::from_utf8(bytes).unwrap().trim().eq_ignore_ascii_case(&digits));
+            true
+        });
+    }
 }

@@ -15,6 +15,8 @@ mod doctor;
 mod erase;
 mod explain;
 mod failure;
+#[cfg(test)]
+mod fuzz_tests;
 mod help;
 mod import;
 mod jobs;

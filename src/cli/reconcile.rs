@@ -141,7 +141,7 @@ fn measure(field: &str) -> Option<Measure> {
     Measure::ALL.into_iter().find(|measure| measure.name() == field)
 }
 
-fn column(pair: &str) -> Result<(String, String), Failure> {
+pub(super) fn column(pair: &str) -> Result<(String, String), Failure> {
     let (field, column) = pair
         .split_once('=')
         .map(|(field, column)| (field.trim(), column.trim()))
@@ -154,7 +154,7 @@ fn column(pair: &str) -> Result<(String, String), Failure> {
     Ok((field.to_owned(), column.to_owned()))
 }
 
-fn read_csv(text: &str, columns: &BTreeMap<String, String>, report: &mut Report) -> Result<(), String> {
+pub(super) fn read_csv(text: &str, columns: &BTreeMap<String, String>, report: &mut Report) -> Result<(), String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| format!("it is not CSV: {error}"))?.clone();
     let mut places = BTreeMap::new();

@@ -172,6 +172,7 @@ async fn listen(
         cleanup_schedule: settings.schedule(JobName::CleanupOldRealtimeEvents.setting()),
         metrics_open: settings.value("metrics.open") == Some("true"),
         trusted_proxies: settings.trusted_proxies(),
+        per_key_events_per_second: settings.per_key_events_per_second(),
         engine: settings.engine(),
         development,
         limits: ServerLimits::default(),

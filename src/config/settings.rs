@@ -168,6 +168,11 @@ impl Settings {
         self.value("trusted_proxies").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
+    /// How many events one key may record a second; `None` for no cap.
+    pub fn per_key_events_per_second(&self) -> Option<u64> {
+        self.value("ingest.per_key_events_per_second").and_then(|text| text.parse().ok())
+    }
+
     /// A schedule among the settings.
     pub fn schedule(&self, key: &str) -> Schedule {
         // `check` parsed it already; a setting that is no schedule is once an hour.

@@ -70,7 +70,7 @@ impl SettingInfo {
     }
 }
 
-const TABLE: [SettingInfo; 41] = [
+const TABLE: [SettingInfo; 42] = [
     SettingInfo::new(
         "data_dir",
         "METERGATE_DATA_DIR",
@@ -168,6 +168,13 @@ const TABLE: [SettingInfo; 41] = [
         "false",
         Kind::Flag,
         "Whether GET /metrics answers without a key.",
+    ),
+    SettingInfo::new(
+        "ingest.per_key_events_per_second",
+        "METERGATE_INGEST_PER_KEY_EVENTS_PER_SECOND",
+        "",
+        Kind::Count { min: 1, max: 1_000_000_000 },
+        "Events, of usage and audit together, that one key may record a second; the built-in key any; default: no cap.",
     ),
     SettingInfo::new(
         "trusted_proxies",

@@ -18,6 +18,9 @@ const MAX_OUTPUT_TOKENS: u64 = 1_000_000_000;
 /// The most fields of a body.
 const MAX_FIELDS: usize = 256;
 
+/// The longest sentence about what is wrong, in characters: it quotes what was sent, which may be of any length.
+const MESSAGE_CHARS_MAX: usize = 400;
+
 /// Fields that never reach the model.
 const NOT_PROMPT: [&str; 28] = [
     "model",
@@ -194,7 +197,7 @@ fn with_usage(options: &[u8]) -> String {
 }
 
 fn invalid(param: Option<&'static str>, message: impl Into<String>) -> InvalidCall {
-    InvalidCall { param, message: message.into() }
+    InvalidCall { param, message: message.into().chars().take(MESSAGE_CHARS_MAX).collect() }
 }
 
 /// The known field that `name` equals for who reads names without regard to case, and only for those.
@@ -321,11 +324,18 @@ mod tests {
             (r#"{"model":"m","max_to\u212aen\u017f":9}"#, Some("max_tokens"), "`max_tokens`"),
             (r#"{"model":7}"#, Some("model"), "name of a model"),
             (r#"[]"#, None, "not a JSON object"),
+            (&format!("\"{}\"", "x".repeat(100_000)), None, "not a JSON object"),
+            (&format!("{{\"{0}\":1,\"{0}\":2}}", "x".repeat(100_000)), None, "not a JSON object"),
+            (
+                &format!("{{\"model\":\"m\",\"{}\":{}1{}}}", "x".repeat(9_000), "[".repeat(120), "]".repeat(120)),
+                None,
+                "xxx",
+            ),
             (r#"{"model":"m"} x"#, None, "not a JSON object"),
         ] {
             let error = read(body).unwrap_err();
             assert_eq!(error.param, param, "{body}");
-            assert!(error.message.contains(word), "{body}: {error}");
+            assert!(error.message.contains(word) && error.message.len() < 1_000, "{} bytes", error.message.len());
         }
     }
 

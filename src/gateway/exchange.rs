@@ -337,7 +337,7 @@ pub(super) struct Ended {
 
 /// The most tokens that the text of a chunk can be: of its `content`, `delta`, `arguments`, `text`, `refusal` and
 /// `reasoning` texts. JSON in one line without spaces, as every known upstream streams it; spaces are allowed for.
-fn said_in(data: &[u8]) -> u64 {
+pub(super) fn said_in(data: &[u8]) -> u64 {
     const NAMES: [&str; 8] =
         ["content", "delta", "arguments", "text", "refusal", "reasoning", "reasoning_content", "partial_json"];
     let (mut tokens, mut place) = (0, 0);

@@ -8,6 +8,8 @@ mod call_body;
 mod endpoint;
 mod event_stream;
 mod exchange;
+#[cfg(test)]
+mod fuzz_tests;
 mod meter;
 mod metered_body;
 mod places;

@@ -22,6 +22,9 @@ use crate::tenants::AdminError;
 use crate::tracker::{MaintainError, ReadError};
 use crate::writer::WriteError;
 
+/// The longest sentence of an error, in characters.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
 /// An answer that is not what was asked for.
 #[derive(Debug)]
 pub struct ApiError {
@@ -35,7 +38,13 @@ pub struct ApiError {
 impl ApiError {
     /// A status, a stable code and a sentence.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, retry_after_seconds: None }
+        let mut message = message.into();
+        // What quotes its caller does not mirror megabytes.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { status, code, message, details: None, retry_after_seconds: None }
     }
 
     /// 400 for a query parameter: its name, and the rest of the sentence.
@@ -95,7 +104,8 @@ impl ApiError {
         &self.message
     }
 
-    fn retry_after(mut self, seconds: u64) -> Self {
+    /// Adds `Retry-After`, in seconds.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
@@ -347,6 +357,13 @@ mod tests {
         assert!(!error.message().contains("secret"), "{}", error.message());
         let response = ApiError::from(WriteError::QueueFull).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_sentence_has_an_end() {
+        let error = ApiError::parameter("limit", "é".repeat(100_000));
+        assert!(error.message().starts_with("limit é") && error.message().ends_with("é…"), "{}", error.message());
+        assert_eq!(error.message().chars().count(), 1_001);
     }
 
     #[tokio::test]

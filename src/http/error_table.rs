@@ -85,7 +85,7 @@ static TABLE: &[ErrorInfo] = &[
     row(413, "line_too_long", "A line of NDJSON is above 64 KiB.", "Shorten it; prompts and answers do not belong into events."),
     row(415, "unsupported_media_type", "The body is of a kind that this route does not read.", "Send one that the sentence names."),
     row(429, "quota_exceeded", "Denied: it does not fit. `denied_by` names limit, window, used, held and reset.", "Wait `Retry-After` seconds, or raise the limit."),
-    row(429, "rate_limited", "Too many chat messages of a session or an address in a minute.", "Wait a minute."),
+    row(429, "rate_limited", "A key has recorded more events than it may a second, or a session or an address sent too many chat messages in a minute; nothing of this was recorded.", "Send it again, with the same ids, after `Retry-After`; without that header wait a minute."),
     row(429, "too_many_calls", "The tenant has 256 calls to models open.", "Try again after `Retry-After`; keep fewer open at once."),
     row(500, "internal_error", "Something failed inside; the cause is in the log.", "Look the request id up in the log and report it."),
     row(500, "backup_failed", "The backup was not made; the sentence says why.", "See `metergate help runbook backup_failed`."),

@@ -54,7 +54,7 @@ metrics! {
     SCHEDULE_RESTARTS "metergate_schedule_restarts_total" "counter" [] "How often the schedule had stopped triggering and was started again.";
     ALARMS "metergate_alarms" "gauge" [] "Alarms that metergate status shows.";
     HTTP_REQUESTS "metergate_http_requests_total" "counter" ["method", "route", "status"] "Answers by route pattern and class of status.";
-    REFUSED_REQUESTS "metergate_refused_requests_total" "counter" ["reason"] "Requests refused at the door, by what their key lacked.";
+    REFUSED_REQUESTS "metergate_refused_requests_total" "counter" ["reason"] "Requests refused at the door, by what their key lacked; `rate`: it records faster than it may.";
     HTTP_DURATION "metergate_http_request_duration_seconds" "histogram" ["method", "route"] "From the request's head to the head of its answer.";
     GATEWAY_REQUESTS "metergate_gateway_upstream_answers_total" "counter" ["upstream", "status"] "Answers of upstreams by class of status; `none` where there was none.";
     GATEWAY_BEFORE "metergate_gateway_before_upstream_seconds" "histogram" [] "What a forwarded call waits for us: from its body to the asking of its upstream, the hold on disk included.";

@@ -9,6 +9,9 @@ mod error;
 mod error_table;
 mod exposition;
 mod frame;
+#[cfg(test)]
+mod fuzz_tests;
+mod ingest_cap;
 mod meter;
 mod metrics_table;
 mod openai_shape;
@@ -46,6 +49,7 @@ use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use auth::{Keys, Lock};
 use frame::Frame;
+use ingest_cap::IngestCap;
 use meter::HttpMeter;
 
 /// The one route that a setting may open.
@@ -69,6 +73,7 @@ pub struct Parts {
     gateway: Gateway,
     widget: Widget,
     trusted_proxies: Networks,
+    ingest_cap: IngestCap,
     metrics_open: bool,
     started: Instant,
 }
@@ -105,6 +110,7 @@ impl HttpState {
             jobs,
             meter: HttpMeter::new(),
             trusted_proxies: Networks::default(),
+            ingest_cap: IngestCap::new(None),
             metrics_open,
             started: Instant::now(),
         }))
@@ -129,6 +135,15 @@ impl HttpState {
         match Arc::get_mut(&mut self.0) {
             Some(parts) => parts.trusted_proxies = proxies,
             None => tracing::error!("the state is shared already: no proxy is trusted"),
+        }
+        self
+    }
+
+    /// Lets each key but the built-in one record so many events a second. For a state that is not shared yet.
+    pub fn capping_ingest(mut self, per_key_events_per_second: Option<u64>) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(parts) => parts.ingest_cap = IngestCap::new(per_key_events_per_second),
+            None => tracing::error!("the state is shared already: keys record without a cap"),
         }
         self
     }

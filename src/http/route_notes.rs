@@ -7,16 +7,16 @@ pub fn route_note(operation_id: &str) -> Option<&'static str> {
 
 #[rustfmt::skip]
 static NOTES: &[(&str, &str)] = &[
-    ("record_usage_events", "An event, an array (at most 10,000 and 8 MiB: one commit), NDJSON (`application/x-ndjson`, any length, in chunks) or CloudEvents. Answers `{accepted, duplicates, rejected: [{index, code, error}]}`. `?ack=queued` answers 202 before the disk does. `Idempotency-Key` gives ids to events that have none."),
+    ("record_usage_events", "An event, an array (at most 10,000 and 8 MiB: one commit), NDJSON (`application/x-ndjson`, any length, in chunks) or CloudEvents. Answers `{accepted, duplicates, rejected: [{index, code, error}]}`. `?ack=queued` answers 202 before the disk does. `Idempotency-Key` gives ids to events that have none. Above `ingest.per_key_events_per_second`: 429 `rate_limited`, nothing of it was recorded, to be sent again with the same ids after `Retry-After`; a batch is taken whole, and paid for before the next; NDJSON is slowed down and not refused."),
     ("get_tenant_usage", "`?period=hourly\\|daily\\|monthly&startDate=&endDate=&limit=`."),
     ("get_tenant_events", "`?startDate=&endDate=&event_type=&limit=&cursor=`."),
     ("check_quota", "`{tenant_id, quota_type, amount}` or `{tenant_id, items: [{quota_type, amount}]}`."),
     ("enforce_quota", "As check."),
     ("reserve_quota", "`{tenant_id, items, ttl_seconds?, reservation_id?}`: 200 with `expires_at`, or 429 with `denied_by`."),
-    ("settle_reservation", "`{events: [...], tenant_id?}`; answers as events do, and `overage`."),
+    ("settle_reservation", "`{events: [...], tenant_id?}`; answers as events do, and `overage`. Its events count for `ingest.per_key_events_per_second`; refused, it settles nothing."),
     ("release_reservation", "`?tenant_id=` where several tenants have a reservation of this id."),
     ("explain_denial", "`?decision_id=`, `?request_id=` or `?at=` (within 5 minutes); else the latest."),
-    ("record_audit_events", "`{event_type, entity_type, action, tenant_id?, ...}` or an array of at most 1,000."),
+    ("record_audit_events", "`{event_type, entity_type, action, tenant_id?, ...}` or an array of at most 1,000. They count for `ingest.per_key_events_per_second`."),
     ("get_audit_events", "Any field (`tenant_id`, `event_type`, `result`, ...), `startDate`, `endDate`, `limit`, `cursor`."),
     ("generate_audit_report", "`?tenant_id=&startDate=&endDate=`: totals, by type, by action, successes, failures, events."),
     ("resolve_audit_event", "`{resolution_action}`; answers `{resolved}`, false when it was before."),

@@ -199,9 +199,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream as Client};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::routing::{get, post};
-    use tokio::sync::{Notify, oneshot};
+    use tokio::sync::{Barrier, Notify, oneshot};
     use tokio::task::{JoinHandle, spawn_blocking};
 
     use super::*;
@@ -280,6 +281,31 @@ mod tests {
         let large: &'static [u8] = many.into_bytes().leak();
         let answer = exchange(address, large).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_wait_for_their_turn() {
+        const ALLOWED: usize = 2;
+        let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let company = Arc::new(Barrier::new(ALLOWED));
+        let (entered, seen) = (Arc::clone(&inside), Arc::clone(&most));
+        let handler = move || async move {
+            let now = entered.fetch_add(1, Ordering::SeqCst) + 1;
+            seen.fetch_max(now, Ordering::SeqCst);
+            // As many as there may be are in here at once, and stay long enough for one more to come in.
+            company.wait().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            entered.fetch_sub(1, Ordering::SeqCst);
+            "done"
+        };
+        let limits = ServerLimits { connections_max: ALLOWED, ..ServerLimits::default() };
+        let (address, _stop, _served) = started(Router::new().route("/", get(handler)), limits).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let answers: Vec<_> = (0..20).map(|_| exchange(address, request)).collect();
+        for answer in answers {
+            assert!(answer.await.unwrap().ends_with("done"));
+        }
+        assert_eq!((most.load(Ordering::SeqCst), inside.load(Ordering::SeqCst)), (ALLOWED, 0));
     }
 
     #[tokio::test]

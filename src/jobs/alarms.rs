@@ -109,15 +109,17 @@ fn unpriced(models: &UnpricedModels) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
     use crate::clock::Clock;
     use crate::domain::time::{MICROS_PER_HOUR, Timestamp};
-    use crate::store::Store;
+    use crate::store::{Medium, MemoryMedium, StorageBackend, Store};
     use crate::writer::{Policies, Writer, start};
 
-    #[test]
-    fn a_schedule_that_no_longer_triggers_is_noticed() {
-        let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
+    /// The jobs of a new engine over this store, and its writer.
+    fn jobs_over(store: Store, clock: &Clock) -> (Jobs, Arc<Writer>) {
         let policies = Policies {
             audit_sampling: crate::domain::sampling::SamplingRules::default(),
             create_unknown_tenants: true,
@@ -130,11 +132,52 @@ mod tests {
             allow_unpriced_models: false,
             ceilings: Vec::new(),
         };
-        let store = Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap();
         let started = start(store, policies, crate::writer::Shipped::default(), [7; 32], |_| clock.clone()).unwrap();
         let writer = Writer::spawn(started).unwrap();
         let times = |job| if job == JobName::AggregateUsageMetrics { "5 * * * *" } else { "20 3 1 1 *" };
-        let jobs = Jobs::new(writer.clone(), |job| times(job).parse().unwrap());
+        (Jobs::new(writer.clone(), |job| times(job).parse().unwrap()), writer)
+    }
+
+    /// Memory beside which so much is free.
+    struct Beside(MemoryMedium, Arc<AtomicU64>);
+
+    impl Medium for Beside {
+        fn backend(&self) -> std::io::Result<Box<dyn StorageBackend>> {
+            self.0.backend()
+        }
+
+        fn free_bytes(&self) -> Option<u64> {
+            Some(self.1.load(Ordering::Relaxed))
+        }
+
+        fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+    }
+
+    #[test]
+    fn a_disk_that_has_no_room_for_two_more_steps_is_told_of_before_it_is_full() {
+        let free = Arc::new(AtomicU64::new(1 << 40));
+        let medium = Box::new(Beside(MemoryMedium::default(), Arc::clone(&free)));
+        let store = Store::over(medium, 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap();
+        let (jobs, writer) = jobs_over(store, &Clock::manual(Timestamp::from_seconds(1_800_000_000)));
+        let step = jobs.0.writer.shared().store.next_growth_bytes();
+        for (bytes, is_told) in
+            [(1 << 40, false), (2 * step, false), (2 * step - 1, true), (0, true), (3 * step, false)]
+        {
+            free.store(bytes, Ordering::Relaxed);
+            let alarms = jobs.alarms();
+            let told: Vec<_> = alarms.iter().filter(|alarm| alarm.code == "disk_low").collect();
+            assert_eq!(told.len(), usize::from(is_told), "{bytes} of {step}: {alarms:?}");
+            assert!(told.iter().all(|alarm| alarm.message.contains("make room")), "{alarms:?}");
+        }
+        writer.stop();
+    }
+
+    #[test]
+    fn a_schedule_that_no_longer_triggers_is_noticed() {
+        let clock = Clock::manual(Timestamp::from_seconds(1_800_000_000));
+        let (jobs, writer) = jobs_over(Store::in_memory([7; 32], uuid::Uuid::nil()).unwrap(), &clock);
         clock.advance(2 * MICROS_PER_HOUR);
         assert_eq!(jobs.silent(), [], "without a schedule nothing is owed");
         jobs.0.awaited.store(true, Ordering::Release);

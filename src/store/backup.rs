@@ -17,7 +17,7 @@ use crate::domain::backup::BackupRecord;
 use crate::domain::time::Timestamp;
 
 /// The only key of the manifest's table.
-const MANIFEST: &str = "manifest";
+pub(super) const MANIFEST: &str = "manifest";
 /// The layout of the manifest.
 const MANIFEST_FORMAT: u32 = 1;
 /// What may stand in a folder that is restored into: it is no data.
@@ -38,7 +38,7 @@ mod uuid_text {
 
 /// What a backup must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     manifest_format: u32,
     #[serde(with = "uuid_text")]
     backup_id: uuid::Uuid,
@@ -218,7 +218,7 @@ pub fn verify_backup(path: &Path) -> Result<VerifiedBackup, BackupError> {
     Ok(VerifiedBackup { backup, store_id })
 }
 
-fn read_manifest(read: &ReadTransaction) -> Result<Option<Manifest>, BackupError> {
+pub(super) fn read_manifest(read: &ReadTransaction) -> Result<Option<Manifest>, BackupError> {
     let table = match read.open_table(tables::BACKUP_MANIFEST) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(None),

@@ -125,6 +125,12 @@ impl<'a> Block<'a> {
         Ok(Self { tenants, span, ids, inflated, columns: reader.rest() })
     }
 
+    /// What the columns inflate to, in bytes, and the columns.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (usize, &'a [u8]) {
+        (self.inflated, self.columns)
+    }
+
     /// The places of a tenant's events, empty when it has none here.
     pub(super) fn places_of(&self, tenant_no: u32) -> std::ops::Range<usize> {
         let mut start = 0;

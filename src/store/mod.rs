@@ -31,6 +31,8 @@ mod erase_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod priced_format_tests;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ fn priced_fixture() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/fixtures/priced-events.txt")
 }
 
-fn priced_event() -> StoredEvent {
+pub(super) fn priced_event() -> StoredEvent {
     let mut stored = event();
     let usage = UsageCounts { cache_write_tokens: Some(40), web_searches: Some(0), ..UsageCounts::default() };
     stored.event = CompactEvent::from_usage(UsageEvent {
@@ -32,12 +32,12 @@ fn priced_event() -> StoredEvent {
     stored
 }
 
-fn priced_commit() -> Commit {
+pub(super) fn priced_commit() -> Commit {
     let plain = StoredEvent { entry_id: 42, event_id: "call-2".parse().unwrap(), ..event() };
     Commit { entries: 2, events: vec![priced_event(), plain], ..commit() }
 }
 
-fn price() -> StoredPrice {
+pub(super) fn price() -> StoredPrice {
     let rate = |femtos| Rate::from_femtos(femtos);
     let input = TieredRate { base: rate(150_000_000), tiers: vec![Tier { above: 200_000, rate: rate(300_000_000) }] };
     let row = PriceRow {
@@ -56,7 +56,7 @@ fn book() -> StoredBook {
     StoredBook { format: "metergate".to_owned(), text, applied_at: at("2026-11-24T12:00:01Z") }
 }
 
-fn row_with_models() -> MetricsRow {
+pub(super) fn row_with_models() -> MetricsRow {
     let mut row = MetricsRow {
         created_at: at("2026-11-24T12:00:01Z"),
         updated_at: at("2026-11-24T12:00:01Z"),

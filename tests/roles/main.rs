@@ -5,6 +5,7 @@
 mod every_route;
 mod foreign;
 mod life;
+mod pace;
 #[path = "../support/mod.rs"]
 mod support;
 

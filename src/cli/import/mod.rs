@@ -218,4 +218,6 @@ fn resumable(failure: Failure, report: &FileReport) -> Failure {
 }
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod tests;

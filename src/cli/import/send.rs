@@ -125,6 +125,11 @@ fn post(backend: &Backend, body: Vec<u8>, single: bool) -> Result<Answer, Failur
                 sleep(wait);
                 wait = (wait * 2).min(WAIT_MAX);
             }
+            // The key records faster than it may: the server says when it goes on.
+            429 if answer.json["code"] == "rate_limited" => {
+                let seconds = answer.json["details"]["retry_after_seconds"].as_u64().unwrap_or(1);
+                sleep(Duration::from_secs(seconds.clamp(1, 60)));
+            }
             400 | 409 if single => return Ok(answer),
             _ => return answer.or_failure(),
         }

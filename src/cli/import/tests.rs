@@ -15,7 +15,7 @@ struct Words {
     args: ImportArgs,
 }
 
-fn arguments(words: &[&str]) -> ImportArgs {
+pub(super) fn arguments(words: &[&str]) -> ImportArgs {
     Words::try_parse_from(["import"].iter().chain(words)).unwrap().args
 }
 

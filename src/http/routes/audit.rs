@@ -72,6 +72,7 @@ pub async fn record(
             Err(fault) if fault.code == UNKNOWN => return Err(ApiError::unknown_tenant(fault.message)),
             checked => checked?,
         }
+        state.ingest_cap.admit(&caller, 1)?;
         let event = finish(event, &caller, &ids, 0);
         return match state.audit.record(vec![event])?.await?.pop() {
             Some(AuditOutcome::Conflict) => {
@@ -97,6 +98,7 @@ pub async fn record(
         }
     }
     if !events.is_empty() {
+        state.ingest_cap.admit(&caller, events.len())?;
         let outcomes = state.audit.record(events)?.await?;
         places.into_iter().zip(outcomes).for_each(|(index, outcome)| count(&mut tally, index, outcome));
     }

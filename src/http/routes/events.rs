@@ -80,6 +80,7 @@ async fn record_one(
 ) -> Result<Response, ApiError> {
     let event = ids.finish(draft, 0)?;
     caller.check(&event.tenant_id)?;
+    state.ingest_cap.admit(caller, 1)?;
     let receipt = state.tracker.record(vec![event])?;
     let mut tally = Tally::default();
     if queued {
@@ -120,6 +121,7 @@ async fn record_batch(
     }
     let taken = events.len() as u64;
     if !events.is_empty() {
+        state.ingest_cap.admit(caller, events.len())?;
         let receipt = state.tracker.record(events)?;
         if queued {
             drop(receipt);

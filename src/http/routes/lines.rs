@@ -115,6 +115,7 @@ impl Stream<'_> {
         if events.is_empty() {
             return Ok(());
         }
+        self.state.ingest_cap.admit_when_possible(self.caller, events.len()).await;
         self.taken += events.len() as u64;
         let tracker = self.state.tracker.clone();
         // Blocking, because it waits for room where an asynchronous caller is turned away; the sender waits with it.

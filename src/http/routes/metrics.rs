@@ -154,6 +154,7 @@ fn requests(state: &HttpState, text: &mut Exposition) {
     for (reason, count) in REFUSALS.into_iter().zip(state.keys.refused()) {
         text.sample(&REFUSED_REQUESTS, &format!("{{reason=\"{reason}\"}}"), count.get());
     }
+    text.sample(&REFUSED_REQUESTS, "{reason=\"rate\"}", state.ingest_cap.refused());
     text.family(&HTTP_DURATION);
     for route in asked() {
         text.histogram(

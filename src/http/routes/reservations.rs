@@ -99,6 +99,9 @@ pub async fn settle(
     }
     let (tenant_id, events) = read_settle(&read_batch(&headers, body).await?)?;
     let tenant_id = own(&state, &caller, tenant_id, &reservation_id)?;
+    if !events.is_empty() {
+        state.ingest_cap.admit(&caller, events.len())?;
+    }
     let outcome = state.enforcer.settle(tenant_id.as_ref(), &reservation_id, events).await?;
     let mut tally = Tally::default();
     for (index, outcome) in outcome.outcomes.into_iter().enumerate() {

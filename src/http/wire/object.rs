@@ -13,6 +13,9 @@ use super::{Fault, reason};
 /// The code of a request that is valid JSON and yet not what is asked for.
 pub const INVALID_REQUEST: &str = "invalid_request";
 
+/// What is told of why a text is wrong, in characters.
+const REASON_CHARS_MAX: usize = 400;
+
 /// The fields of one JSON object that are not read yet.
 #[derive(Debug)]
 pub struct Object<'a> {
@@ -65,7 +68,12 @@ impl<'a> Object<'a> {
         code: &'static str,
     ) -> Result<Option<T>, Fault> {
         let Some(text) = self.value::<String>(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| Fault::field(code, name, format_args!("is wrong: {error}")))
+        let wrong = |error: T::Err| {
+            // It quotes what was sent, of any length.
+            let reason: String = error.to_string().chars().take(REASON_CHARS_MAX).collect();
+            Fault::field(code, name, format_args!("is wrong: {reason}"))
+        };
+        text.parse().map(Some).map_err(wrong)
     }
 
     /// The fault of a field that must be there.
@@ -195,6 +203,18 @@ mod tests {
             let fault = read(body).unwrap_err();
             assert_eq!((fault.code, fault.field.as_deref()), (code, field), "{body}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_word_of_any_length_is_quoted_in_part() {
+        let body = format!("{{\"status\": \"{}\"}}", "x".repeat(60_000));
+        let fault =
+            Object::read(body.as_bytes()).unwrap().parsed::<crate::domain::tenant::TenantStatus>("status").unwrap_err();
+        assert!(
+            fault.message.starts_with("status is wrong: `xxx") && fault.message.len() < 500,
+            "{}",
+            fault.message.len()
+        );
     }
 
     #[test]
