@@ -8,6 +8,7 @@
     reason = "a test stops at the first thing that is not as it must be"
 )]
 
+pub mod bars;
 pub mod client;
 pub mod command;
 pub mod rows;

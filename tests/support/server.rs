@@ -89,6 +89,20 @@ impl Server {
 
     /// Starts it on the folder it had before, on another port.
     pub fn start_again(&mut self) {
+        let lines = self.spawn();
+        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
+        let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
+        self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+    }
+
+    /// Starts it and kills it so long afterwards, ready or not.
+    pub fn start_and_kill_9(&mut self, after: Duration) {
+        let _lines = self.spawn();
+        std::thread::sleep(after);
+        self.kill_9();
+    }
+
+    fn spawn(&mut self) -> mpsc::Receiver<String> {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
         command.args(&self.flags);
@@ -102,9 +116,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("metergate starts");
         let lines = drain(child.stdout.take().expect("its output is piped"));
         self.child = Some(child);
-        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
-        let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
-        self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+        lines
     }
 
     /// From the next start on its admin key is the one of its data folder.
