@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
-use super::connection::{Answer, Connection};
 use super::random::Random;
+use super::support::ADMIN_KEY;
+use super::support::connection::{Answer, Connection};
 use super::work::{Request, Shape, Work, settled_id};
 
 /// Tenants of a client's own.
@@ -98,7 +99,7 @@ impl Client {
     fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.address)?,
+            None => Connection::open(&self.address, ADMIN_KEY)?,
         };
         let answer = connection.exchange(request.method, &request.path, &request.headers, &request.body)?;
         self.connection = Some(connection);

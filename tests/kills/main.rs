@@ -7,7 +7,6 @@
 
 mod client;
 mod compare;
-mod connection;
 #[path = "../crash/random.rs"]
 mod random;
 #[path = "../support/mod.rs"]
@@ -108,6 +107,7 @@ impl Season {
     /// One kill under load, and the comparison after it.
     fn round(&mut self, last: bool) {
         self.gate_limit += GATE_STEP;
+        let t0 = Instant::now();
         for gate in GATES {
             let path = format!("/api/admin/tenants/{gate}/quotas/tokens");
             self.server.put(&path, &json!({ "limit": self.gate_limit })).expect(200);
@@ -116,6 +116,8 @@ impl Season {
         let after = Duration::from_micros(5_000 + self.random.below(200_000));
         self.killed_after(after, |client, killed| client.load(killed));
         self.seen.kills += 1;
+        let t_load = t0.elapsed();
+        let mut t_start = Duration::ZERO;
         loop {
             while self.random.below(4) == 0 {
                 let most = self.start.as_micros() as u64 * 5 / 4;
@@ -125,6 +127,7 @@ impl Season {
             let started = Instant::now();
             self.server.start_again();
             self.start = started.elapsed();
+            t_start += self.start;
             self.gates_hold();
             self.log_has_only_grown();
             let same_day = Utc::now().date_naive() == self.day;
@@ -148,6 +151,13 @@ impl Season {
             self.gates_are_exact();
         }
         self.keep_a_checkpoint();
+        eprintln!(
+            "T {} load {:?} starts {:?} compare {:?}",
+            self.seen.kills,
+            t_load,
+            t_start,
+            t0.elapsed() - t_load - t_start
+        );
         if last || self.seen.kills.is_multiple_of(25) {
             let (note, key) = self.kept.as_ref().unwrap();
             let body = json!({"checkpoint": note, "verifier_key": key.to_string()});

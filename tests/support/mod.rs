@@ -11,6 +11,7 @@
 pub mod bars;
 pub mod client;
 pub mod command;
+pub mod connection;
 pub mod rows;
 pub mod server;
 pub mod traces;

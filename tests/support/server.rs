@@ -19,6 +19,8 @@ pub const ADMIN_KEY: &str = "6d657465726761746520746573747320616e642074686569722
 pub const CRON_SECRET: &str = "the-cron-secret-of-the-tests";
 
 const READY_PREFIX: &str = "metergate is listening on ";
+/// A machine may be busy elsewhere for minutes; a server that is not ready by then never will be.
+const READY_MAX: Duration = Duration::from_secs(300);
 
 /// A server and its folder; it is killed, and the folder removed, when this is dropped.
 pub struct Server {
@@ -90,7 +92,7 @@ impl Server {
     /// Starts it on the folder it had before, on another port.
     pub fn start_again(&mut self) {
         let lines = self.spawn();
-        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
+        let line = lines.recv_timeout(READY_MAX).unwrap_or_default();
         let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
         self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
     }

@@ -6,38 +6,42 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::support::ADMIN_KEY;
-
 /// A server that says nothing for so long is stuck.
 const STUCK: Duration = Duration::from_secs(300);
 
 /// What the server answered, whole.
 #[derive(Debug)]
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
+    /// The body.
     pub text: String,
 }
 
 impl Answer {
+    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 }
 
-pub struct Connection(BufReader<TcpStream>);
+/// A connection, and the key that it shows.
+pub struct Connection(BufReader<TcpStream>, String);
 
 impl Connection {
-    pub fn open(address: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+    /// `address` is `http://HOST:PORT` or without the scheme.
+    pub fn open(address: &str, key: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address.trim_start_matches("http://"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(STUCK))?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self(BufReader::new(stream), key.to_owned()))
     }
 
     /// Sends a request with these further header lines. An error: whether it was done is not known.
     pub fn exchange(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<Answer> {
         let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: metergate\r\nauthorization: Bearer {ADMIN_KEY}\r\n{headers}content-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: metergate\r\nauthorization: Bearer {}\r\n{headers}content-length: {}\r\n\r\n",
+            self.1,
             body.len()
         )
         .into_bytes();
