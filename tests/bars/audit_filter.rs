@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use metergate::Metergate;
-use metergate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditResult, AuditSubmission, ResultFilter};
+use metergate::domain::audit::{
+    AuditAction, AuditEntry, AuditFilter, AuditOutcome, AuditResult, AuditSubmission, ResultFilter,
+};
 
 use super::random::Random;
 use super::support::bars::tell;

@@ -19,7 +19,7 @@ pub const ADMIN_KEY: &str = "6d657465726761746520746573747320616e642074686569722
 pub const CRON_SECRET: &str = "the-cron-secret-of-the-tests";
 
 const READY_PREFIX: &str = "metergate is listening on ";
-/// A machine may be busy elsewhere for minutes; a server that is not ready by then never will be.
+/// A machine may be busy elsewhere for minutes; a server that is not ready, or has not stopped, by then never will.
 const READY_MAX: Duration = Duration::from_secs(300);
 
 /// A server and its folder; it is killed, and the folder removed, when this is dropped.
@@ -138,7 +138,8 @@ impl Server {
         let mut child = self.child.take().expect("it is running");
         let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
         assert!(sent.success(), "SIGTERM was not sent");
-        let status: ExitStatus = wait_for("the server stops on SIGTERM", 30, || child.try_wait().expect("its status"));
+        let status: ExitStatus =
+            wait_for("the server stops on SIGTERM", READY_MAX.as_secs(), || child.try_wait().expect("its status"));
         assert!(status.success(), "a graceful stop ended with {status}, its log:\n{}", self.log_text());
     }
 
