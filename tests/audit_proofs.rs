@@ -9,6 +9,7 @@ use metergate::rules::checkpoint::{AuditCheckpoint, VerifierKey};
 use metergate::rules::merkle::{Hash, leaf_hash, verify_consistency, verify_inclusion};
 use serde_json::{Value, json};
 
+use support::bars::tell;
 use support::{Server, cli, wait_for};
 
 fn write(server: &Server, count: usize) {
@@ -121,6 +122,16 @@ fn a_log_that_was_rolled_back_or_written_anew_is_found_by_the_kept_checkpoint() 
     let (code, out, _) = verify(&server, true);
     assert!(code == 1 && out.contains("are not those it was signed over"), "{code} {out}");
 
+    // The store of somebody else, as long and whole by itself, put in its place.
+    let mut other = Server::start();
+    write(&other, 25);
+    other.stop();
+    let own = std::fs::read(&store).unwrap();
+    std::fs::copy(other.data_dir().join("metergate.redb"), &store).unwrap();
+    let (code, out, _) = verify(&server, true);
+    assert!(code == 1 && out.contains("are not those it was signed over"), "swapped: {code} {out}");
+    std::fs::write(&store, own).unwrap();
+
     // Signed anew by whoever has the folder: the auditor's key is another.
     std::fs::remove_file(server.data_dir().join("audit-signing.key")).unwrap();
     server.start_again();
@@ -129,6 +140,7 @@ fn a_log_that_was_rolled_back_or_written_anew_is_found_by_the_kept_checkpoint() 
     let (forged, _) = checkpoint(&server);
     let answer = server.post("/api/audit/verify", &json!({"checkpoint": forged, "verifier_key": key})).expect(200);
     assert_eq!((&answer["whole"], &answer["checkpoint"]["agrees"]), (&json!(false), &json!(false)));
+    tell("A1", "a store rolled back, gone on from there, swapped, and signed anew: each found by the kept checkpoint");
 }
 
 #[test]
@@ -139,6 +151,7 @@ fn an_export_is_verified_without_the_store_and_every_change_in_it_is_found() {
     let (kept, key) = (server.beside("kept.txt"), key.to_string());
     std::fs::write(&kept, note).unwrap();
     let bundle = server.beside("audit.jsonl");
+    let mut found = 0;
     let (file, kept) = (bundle.display().to_string(), kept.display().to_string());
     let from = ["--server", &server.url, "--key", support::ADMIN_KEY];
     let (code, _, error) = cli(&[&["audit", "export", "--output", &file][..], &from].concat());
@@ -185,7 +198,9 @@ fn an_export_is_verified_without_the_store_and_every_change_in_it_is_found() {
     ] {
         let (code, out, _) = verify(&text);
         assert!(code == 1 && out.starts_with("NOT WHOLE"), "{what}: {code} {out}");
+        found += 1;
     }
+    tell("A1", &format!("an export changed in {found} ways, and whole; each change found without the store"));
 }
 
 #[test]

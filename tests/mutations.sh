@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves that the crash tests can fail: each mutation below breaks one promise, and the test named with it must find it.
-# Runs on a temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
+# A test is a filter of tests/crash, or TARGET/FILTER. Runs on a temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
 # runs only those.
 set -uo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -22,6 +22,7 @@ not_reopened|a store that failed stays closed|src/writer/recovery.rs|s/shared.st
 full_is_down|a full disk stops reads and releases|src/writer/answers.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
 alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/health.rs|s/std::mem::take(&mut self.unjournaled.lock())/Vec::new()/|dead_disk
 refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
+acked_early|events are acknowledged before their commit|src/writer/thread.rs|s/answers.push(Answer::Recorded { outcomes, settles: settles.is_some(), promise });/keep(promise, super::Recorded { outcomes, settled: None });/|kills/r3_kills
 LIST
 }
 
@@ -37,13 +38,18 @@ while IFS='|' read -r name breaks file rest; do
         survived=1
         continue
     fi
+    target=crash
+    if [[ "$test" == */* ]]; then
+        target="${test%%/*}"
+        test="${test#*/}"
+    fi
     log="$copy/mutation.log"
-    if ! (cd "$copy" && cargo test --quiet --test crash --no-run) >"$log" 2>&1; then
+    if ! (cd "$copy" && cargo test --quiet --test "$target" --no-run) >"$log" 2>&1; then
         echo "mutation $name: DOES NOT COMPILE"
         tail -20 "$log"
         survived=1
     else
-        (cd "$copy" && timeout 900 cargo test --quiet --test crash "$test") >"$log" 2>&1
+        (cd "$copy" && timeout 900 cargo test --quiet --test "$target" "$test") >"$log" 2>&1
         case $? in
         0)
             echo "mutation $name: SURVIVED ($breaks; $test)"

@@ -28,6 +28,8 @@ steps_done=0
 scratch="$(mktemp -d)"
 export METERGATE_SKIP_LOG="$scratch/skipped" # tests that did not run append one line each
 : >"$METERGATE_SKIP_LOG"
+export METERGATE_BARS_LOG="$scratch/bars" # safety tests append one line each, led by the number of their bar
+: >"$METERGATE_BARS_LOG"
 
 finish() {
     local status=$?
@@ -172,6 +174,8 @@ passed="$(awk '/^test result:/ { total += $4 } END { print total + 0 }' "$test_l
 ignored="$(awk '/^test result:/ { total += $8 } END { print total + 0 }' "$test_log")"
 skipped="$(wc -l <"$METERGATE_SKIP_LOG" | tr -d ' ')"
 echo
+echo "Safety, by the numbers of the bars:"
+sort -V "$METERGATE_BARS_LOG" | sed 's/^/  /'
 echo "OK: $steps_done steps, $passed tests passed, $ignored ignored, $((SECONDS - started)) s"
 if [ ! -d "$data" ]; then
     echo "SKIPPED: the real traces are not here ($data): $skipped tests that need them did not run"

@@ -16,6 +16,9 @@ use crate::domain::time::Timestamp;
 use crate::rules::erasure::{Subject, erased_by, erasure_entry};
 use crate::rules::merkle::Hash;
 
+#[path = "../../tests/support/bars.rs"]
+mod bars;
+
 /// The bar of a run in CI, and how long it may take there.
 const SEQUENCES: u64 = 10_000;
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -465,9 +468,12 @@ fn erasing_pruning_and_crashing_raise_no_false_alarm_and_hide_nothing() {
     });
     let (done, took) = (done.into_inner(), started.elapsed().as_secs());
     let (crashes, tampered) = (crashes.into_inner(), tampered.into_inner());
-    println!(
-        "erase, prune and crash: {done} of {wanted} sequences in {took} s, {crashes} crashes without a false alarm, \
-         {tampered} changes without a miss"
+    bars::tell(
+        "A2",
+        &format!(
+            "{done} of {wanted} sequences of erasing, pruning and crashing, {crashes} crashes without a false alarm, \
+             {tampered} changes without a miss, in {took} s"
+        ),
     );
     assert!(crashes > done / 4 && tampered > done / 4, "{crashes} crashes and {tampered} changes are too few");
     assert!(done > 100, "only {done} sequences in {took} s");

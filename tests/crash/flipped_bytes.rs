@@ -69,7 +69,7 @@ fn a_flipped_byte_is_never_a_wrong_total_in_silence() {
         }
     }
     let _ = std::panic::take_hook();
-    println!("flipped bytes: {tally:?} in {:.1?}", started.elapsed());
+    super::bars::tell("R6", &format!("flipped bytes: {tally:?}, in {:.1?}", started.elapsed()));
     assert!(tally.refused > 0, "no flip was ever found: the check does not bite");
 }
 

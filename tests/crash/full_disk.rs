@@ -116,5 +116,5 @@ fn a_full_disk_refuses_what_is_new_lets_go_on_what_needs_no_room_and_recovers_wi
         }
     }
     assert!(positions >= 20, "the disk was full at {positions} positions only");
-    println!("full disk: {positions} positions in {:.1?}", started.elapsed());
+    super::bars::tell("R4", &format!("the disk full at {positions} positions, in {:.1?}", started.elapsed()));
 }

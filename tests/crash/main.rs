@@ -4,6 +4,8 @@
 //! Every failure names its seed, and `METERGATE_SEED=N` runs that one alone; `METERGATE_LONG=1` runs many more.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
+#[path = "../support/bars.rs"]
+mod bars;
 mod crash_images;
 mod dead_disk;
 mod disk;

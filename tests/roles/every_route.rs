@@ -320,6 +320,9 @@ fn every_role_may_what_the_table_says_and_a_foreign_tenant_does_not_exist() {
     let records = audited(&server, "event_type=unauthorized_access");
     let told = records.iter().map(|record| record["new_values"]["count"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(told, refused, "every refusal is told of");
+    let routes = served().count();
+    let told = format!("{routes} routes by {} roles, {refused} requests refused, each told of", roles.len());
+    super::support::bars::tell("R13", &told);
     for record in &records {
         assert_eq!((&record["result"], &record["ip_address"]), (&json!("failure"), &json!("127.0.0.1")), "{record}");
         assert!(record["key_id"].as_str().is_some_and(|id| id.len() == 36), "{record}");

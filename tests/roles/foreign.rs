@@ -1,8 +1,12 @@
 //! What a key of some tenants sees of the others: nothing, in batches, lists and by ids.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use super::support::Server;
+use super::support::bars::tell;
+use super::support::connection::Connection;
+use super::support::{ADMIN_KEY, Server};
 use super::{ask, audited, make_key};
 
 fn event(tenant: &str) -> Value {
@@ -172,4 +176,83 @@ fn support_sets_a_limit_only_with_a_reason_and_an_end_and_the_trail_says_who_did
     }
     // An admin need not say why.
     server.put(path, &json!({"limit": 6})).expect(200);
+}
+
+/// Keys, and tenants with something to find of each kind.
+const PAIRED: usize = 101;
+
+#[test]
+fn r13_ten_thousand_pairs_of_a_key_and_a_foreign_tenant_show_nothing_of_it() {
+    let started = Instant::now();
+    let server = Server::start();
+    let name = |place: usize| format!("paired-{place}");
+    let mut keys = Vec::new();
+    let mut admin = Connection::open(&server.url, ADMIN_KEY).unwrap();
+    for place in 0..PAIRED {
+        let tenant = name(place);
+        let mut event = event(&tenant);
+        event["event_id"] = json!(format!("event-of-{tenant}"));
+        server.record(&event);
+        let held = json!({"tenant_id": tenant, "reservation_id": format!("hold-of-{tenant}"), "ttl_seconds": 3_600,
+            "items": [{"quota_type": "tokens", "amount": 1}]});
+        server.post("/api/quota/reserve", &held).expect(200);
+        let role = ["viewer", "service", "support"][place % 3];
+        keys.push(make_key(&server, &tenant, role, &[&tenant]));
+    }
+    // What is asked of another, what must not be answered otherwise than for nobody; and whether only a service may.
+    let of = |kind: usize, tenant: &str| -> (&'static str, String, Option<Value>) {
+        match kind {
+            0 => ("GET", format!("/api/usage/{tenant}"), None),
+            1 => ("GET", format!("/api/usage/{tenant}/today"), None),
+            2 => ("GET", format!("/api/usage/{tenant}/events"), None),
+            3 => ("GET", format!("/api/usage/{tenant}/events/event-of-{tenant}"), None),
+            4 => ("GET", format!("/api/quota/{tenant}"), None),
+            5 => ("GET", format!("/api/quota/{tenant}/explain"), None),
+            6 => ("GET", format!("/api/audit/events?tenant_id={tenant}"), None),
+            7 => ("GET", format!("/api/audit/report?tenant_id={tenant}"), None),
+            8 => ("POST", "/api/usage/events".to_owned(), Some(event(tenant))),
+            9 => (
+                "POST",
+                "/api/quota/check".to_owned(),
+                Some(json!({"tenant_id": tenant, "quota_type": "tokens", "amount": 1})),
+            ),
+            10 => ("DELETE", format!("/api/quota/reservations/hold-of-{tenant}?tenant_id={tenant}"), None),
+            _ => (
+                "POST",
+                format!("/api/quota/reservations/hold-of-{tenant}/settle"),
+                Some(json!({"tenant_id": tenant, "events": [{"event_type": "api_call"}]})),
+            ),
+        }
+    };
+    let ask_of = |connection: &mut Connection, kind: usize, tenant: &str| {
+        let (method, path, body) = of(kind, tenant);
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let headers = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        connection.exchange(method, &path, headers, body.as_bytes()).unwrap()
+    };
+    let mut pairs = 0;
+    for (place, key) in keys.iter().enumerate() {
+        let mut connection = Connection::open(&server.url, &key.secret).unwrap();
+        let kinds = if place % 3 == 1 { 12 } else { 8 };
+        for other in (0..PAIRED).filter(|other| *other != place) {
+            let (kind, foreign) = ((place + other) % kinds, name(other));
+            let answer = ask_of(&mut connection, kind, &foreign);
+            let never = format!("nobody-{other}");
+            let nobody = ask_of(&mut connection, kind, &never);
+            let told = format!("{} asks {:?}: {answer:?}", name(place), of(kind, &foreign));
+            assert_eq!((answer.status, nobody.status), (404, 404), "{told}");
+            assert_eq!(answer.text.replace(&foreign, "x"), nobody.text.replace(&never, "x"), "{told}");
+            pairs += 1;
+        }
+        // Its own it may see, and it is as it was: the key works, and nobody released or recorded anything.
+        let own = ask_of(&mut connection, 4, &name(place));
+        assert_eq!(own.status, 200, "{own:?}");
+        let tokens = &own.json()["quotas"]["tokens"];
+        assert_eq!((&tokens["used"], &tokens["held"]), (&json!(7), &json!(1)), "{own:?}");
+    }
+    for place in 0..PAIRED {
+        let rows = admin.exchange("GET", &format!("/api/usage/{}", name(place)), "", b"").unwrap().json();
+        assert_eq!(rows["usage"][0]["api_calls_total"], 1, "{rows}");
+    }
+    tell("R13", &format!("{pairs} pairs of a key and a foreign tenant, 0 leaks, in {:.1?}", started.elapsed()));
 }

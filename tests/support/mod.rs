@@ -8,8 +8,10 @@
     reason = "a test stops at the first thing that is not as it must be"
 )]
 
+pub mod bars;
 pub mod client;
 pub mod command;
+pub mod connection;
 pub mod frames;
 pub mod rows;
 pub mod server;

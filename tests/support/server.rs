@@ -19,6 +19,8 @@ pub const ADMIN_KEY: &str = "6d657465726761746520746573747320616e642074686569722
 pub const CRON_SECRET: &str = "the-cron-secret-of-the-tests";
 
 const READY_PREFIX: &str = "metergate is listening on ";
+/// A machine may be busy elsewhere for minutes; a server that is not ready, or has not stopped, by then never will.
+const READY_MAX: Duration = Duration::from_secs(300);
 
 /// A server and its folder; it is killed, and the folder removed, when this is dropped.
 pub struct Server {
@@ -89,6 +91,20 @@ impl Server {
 
     /// Starts it on the folder it had before, on another port.
     pub fn start_again(&mut self) {
+        let lines = self.spawn();
+        let line = lines.recv_timeout(READY_MAX).unwrap_or_default();
+        let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
+        self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+    }
+
+    /// Starts it and kills it so long afterwards, ready or not.
+    pub fn start_and_kill_9(&mut self, after: Duration) {
+        let _lines = self.spawn();
+        std::thread::sleep(after);
+        self.kill_9();
+    }
+
+    fn spawn(&mut self) -> mpsc::Receiver<String> {
         assert!(self.child.is_none(), "it is still running");
         let mut command = serve_command(&self.data_dir());
         command.args(&self.flags);
@@ -102,9 +118,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("metergate starts");
         let lines = drain(child.stdout.take().expect("its output is piped"));
         self.child = Some(child);
-        let line = lines.recv_timeout(Duration::from_secs(30)).unwrap_or_default();
-        let url = line.trim_end().strip_prefix(READY_PREFIX).map(str::to_owned);
-        self.url = url.unwrap_or_else(|| panic!("the first line of output is {line:?}, its log:\n{}", self.log_text()));
+        lines
     }
 
     /// From the next start on its admin key is the one of its data folder.
@@ -124,7 +138,8 @@ impl Server {
         let mut child = self.child.take().expect("it is running");
         let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
         assert!(sent.success(), "SIGTERM was not sent");
-        let status: ExitStatus = wait_for("the server stops on SIGTERM", 30, || child.try_wait().expect("its status"));
+        let status: ExitStatus =
+            wait_for("the server stops on SIGTERM", READY_MAX.as_secs(), || child.try_wait().expect("its status"));
         assert!(status.success(), "a graceful stop ended with {status}, its log:\n{}", self.log_text());
     }
 
