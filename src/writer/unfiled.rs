@@ -49,8 +49,10 @@ impl Unfiled {
     pub(super) fn take(&self, first: u64, last: u64) -> Option<Vec<UnfiledCommit>> {
         let mut taken = Vec::new();
         let mut kept = self.0.lock();
-        while let Some((unfiled, bytes)) = kept.commits.pop_front_if(|(kept, _)| kept.commit.seq <= last) {
-            kept.bytes -= bytes;
+        let due = kept.commits.partition_point(|(unfiled, _)| unfiled.commit.seq <= last);
+        let Kept { commits, bytes } = &mut *kept;
+        for (unfiled, size) in commits.drain(..due) {
+            *bytes -= size;
             taken.push(unfiled);
         }
         drop(kept);

@@ -137,7 +137,7 @@ impl Imported {
         name: &str,
         value: &Value,
     ) {
-        if !value.as_u64().is_some_and(|tokens| limits.set(name, tokens).is_ok()) {
+        if value.as_u64().is_none_or(|tokens| limits.set(name, tokens).is_err()) {
             self.remark(provider, model, field, format!("left out: {value} is not a number of tokens"));
         }
     }
