@@ -238,7 +238,8 @@ fn r14_a_secret_planted_in_any_field_is_in_no_log_no_error_and_no_metric() {
     tell(
         "R14",
         &format!(
-            "{planted} secrets planted, 0 in the log or the metrics, {errors} errors ({quoted} quote a text to its sender), in {:.1?}",
+            "{planted} secrets planted, 0 in the log or the metrics, {errors} errors ({quoted} quote a text to \
+             its sender), in {:.1?}",
             started.elapsed()
         ),
     );
