@@ -193,7 +193,7 @@ fn r13_ten_thousand_pairs_of_a_key_and_a_foreign_tenant_show_nothing_of_it() {
         let mut event = event(&tenant);
         event["event_id"] = json!(format!("event-of-{tenant}"));
         server.record(&event);
-        let held = json!({"tenant_id": tenant, "reservation_id": format!("hold-of-{tenant}"),
+        let held = json!({"tenant_id": tenant, "reservation_id": format!("hold-of-{tenant}"), "ttl_seconds": 3_600,
             "items": [{"quota_type": "tokens", "amount": 1}]});
         server.post("/api/quota/reserve", &held).expect(200);
         let role = ["viewer", "service", "support"][place % 3];

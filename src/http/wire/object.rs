@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Fault, reason};
+use super::{Fault, reason, unquoted};
 
 /// The code of a request that is valid JSON and yet not what is asked for.
 pub const INVALID_REQUEST: &str = "invalid_request";
@@ -65,7 +65,8 @@ impl<'a> Object<'a> {
         code: &'static str,
     ) -> Result<Option<T>, Fault> {
         let Some(text) = self.value::<String>(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| Fault::field(code, name, format_args!("is wrong: {error}")))
+        let wrong = |error| Fault::field(code, name, format_args!("is wrong: {}", unquoted(error, &text)));
+        text.parse().map(Some).map_err(wrong)
     }
 
     /// The fault of a field that must be there.
