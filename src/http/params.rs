@@ -9,6 +9,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 
 use super::error::ApiError;
+use super::wire::unquoted;
 use crate::domain::event::MAX_AHEAD_MICROS;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{MICROS_PER_DAY, PeriodType, Timestamp};
@@ -50,7 +51,8 @@ impl Params {
     /// A parameter read from its text.
     pub fn parsed<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| ApiError::parameter(name, format_args!("is wrong: {error}")))
+        let wrong = |error| ApiError::parameter(name, format_args!("is wrong: {}", unquoted(error, text)));
+        text.parse().map(Some).map_err(wrong)
     }
 
     /// The tenant that is named, in the column's spelling or the other parameters'.
@@ -77,8 +79,8 @@ impl Params {
     pub fn date(&self, name: &str, last_day_included: bool) -> Result<Option<Timestamp>, ApiError> {
         let read = |text| {
             read_date(text, last_day_included).ok_or_else(|| {
-                let shown: String = text.chars().take(64).collect();
-                ApiError::parameter(name, format_args!("`{shown}` is neither a day (2026-11-24) nor an RFC 3339 time"))
+                let wrong = format!("`{text}` is neither a day (2026-11-24) nor an RFC 3339 time");
+                ApiError::parameter(name, unquoted(wrong, text))
             })
         };
         self.get(name).map(read).transpose()

@@ -75,10 +75,25 @@ fn bare_message(error: &serde_json::Error) -> String {
 fn reason(error: &serde_json::Error) -> String {
     let message = bare_message(error);
     let reason = match message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        // A text may be anything, also a secret in the wrong field.
+        Some((found, expected)) if found.starts_with("string ") => format!("must be {expected}, not a text"),
         Some((found, expected)) => format!("must be {expected}, not {}", shortened(found)),
         None => message,
     };
     shortened(&reason).into_owned()
+}
+
+/// An error about a text that was sent, without that text where it is too long for a mistyped word: then it may be a secret
+/// that stands in the wrong field.
+pub fn unquoted(error: impl std::fmt::Display, sent: &str) -> String {
+    const QUOTED_MAX: usize = 20;
+    let message = error.to_string();
+    if sent.chars().count() <= QUOTED_MAX {
+        return message;
+    }
+    // Some errors quote the beginning only.
+    let cut: String = sent.chars().take(64).collect();
+    message.replace(sent, "…").replace(&cut, "…")
 }
 
 /// At most 200 characters of it: a caller's own content is quoted, not mirrored.

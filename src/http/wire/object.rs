@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Fault, reason};
+use super::{Fault, reason, unquoted};
 
 /// The code of a request that is valid JSON and yet not what is asked for.
 pub const INVALID_REQUEST: &str = "invalid_request";
@@ -69,8 +69,7 @@ impl<'a> Object<'a> {
     ) -> Result<Option<T>, Fault> {
         let Some(text) = self.value::<String>(name)? else { return Ok(None) };
         let wrong = |error: T::Err| {
-            // It quotes what was sent, of any length.
-            let reason: String = error.to_string().chars().take(REASON_CHARS_MAX).collect();
+            let reason: String = unquoted(error, &text).chars().take(REASON_CHARS_MAX).collect();
             Fault::field(code, name, format_args!("is wrong: {reason}"))
         };
         text.parse().map(Some).map_err(wrong)
