@@ -273,7 +273,7 @@ fn damaged_columns_within_a_segment_block_are_errors() {
 
 fn inflates(block: &[u8]) -> bool {
     let Ok(read) = Block::read(block) else { return false };
-    (0..5).for_each(|tenant_no| drop(read.places_of(tenant_no)));
+    let _counted: usize = (0..5).map(|tenant_no| read.places_of(tenant_no).len()).sum();
     let ids = read.id_keys().count();
     let Ok(events) = read.events() else { return false };
     assert_eq!(events.len(), ids);

@@ -190,7 +190,7 @@ fn changed_notes_are_never_taken_for_signed_ones() {
     let other = CheckpointSigner::new("metergate.example/log", &[8; 32]).sign(70, &[9; 32]);
     let said = AuditCheckpoint::open(&note, signer.verifier()).unwrap();
     let peeked = RefCell::new(0);
-    fuzz("signed notes", 6_000, &[note.clone()], |bytes| {
+    fuzz("signed notes", 6_000, std::slice::from_ref(&note), |bytes| {
         let Some(text) = text(bytes) else { return false };
         *peeked.borrow_mut() += u64::from(AuditCheckpoint::peek(text).is_ok());
         match AuditCheckpoint::open(text, signer.verifier()) {
