@@ -12,6 +12,7 @@ use crate::enforcer::ReserveRequest;
 use crate::jobs::{JobError, JobName, Jobs};
 use crate::tracker::MaintainError;
 
+#[allow(clippy::duplicate_mod, reason = "two tests of the library tell what they saw")]
 #[path = "../../tests/support/bars.rs"]
 mod bars;
 
@@ -181,7 +182,9 @@ fn run_with_a_restart(name: &str, wall: fn(i64) -> i64, is_behind: bool) {
 fn r7_no_jump_of_the_wall_clock_gives_back_lapses_or_removes_anything() {
     let started = Instant::now();
     const AT: i64 = JUMP_AT * MICROS_PER_SECOND;
-    let jumps: [(&str, fn(i64) -> i64); 7] = [
+    // What the wall clock shows, by what has really elapsed.
+    type Shown = fn(i64) -> i64;
+    let jumps: [(&str, Shown); 7] = [
         ("it agrees", |elapsed| elapsed),
         ("-1 h", |elapsed| if elapsed < AT { elapsed } else { elapsed - MICROS_PER_HOUR }),
         ("-1 day", |elapsed| if elapsed < AT { elapsed } else { elapsed - MICROS_PER_DAY }),
