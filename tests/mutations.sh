@@ -23,6 +23,7 @@ full_is_down|a full disk stops reads and releases|src/writer/answers.rs|s/StoreE
 alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/health.rs|s/std::mem::take(&mut self.unjournaled.lock())/Vec::new()/|dead_disk
 refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
 acked_early|events are acknowledged before their commit|src/writer/thread.rs|s/answers.push(Answer::Recorded { outcomes, settles: settles.is_some(), promise });/keep(promise, super::Recorded { outcomes, settled: None });/|kills/r3_kills
+role_forgotten|a route asks for no role|src/http/routes/mod.rs|s#"GET" "/api/usage/{tenant}/events" Viewer#"GET" "/api/usage/{tenant}/events" Open#|roles/without_a_key
 LIST
 }
 
