@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves that the crash tests can fail: each mutation below breaks one promise, and the test named with it must find it.
+# Proves that the crash tests and the check of thread orders can fail: each mutation below breaks one promise, and the test named with it must find it.
 # Runs on a temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
 # runs only those.
 set -uo pipefail
@@ -22,6 +22,7 @@ not_reopened|a store that failed stays closed|src/writer/recovery.rs|s/shared.st
 full_is_down|a full disk stops reads and releases|src/writer/answers.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
 alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/health.rs|s/std::mem::take(&mut self.unjournaled.lock())/Vec::new()/|dead_disk
 refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
+taken_later|what fits is decided under one lock and taken under another|src/counters/step.rs|/pub fn take/,/^    }/s/let mut state = self.lock();/let copy = self.lock().clone(); let mut state = self.lock(); *state = copy;/|order_tests
 LIST
 }
 
@@ -38,12 +39,14 @@ while IFS='|' read -r name breaks file rest; do
         continue
     fi
     log="$copy/mutation.log"
-    if ! (cd "$copy" && cargo test --quiet --test crash --no-run) >"$log" 2>&1; then
+    target=(--test crash)
+    [ "$test" != order_tests ] || target=(--features model-check --lib)
+    if ! (cd "$copy" && cargo test --quiet "${target[@]}" --no-run) >"$log" 2>&1; then
         echo "mutation $name: DOES NOT COMPILE"
         tail -20 "$log"
         survived=1
     else
-        (cd "$copy" && timeout 900 cargo test --quiet --test crash "$test") >"$log" 2>&1
+        (cd "$copy" && timeout 900 cargo test --quiet "${target[@]}" "$test") >"$log" 2>&1
         case $? in
         0)
             echo "mutation $name: SURVIVED ($breaks; $test)"

@@ -176,6 +176,8 @@ impl World {
     }
 
     pub fn aggregate(&mut self) {
+        // There is something to be filed.
+        self.mark();
         self.act(true, |engine| match engine.usage_tracker().aggregate_usage_metrics(None) {
             Ok(_) => Ok(()),
             Err(_) => Err(Again),

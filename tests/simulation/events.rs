@@ -56,7 +56,7 @@ pub fn random_event(random: &mut Random, name: &str, id: Option<String>, now: Ti
         }
         4..6 => {
             event.tokens_consumed = Some(random.below(900));
-            event.cost_usd = Some(Money::from_femtos(u128::from(random.below(3_000)) * 1_000_000_000_000));
+            event.cost_usd = Some(Money::from_femtos(u128::from(random.below(3_000)) * 1_000_000_000));
         }
         6..9 => event.tokens_consumed = Some(1 + random.below(900)),
         _ => {}

@@ -117,7 +117,7 @@ impl World {
             4 => vec![tokens, item(QuotaType::ApiCalls, 1), item(QuotaType::Tokens, 10)],
             5 => vec![item(QuotaType::ChatMessages, 1), tokens],
             6 => vec![item(QuotaType::Embeddings, 1 + random.below(9)), item(QuotaType::ApiCalls, 2)],
-            _ => vec![tokens, item(QuotaType::Cost, random.below(20_000) * 1_000_000_000)],
+            _ => vec![tokens, item(QuotaType::Cost, random.below(4_000) * 1_000_000_000)],
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Lines kept to be shown.
-const SHOWN: usize = 30;
+const SHOWN: usize = 40;
 
 #[derive(Debug)]
 pub struct Trace {

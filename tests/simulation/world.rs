@@ -199,7 +199,7 @@ impl World {
     }
 
     /// A commit that changes nothing, so that a restart knows how late it is.
-    fn mark(&self) {
+    pub fn mark(&self) {
         self.change(MARKER, TenantChange::Put(TenantPut::default()));
     }
 
@@ -244,10 +244,11 @@ impl World {
             self.model.clock_in_doubt = true;
         }
         self.model.log.restart();
-        self.model.advance(now);
+        // A start looks for what its last commit may have reached.
         for name in self.model.tenants.keys().cloned().collect::<Vec<_>>() {
             self.note_reached(&name, false);
         }
+        self.model.advance(now);
         self.nudge();
     }
 
@@ -267,6 +268,15 @@ impl World {
     pub fn act<T>(&mut self, writes: bool, act: impl Fn(&Metergate) -> Result<T, Again>) -> (T, bool) {
         let draw = if writes { self.random.below(1_000) } else { 999 };
         let (keeps, own_seed) = (self.random.coin(), self.random.next());
+        let fault = match draw {
+            0..12 => "syncs fail",
+            12..18 => "the disk is full",
+            18..34 if self.wall_ahead() <= 0 => "a crash",
+            _ => "",
+        };
+        if !fault.is_empty() {
+            self.trace.add(format!("{}, at what comes next", fault));
+        }
         match draw {
             0..12 => self.act_with_failing_syncs(act, keeps),
             12..18 => self.act_on_a_full_disk(act, keeps),
