@@ -54,6 +54,69 @@ impl Pace {
     }
 }
 
+/// A machine's two clocks as a test moves them: a wall clock that may jump, and a monotonic one that only goes on.
+#[derive(Debug)]
+pub struct SimulatedTime(Mutex<(Timestamp, i64)>);
+
+impl SimulatedTime {
+    /// Starts with this wall clock.
+    pub fn new(wall: Timestamp) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((wall, 0))))
+    }
+
+    /// Both clocks go on by so many microseconds.
+    pub fn pass(&self, micros: i64) {
+        let mut clocks = self.0.lock();
+        *clocks = (clocks.0.plus_micros(micros), clocks.1 + micros.max(0));
+    }
+
+    /// The wall clock alone jumps, forward or back.
+    pub fn jump(&self, micros: i64) {
+        let mut clocks = self.0.lock();
+        clocks.0 = clocks.0.plus_micros(micros);
+    }
+
+    /// What the wall clock says.
+    pub fn wall(&self) -> Timestamp {
+        self.0.lock().0
+    }
+
+    fn monotonic(&self) -> i64 {
+        self.0.lock().1
+    }
+}
+
+/// Where a [`System`] reads its two clocks.
+#[derive(Debug)]
+enum Machine {
+    Real { origin: Instant },
+    Simulated { time: Arc<SimulatedTime>, origin: i64 },
+}
+
+impl Machine {
+    fn real() -> Self {
+        Self::Real { origin: Instant::now() }
+    }
+
+    fn monotonic(&self) -> i64 {
+        match self {
+            Self::Real { origin } => origin.elapsed().as_micros() as i64,
+            Self::Simulated { time, origin } => time.monotonic() - origin,
+        }
+    }
+
+    /// The wall clock, and the monotonic one at the same moment.
+    fn both(&self) -> (Timestamp, i64) {
+        match self {
+            Self::Real { .. } => (wall_now(), self.monotonic()),
+            Self::Simulated { time, origin } => {
+                let (wall, monotonic) = *time.0.lock();
+                (wall, monotonic - origin)
+            }
+        }
+    }
+}
+
 /// Tells the time. Clones tell the same time.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Source>);
@@ -68,7 +131,7 @@ enum Source {
 
 #[derive(Debug)]
 struct System {
-    origin: Instant,
+    machine: Machine,
     /// Our time minus the monotonic clock, in microseconds.
     offset: AtomicI64,
     /// The monotonic time at which the wall clock is read again.
@@ -82,13 +145,19 @@ impl Clock {
     /// The machine's clock. `not_before` is the last time the store saw: a wall clock behind it is not believed when it
     /// is more than five minutes behind, and waited for at 99 % of the pace when it is less.
     pub fn system(not_before: Timestamp) -> Self {
-        Self(Arc::new(Source::System(System::start(not_before))))
+        Self(Arc::new(Source::System(System::start(Machine::real(), not_before))))
+    }
+
+    /// [`Self::system`] on a machine whose clocks a test moves. Every thread sees the same time between two moves.
+    pub fn simulated(time: Arc<SimulatedTime>, not_before: Timestamp) -> Self {
+        let origin = time.monotonic();
+        Self(Arc::new(Source::System(System::start(Machine::Simulated { time, origin }, not_before))))
     }
 
     /// The machine's pace, moved on by [`Clock::advance`] and [`Clock::set`], for `serve --dev`. Starts where the store
     /// was left, however far ahead that is.
     pub fn development(not_before: Timestamp) -> Self {
-        let system = System::start(Timestamp::default());
+        let system = System::start(Machine::real(), Timestamp::default());
         let ahead = not_before.micros_since(system.now()).max(0);
         Self(Arc::new(Source::Development(system, ahead.into())))
     }
@@ -145,12 +214,12 @@ impl Clock {
 }
 
 impl System {
-    fn start(not_before: Timestamp) -> Self {
-        let origin = Instant::now();
-        let pace = Pace::start(wall_now(), 0, not_before);
+    fn start(machine: Machine, not_before: Timestamp) -> Self {
+        let (wall, monotonic) = machine.both();
+        let pace = Pace::start(wall, monotonic, not_before);
         Self {
-            origin,
-            offset: AtomicI64::new(pace.time.micros()),
+            machine,
+            offset: AtomicI64::new(pace.time.micros() - pace.monotonic),
             wall_due: AtomicI64::new(WALL_EVERY_MICROS),
             told: AtomicI64::new(pace.time.micros()),
             pace: Mutex::new(pace),
@@ -158,7 +227,7 @@ impl System {
     }
 
     fn now(&self) -> Timestamp {
-        let monotonic = self.origin.elapsed().as_micros() as i64;
+        let monotonic = self.machine.monotonic();
         if monotonic >= self.wall_due.load(Ordering::Relaxed) {
             self.read_wall();
         }
@@ -172,9 +241,13 @@ impl System {
 
     fn read_wall(&self) {
         // One thread reads; the others go on with the offset they have.
-        let Some(mut pace) = self.pace.try_lock() else { return };
-        let monotonic = self.origin.elapsed().as_micros() as i64;
-        *pace = pace.read(wall_now(), monotonic);
+        let lock = match self.machine {
+            Machine::Real { .. } => self.pace.try_lock(),
+            Machine::Simulated { .. } => Some(self.pace.lock()),
+        };
+        let Some(mut pace) = lock else { return };
+        let (wall, monotonic) = self.machine.both();
+        *pace = pace.read(wall, monotonic);
         self.offset.store(pace.time.micros() - monotonic, Ordering::Release);
         self.wall_due.store(monotonic + WALL_EVERY_MICROS, Ordering::Relaxed);
     }
@@ -255,6 +328,22 @@ mod tests {
             let pace = Pace::start(Timestamp::from_micros(START), 0, Timestamp::from_micros(not_before));
             assert_eq!((pace.time.micros(), pace.alarm.is_some()), (start, alarm));
         }
+    }
+
+    #[test]
+    fn a_simulated_machine_has_the_policy_of_a_real_one() {
+        let time = SimulatedTime::new(Timestamp::from_micros(START));
+        let clock = Clock::simulated(Arc::clone(&time), Timestamp::default());
+        time.pass(MICROS_PER_HOUR);
+        assert_eq!(clock.now().micros(), START + MICROS_PER_HOUR);
+        time.jump(-MICROS_PER_DAY);
+        time.pass(MICROS_PER_HOUR);
+        assert_eq!((clock.now().micros(), clock.alarm().is_some()), (START + 2 * MICROS_PER_HOUR, true));
+        time.jump(MICROS_PER_DAY + 10 * MICROS_PER_SECOND);
+        time.pass(100 * MICROS_PER_SECOND);
+        let slewed = START + 2 * MICROS_PER_HOUR + 101 * MICROS_PER_SECOND;
+        assert_eq!((clock.now().micros(), clock.alarm()), (slewed, None));
+        assert_eq!(Clock::simulated(time, Timestamp::MAX).now(), Timestamp::MAX);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Proves that the crash tests can fail: each mutation below breaks one promise, and the test named with it must find it.
-# A test is a filter of tests/crash, or TARGET/FILTER. Runs on a temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
+# Proves that the tests of safety can fail: each mutation below breaks one promise, and the test named with it must find it.
+# A test is a filter of tests/crash, or TARGET/FILTER; the target `orders` is the check of thread orders. Runs on a
+# temporary copy; a mutation that survives, or does not apply, fails the script. `tests/mutations.sh NAME...`
 # runs only those.
 set -uo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -24,6 +25,7 @@ alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/hea
 refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
 acked_early|events are acknowledged before their commit|src/writer/thread.rs|s/answers.push(Answer::Recorded { outcomes, settles: settles.is_some(), promise });/keep(promise, super::Recorded { outcomes, settled: None });/|kills/r3_kills
 role_forgotten|a route asks for no role|src/http/routes/mod.rs|s#"GET" "/api/usage/{tenant}/events" Viewer#"GET" "/api/usage/{tenant}/events" Open#|roles/without_a_key
+taken_later|what fits is decided under one lock and taken under another|src/counters/step.rs|/pub fn take/,/^    }/s/let mut state = self.lock();/let copy = self.lock().clone(); let mut state = self.lock(); *state = copy;/|orders/order_tests
 LIST
 }
 
@@ -39,18 +41,19 @@ while IFS='|' read -r name breaks file rest; do
         survived=1
         continue
     fi
-    target=crash
+    target=(--test crash)
     if [[ "$test" == */* ]]; then
-        target="${test%%/*}"
+        target=(--test "${test%%/*}")
+        [ "${test%%/*}" != orders ] || target=(--features model-check --lib)
         test="${test#*/}"
     fi
     log="$copy/mutation.log"
-    if ! (cd "$copy" && cargo test --quiet --test "$target" --no-run) >"$log" 2>&1; then
+    if ! (cd "$copy" && cargo test --quiet "${target[@]}" --no-run) >"$log" 2>&1; then
         echo "mutation $name: DOES NOT COMPILE"
         tail -20 "$log"
         survived=1
     else
-        (cd "$copy" && timeout 900 cargo test --quiet --test "$target" "$test") >"$log" 2>&1
+        (cd "$copy" && timeout 900 cargo test --quiet "${target[@]}" "$test") >"$log" 2>&1
         case $? in
         0)
             echo "mutation $name: SURVIVED ($breaks; $test)"

@@ -133,6 +133,11 @@ tests() {
     cargo test --locked --no-fail-fast 2>&1 | tee "$test_log"
 }
 
+# Every order of a few threads over the counters, whose locks are the checker's in this build alone.
+orders() {
+    cargo test --locked --features model-check --lib order_tests -- --nocapture
+}
+
 documentation() {
     echo 'RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked'
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
@@ -158,6 +163,7 @@ run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "dependencies" tests/dependencies.sh
 run "build" cargo build --locked --bin metergate
 run "test" tests
+run "thread orders" orders
 run "doc" documentation
 run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh

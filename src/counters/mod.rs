@@ -7,12 +7,14 @@ mod amounts;
 mod calendar;
 mod decide;
 mod holds;
+mod lock;
 mod minute;
 mod own_prices;
 mod platform;
 mod registry;
 mod saved;
 mod settle;
+mod step;
 mod tenant_state;
 mod thresholds;
 
@@ -20,13 +22,17 @@ mod thresholds;
 mod facts_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(all(test, feature = "model-check"))]
+mod order_tests;
 #[cfg(test)]
 mod platform_tests;
 
 pub use amounts::Amounts;
 pub use holds::{FINISHED_KEPT_MICROS, FINISHED_MAX};
+pub use lock::Mutex as StateMutex;
 pub use own_prices::{OwnPrice, OwnPrices};
 pub use platform::Platform;
 pub use registry::{Counters, TenantSlot};
 pub use settle::{Found, Released, Settled};
+pub use step::{charge, insert_hold, release, settle};
 pub use tenant_state::{HoldRequest, Taken, TenantState};

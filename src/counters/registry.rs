@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::holds::hash_of;
+use super::lock::{Mutex, MutexGuard, RwLock};
 use super::own_prices::OwnPrices;
 use super::tenant_state::TenantState;
 use crate::domain::price_terms::PriceTerms;

@@ -16,6 +16,7 @@ impl TenantState {
         let (open, finished) = self.holds.save();
         QuotaSnapshot {
             as_of: self.as_of,
+            zone: Some(self.tenant.zone),
             day: self.day.save(),
             month: self.month.save(),
             minute: self.minute.save(),
@@ -24,8 +25,13 @@ impl TenantState {
         }
     }
 
-    /// A state that behaves as the one that was saved did.
+    /// A state that behaves as the one that was saved did: also its windows end by the zone that it had then, until a
+    /// change of the tenant is replayed.
     pub fn restore(tenant: Arc<Tenant>, plan_limits: Arc<[Limit]>, saved: &QuotaSnapshot) -> Self {
+        let tenant = match saved.zone.filter(|zone| *zone != tenant.zone) {
+            Some(zone) => Arc::new(Tenant { zone, ..(*tenant).clone() }),
+            None => tenant,
+        };
         Self {
             as_of: saved.as_of,
             day: Calendar::restore(CalendarWindow::Day, &saved.day),

@@ -53,12 +53,13 @@ impl TenantState {
         }
     }
 
-    /// Notices what was reached before this state was restored: its record may not have been written.
-    pub fn notice_restored(&mut self) {
-        let as_of = self.as_of;
-        // Limits are known from the first call on; the window stays as it was saved.
-        self.refresh_limits(as_of);
-        self.notice(as_of);
+    /// Notices what is reached at the time of the last commit, after this state was restored: its record may not have been
+    /// written. What was reached in windows that were over by then has its record, and other limits held then.
+    pub fn notice_restored(&mut self, last_commit: Timestamp) {
+        let now = self.advance(last_commit);
+        // Limits are known from the first call on.
+        self.refresh_limits(now);
+        self.notice(now);
     }
 
     #[cold]

@@ -97,6 +97,9 @@ pub struct SecondSnapshot {
 pub struct QuotaSnapshot {
     /// The latest time the state has seen.
     pub as_of: Timestamp,
+    /// The tenant's zone then, by which its windows end: it may have another by now. `None` where that was not saved, and
+    /// of the platform.
+    pub zone: Option<chrono_tz::Tz>,
     /// The current day.
     pub day: WindowSnapshot,
     /// The current month.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{EnforceError, QuotaEnforcer, check_items};
-use crate::counters::TenantState;
+use crate::counters::{StateMutex, TenantState};
 use crate::domain::quota::{Decision, DeniedBy, Item, LimitState, QuotaStatus, QuotaType, Scope, Window};
 use crate::domain::tenant::{Tenant, TenantId};
 
@@ -40,7 +40,7 @@ impl QuotaEnforcer {
         let mut locked = known.as_ref().map(|slot| slot.lock());
         let decided = match locked.as_deref_mut().or(new.as_mut()) {
             Some(state) => {
-                let mut platform = self.writer.shared().platform.as_ref().map(parking_lot::Mutex::lock);
+                let mut platform = self.writer.shared().platform.as_ref().map(StateMutex::lock);
                 state.check_under(now, items, platform.as_deref_mut())
             }
             // It is one or the other.

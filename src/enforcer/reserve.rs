@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{EnforceError, QuotaEnforcer, ReserveOutcome, ReserveRequest, check_items};
 use crate::counters::{HoldRequest, Taken, TenantSlot};
 use crate::domain::quota::{DEFAULT_TTL_SECONDS, Decision, Hold, HoldId, MAX_TTL_SECONDS, Reservation};
@@ -98,12 +96,8 @@ impl QuotaEnforcer {
     ) -> Result<Decided, EnforceError> {
         let now = self.now();
         // Until the grant is queued nobody else sees it: a repeat of its id must not be granted over one that is undone.
-        let mut state = slot.lock();
         let platform = self.writer.shared().platform.as_ref();
-        let taken = match platform.map(Mutex::lock) {
-            Some(mut platform) => state.take_under(now, items, request, Some((&mut platform, slot.no))),
-            None => state.take(now, items, request),
-        };
+        let (mut state, taken) = slot.take(platform, now, items, request);
         let taken =
             taken.map_err(|blocked| EnforceError::Blocked { tenant_id: slot.id.clone(), status: blocked.status })?;
         match taken {
@@ -115,10 +109,7 @@ impl QuotaEnforcer {
                     Err(error) if self.writer.keeps(&error, slot.no, &hold) => None,
                     Err(error) => {
                         // It never got to the queue: as though it had not been granted.
-                        state.undo_hold(now, &hold.id);
-                        if let Some(platform) = platform {
-                            platform.lock().give_back(now, slot.no, &hold.id);
-                        }
+                        slot.undo(&mut state, platform, now, &hold.id);
                         return Err(error.into());
                     }
                 };

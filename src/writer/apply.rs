@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::expiries::Expiries;
 use super::shared::PlanTerms;
-use crate::counters::{Counters, Platform, Released, Settled, TenantState};
+use crate::counters::{
+    Counters, Platform, Released, Settled, StateMutex, TenantState, charge, insert_hold, release, settle,
+};
 use crate::domain::quota::{Charges, Hold, HoldId};
 use crate::domain::tenant::{Tenant, TenantId};
 use crate::domain::threshold::Crossing;
@@ -23,7 +23,7 @@ pub(super) trait States {
     fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R>;
     /// Holds what was granted, if it is not held yet.
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
-        self.with(tenant_no, |state, platform| insert_hold(tenant_no, hold, state, platform));
+        self.with(tenant_no, |state, platform| insert_hold(tenant_no, state, platform, hold));
     }
     /// A tenant as it is from now on; new if it has no state.
     fn put(&mut self, tenant_no: u32, tenant: Arc<Tenant>, commit: &Commit);
@@ -57,22 +57,14 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
                     });
                     let now = commit.committed_at;
                     let settled = states.with(*tenant_no, |state, platform| {
-                        if let Some(platform) = platform {
-                            let granted_at = state.granted_at(now, reservation_id).unwrap_or(now);
-                            platform.settle(*tenant_no, now, reservation_id, granted_at, &sum);
-                        }
-                        state.settle(now, reservation_id, &sum)
+                        settle(*tenant_no, state, platform, now, reservation_id, &sum)
                     });
                     ended.extend(settled.map(Ended::Settled));
                     place += settled_events.len();
                 }
                 Operation::Release { tenant_no, reservation_id } => {
                     let released = states.with(*tenant_no, |state, platform| {
-                        if let Some(platform) = platform {
-                            let id = HoldId::Named(reservation_id.clone());
-                            platform.give_back(commit.committed_at, *tenant_no, &id);
-                        }
-                        state.release(commit.committed_at, reservation_id)
+                        release(*tenant_no, state, platform, commit.committed_at, reservation_id)
                     });
                     ended.extend(released.map(Ended::Released));
                 }
@@ -86,28 +78,18 @@ pub(super) fn apply(commit: &Commit, states: &mut impl States) -> Vec<Ended> {
         let charges = charges_of(&stored.event);
         let (now, event_time) = (commit.committed_at, stored.event_timestamp);
         states.with(stored.tenant_no, |state, platform| {
-            let closed = state.charge(now, event_time, &charges, stored.event.is_rate_limited());
-            if let Some(platform) = platform {
-                platform.charge(stored.tenant_no, now, event_time, &charges, closed);
-            }
+            let rate_limited = stored.event.is_rate_limited();
+            charge(stored.tenant_no, state, platform, (now, event_time), &charges, rate_limited);
         });
         place += 1;
     }
     ended
 }
 
-/// Holds again what was granted; the platform holds what its tenant does.
-fn insert_hold(tenant_no: u32, hold: &Hold, state: &mut TenantState, platform: Option<&mut Platform>) {
-    state.insert_hold(hold);
-    if let Some(platform) = platform.filter(|_| state.has_open(&hold.id)) {
-        platform.hold(tenant_no, hold);
-    }
-}
-
 /// The live counters.
 pub(super) struct LiveStates<'a> {
     counters: &'a Counters,
-    platform: Option<&'a Mutex<Platform>>,
+    platform: Option<&'a StateMutex<Platform>>,
     expiries: &'a Expiries,
     /// Grants enter the live counters when they are decided. Only a replay has to put them there again; doing so while
     /// running could bring back a hold that has been closed meanwhile.
@@ -120,7 +102,7 @@ pub(super) struct LiveStates<'a> {
 impl<'a> LiveStates<'a> {
     pub(super) const fn new(
         counters: &'a Counters,
-        platform: Option<&'a Mutex<Platform>>,
+        platform: Option<&'a StateMutex<Platform>>,
         expiries: &'a Expiries,
         replaying: bool,
         plan_terms: &'a dyn Fn(&str) -> PlanTerms,
@@ -134,21 +116,20 @@ impl States for LiveStates<'_> {
         let crossings = &mut self.crossings;
         let platform = self.platform;
         self.counters.with_no(tenant_no, |slot| {
-            let mut state = slot.lock();
-            // Always after the tenant's.
-            let mut platform = platform.map(Mutex::lock);
-            let done = act(&mut state, platform.as_deref_mut());
-            for crossing in state.take_crossings() {
-                crossings.push((slot.id.clone(), crossing));
-            }
-            done
+            slot.with(platform, |state, platform| {
+                let done = act(state, platform);
+                for crossing in state.take_crossings() {
+                    crossings.push((slot.id.clone(), crossing));
+                }
+                done
+            })
         })
     }
 
     fn hold(&mut self, tenant_no: u32, hold: &Hold) {
         let Some(slot) = self.counters.by_no(tenant_no) else { return };
         if self.replaying {
-            self.with(tenant_no, |state, platform| insert_hold(tenant_no, hold, state, platform));
+            self.with(tenant_no, |state, platform| insert_hold(tenant_no, state, platform, hold));
         }
         if let HoldId::Named(id) = &hold.id {
             self.counters.index_reservation(id, &slot);

@@ -19,7 +19,7 @@ use super::prices::{PriceTable, RecentModels, UnpricedModels};
 use super::sampled::SampledBook;
 use super::unfiled::Unfiled;
 use crate::clock::Clock;
-use crate::counters::{Counters, OwnPrices, Platform};
+use crate::counters::{Counters, OwnPrices, Platform, StateMutex};
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{EventId, MAX_AHEAD_MICROS, UsageEvent};
 use crate::domain::quota::{Limit, LimitState, Plan};
@@ -130,7 +130,7 @@ pub struct Shared {
     /// The quotas.
     pub counters: Counters,
     /// What all tenants together use and hold; only when there are ceilings. Its lock is taken after a tenant's.
-    pub platform: Option<Mutex<Platform>>,
+    pub platform: Option<StateMutex<Platform>>,
     /// The hours still moving.
     pub live: Live,
     /// The filed ids.

@@ -21,7 +21,7 @@ use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
 use super::unfiled::Unfiled;
 use crate::clock::Clock;
-use crate::counters::{Counters, Platform, TenantState};
+use crate::counters::{Counters, Platform, StateMutex, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
 use crate::domain::quota::{Limit, Plan};
 use crate::domain::tenant::{TenantId, TenantStatus};
@@ -79,8 +79,6 @@ pub(crate) fn start(
     for slot in counters.all() {
         expiries.note(slot.no, None, slot.lock().tenant());
     }
-    // Before the replay: what it notices is what came later.
-    let mut noticed = restored_crossings(&counters);
     let tail = Tail {
         platform: platform.as_ref(),
         expiries: &expiries,
@@ -88,8 +86,7 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
     };
-    let mut replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
-    noticed.append(&mut replayed.crossings);
+    let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
     if counters.len() != store.names().read().len() {
         return Err(StoreError::Damaged("a tenant has neither saved counters nor a registration in the journal"));
     }
@@ -106,6 +103,7 @@ pub(crate) fn start(
     // The audit log is searched by time: what comes next is never recorded before its last.
     let last_audit = snapshot.audit_recorded_at(numbers.next_audit_index.saturating_sub(1))?.unwrap_or_default();
     let last_commit = replayed.last_commit.max(checkpoint.saved_at).max(last_run).max(last_audit);
+    let noticed = reached_crossings(&counters, last_commit);
     let next_mark = snapshot.mark()? + 1;
     let api_keys = KeyBook::new(snapshot.api_keys()?);
     let cut = snapshot.cut()?.cut.micros().into();
@@ -220,7 +218,7 @@ fn restore_counters(
     snapshot: &Snapshot,
     plans: &PlanBook,
     policies: &Policies,
-) -> Result<(Counters, Option<Mutex<Platform>>, Shadow), StoreError> {
+) -> Result<(Counters, Option<StateMutex<Platform>>, Shadow), StoreError> {
     let mut saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
     let together = saved.remove(&PLATFORM_NO);
     let platform_with = |ceilings: Arc<[Limit]>| match &together {
@@ -228,7 +226,7 @@ fn restore_counters(
         None => Platform::of_tenants(policies.default_zone, ceilings, &saved),
     };
     let limited = !policies.ceilings.is_empty();
-    let platform = limited.then(|| Mutex::new(platform_with(policies.ceilings.as_slice().into())));
+    let platform = limited.then(|| StateMutex::new(platform_with(policies.ceilings.as_slice().into())));
     let counters = Counters::new();
     let mut shadow = Shadow::new(platform_with(Arc::default()));
     for (tenant_no, tenant) in snapshot.tenants()? {
@@ -249,12 +247,14 @@ fn restore_counters(
     Ok((counters, platform, shadow))
 }
 
-/// Thresholds that saved counters had reached: their records may not have made it to the disk.
-fn restored_crossings(counters: &Counters) -> Vec<(TenantId, Crossing)> {
+/// Thresholds that are reached in the windows of the last commit: their records may not have made it to the disk, since
+/// they ride on the next one. What the replay itself notices on its way is not told: earlier commits brought their records
+/// along, and the limits of now were not in force then.
+fn reached_crossings(counters: &Counters, last_commit: Timestamp) -> Vec<(TenantId, Crossing)> {
     let mut noticed = Vec::new();
     for slot in counters.all() {
         let mut state = slot.lock();
-        state.notice_restored();
+        state.notice_restored(last_commit);
         noticed.extend(state.take_crossings().into_iter().map(|crossing| (slot.id.clone(), crossing)));
     }
     noticed
@@ -327,7 +327,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
 /// The commits that are not filed, or not in the saved counters.
 struct Tail<'a> {
     checkpoint: &'a Checkpoint,
-    platform: Option<&'a Mutex<Platform>>,
+    platform: Option<&'a StateMutex<Platform>>,
     expiries: &'a Expiries,
     identity: Identity,
     content_key: u64,
@@ -338,7 +338,6 @@ struct Replayed {
     last_seq: u64,
     next_entry_id: u64,
     last_commit: Timestamp,
-    crossings: Vec<(TenantId, Crossing)>,
 }
 
 impl Tail<'_> {
@@ -382,7 +381,6 @@ impl Tail<'_> {
             }
             ControlFlow::Continue(())
         })?;
-        replayed.crossings = states.crossings;
         Ok(replayed)
     }
 }

@@ -102,6 +102,23 @@ fn a_crossing_is_recorded_once_over_crashes_filings_and_restarts() {
 }
 
 #[test]
+fn a_replay_tells_of_no_limit_that_came_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, clock) = open(folder.path(), at(NOON));
+    record(&engine, vec![event("acme", 1)]);
+    // The counters are saved; what follows is in the journal alone.
+    engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
+    record(&engine, vec![event("acme", 899)]);
+    clock.advance(MICROS_PER_DAY);
+    put_override(&engine, "acme", Window::Day, Some(1_000), None);
+    record(&engine, vec![event("acme", 10)]);
+    assert_eq!(alerts(&engine, "acme"), []);
+    let crashed = crash_copy(folder.path());
+    let (again, _clock) = open(crashed.path(), at(NOON).plus_micros(MICROS_PER_DAY));
+    assert_eq!(alerts(&again, "acme"), [], "yesterday's 900 were never 90 % of a limit");
+}
+
+#[test]
 fn what_the_last_commit_before_a_close_crossed_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, _clock) = open(folder.path(), at(NOON));

@@ -3,7 +3,7 @@
 use metergate::domain::quota::{QuotaType, Window};
 use metergate::domain::time::{MICROS_PER_DAY, MICROS_PER_SECOND, PeriodType};
 
-use crate::{at, event, event_at, open, put_override, put_zone, record, reserve, rows, state, tokens};
+use crate::{at, crash_copy, event, event_at, open, put_override, put_zone, record, reserve, rows, state, tokens};
 
 /// Zone, an instant in the day, the end of that day, the end of the day after it.
 const NIGHTS: [(&str, &str, &str, &str); 8] = [
@@ -170,4 +170,28 @@ fn an_event_just_ahead_of_local_midnight_is_charged_to_the_day_that_comes() {
     assert_eq!(tokens(&engine, "early").1, 9_000);
     clock.advance(MICROS_PER_DAY);
     assert_eq!(tokens(&engine, "early").1, 0);
+}
+
+#[test]
+fn after_a_crash_windows_end_by_the_zones_that_were_in_force_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, clock) = open(folder.path(), at("2026-11-24T10:00:00Z"));
+    record(&engine, vec![event("mover", 100)]);
+    // The counters are saved while the zone is UTC; what follows is in the journal alone.
+    engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
+    clock.set(at("2026-11-25T02:00:00Z"));
+    record(&engine, vec![event("mover", 3_000)]);
+    put_zone(&engine, "mover", "America/New_York");
+    // Midnight in New York, which ends no day that began in UTC.
+    clock.set(at("2026-11-25T06:00:00Z"));
+    record(&engine, vec![event("mover", 10)]);
+    assert!(reserve(&engine, "mover", 2_000, 3_600).allowed);
+    let expected = (Some(10_000), 3_010, 2_000);
+    assert_eq!(tokens(&engine, "mover"), expected);
+    let crashed = crash_copy(folder.path());
+    let (again, clock) = open(crashed.path(), at("2026-11-25T06:00:00Z"));
+    assert_eq!(tokens(&again, "mover"), expected, "the journal was replayed by the zone of its time");
+    clock.set(at("2026-11-26T00:00:00Z"));
+    let state = state(&again, "mover", QuotaType::Tokens, Window::Day);
+    assert_eq!((state.used, state.resets_at), (0, at("2026-11-26T05:00:00Z")), "and then the day is New York's");
 }

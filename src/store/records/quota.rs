@@ -1,9 +1,11 @@
 //! Holds, denials, operations and saved counters on disk.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::tenant::{TenantV1, TenantV2, TenantV3, TenantV4, from_record, to_record};
-use super::{FOURTH_VERSION, THIRD_VERSION, decode, decode_body, decode_either, encode, encode_as, instant, micros};
+use super::{FOURTH_VERSION, SECOND_VERSION, THIRD_VERSION, decode_body, decode_either, encode_as, instant, micros};
 use crate::domain::quota::{Charges, Denial, DeniedBy, Item, LimitState, QuotaType, Scope, Window};
 use crate::domain::quota::{FinishedHold, Hold, HoldId, HoldState, QuotaSnapshot, SecondSnapshot, WindowSnapshot};
 use crate::store::StoreError;
@@ -303,6 +305,9 @@ struct QuotaStateV1 {
     finished: Vec<FinishedV1>,
 }
 
+/// Each with the name of the zone that its windows ended by; empty for the platform.
+type QuotaStatesV2 = BTreeMap<u32, (QuotaStateV1, String)>;
+
 impl From<&WindowSnapshot> for WindowV1 {
     fn from(window: &WindowSnapshot) -> Self {
         Self(micros(window.start), micros(window.end), window.used, window.held, window.next_used)
@@ -362,7 +367,7 @@ pub(in crate::store) fn merge_quota_states(
     old: Option<&[u8]>,
     changed: &[(u32, QuotaSnapshot)],
 ) -> Result<Vec<u8>, StoreError> {
-    let mut states: std::collections::BTreeMap<u32, QuotaStateV1> = old.map(decode).transpose()?.unwrap_or_default();
+    let mut states: QuotaStatesV2 = old.map(read_quota_states).transpose()?.unwrap_or_default();
     for (tenant_no, snapshot) in changed {
         let state = QuotaStateV1 {
             as_of: micros(snapshot.as_of),
@@ -372,17 +377,29 @@ pub(in crate::store) fn merge_quota_states(
             open: snapshot.open.iter().map(HoldV1::from).collect(),
             finished: snapshot.finished.iter().map(FinishedV1::from).collect(),
         };
-        states.insert(*tenant_no, state);
+        let zone = snapshot.zone.map_or_else(String::new, |zone| zone.name().to_owned());
+        states.insert(*tenant_no, (state, zone));
     }
-    encode(&states)
+    encode_as(SECOND_VERSION, &states)
+}
+
+/// The first version had no zones.
+fn read_quota_states(bytes: &[u8]) -> Result<QuotaStatesV2, StoreError> {
+    let first = |body: &[u8]| {
+        let states: BTreeMap<u32, QuotaStateV1> = decode_body(body)?;
+        Ok(states.into_iter().map(|(tenant_no, state)| (tenant_no, (state, String::new()))).collect())
+    };
+    decode_either(bytes, first, decode_body)
 }
 
 pub(in crate::store) fn decode_quota_states(bytes: &[u8]) -> Result<Vec<(u32, QuotaSnapshot)>, StoreError> {
-    let states: std::collections::BTreeMap<u32, QuotaStateV1> = decode(bytes)?;
+    let states = read_quota_states(bytes)?;
     let mut snapshots = Vec::with_capacity(states.len());
-    for (tenant_no, state) in states {
+    for (tenant_no, (state, zone)) in states {
+        let zone = Some(zone).filter(|zone| !zone.is_empty()).map(|zone| zone.parse()).transpose();
         let mut snapshot = QuotaSnapshot {
             as_of: instant(state.as_of),
+            zone: zone.map_err(|_| StoreError::Damaged("saved counters name a zone that does not exist"))?,
             day: state.day.into(),
             month: state.month.into(),
             minute: state
