@@ -159,7 +159,6 @@ run "format" cargo fmt --check
 run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "build" cargo build --locked --bin metergate
 run "test" tests
-run "thread orders" orders
 run "doc" documentation
 run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh
