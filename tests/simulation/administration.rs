@@ -17,8 +17,11 @@ use super::world::{Again, World};
 /// Changes of one tenant's prices: fewer than it may have.
 const TERMS_MAX: usize = 15;
 
-/// Plans whose limits change, with what they limit.
-pub const PLANS: [(&str, &[(QuotaType, Window, u64)]); 2] = [
+/// A plan's name, and what it limits.
+type PlanLimits = (&'static str, &'static [(QuotaType, Window, u64)]);
+
+/// Plans whose limits change.
+pub const PLANS: [PlanLimits; 2] = [
     (
         "small",
         &[

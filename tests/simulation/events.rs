@@ -82,7 +82,7 @@ fn cost_of(tenant: &Tenant, event: &UsageEvent, now: Timestamp) -> Option<u128> 
     }
     let at = event.event_timestamp.unwrap_or(now);
     let (input, output) = (u128::from(event.input_tokens?), u128::from(event.output_tokens?));
-    let terms = tenant.terms.iter().filter(|terms| terms.from <= at).next_back();
+    let terms = tenant.terms.iter().rfind(|terms| terms.from <= at);
     Some(match terms {
         None => (input + output) * LISTED,
         Some(terms) => match terms.rate {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::field::{parsed, whole};
 use super::object::{read_array, too_many};
 use super::scalar::money_of;
-use super::{Fault, reason, shortened};
+use super::{Fault, named, reason};
 use crate::domain::event::{EventId, InvalidEvent, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
@@ -295,7 +295,7 @@ impl Visitor<'_> for FieldSeed<'_> {
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<usize, E> {
         EVENT_FIELDS.iter().position(|known| *known == name).ok_or_else(|| {
-            let name = shortened(name).into_owned();
+            let name = named(name).to_owned();
             self.0.refuse(Fault::field(INVALID_EVENT, name, "is not a field of an event: put it into `metadata`"))
         })
     }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::unquoted;
+
 /// A value read from its text; null is `None`.
 pub(super) fn parsed<'de, T: FromStr<Err: fmt::Display>, A: MapAccess<'de>>(
     map: &mut A,
@@ -32,7 +34,7 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
                 text.parse()
                     .map(|value| Parsed(Some(value)))
-                    .map_err(|error| E::custom(format_args!("is wrong: {error}")))
+                    .map_err(|error| E::custom(format_args!("is wrong: {}", unquoted(error, text))))
             }
             fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
                 Ok(Parsed(None))

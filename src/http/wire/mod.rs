@@ -96,6 +96,12 @@ pub fn unquoted(error: impl std::fmt::Display, sent: &str) -> String {
     message.replace(sent, "…").replace(&cut, "…")
 }
 
+/// A field's name that nobody knows, or `…` where it is too long for a mistyped one: it may be a secret.
+fn named(name: &str) -> &str {
+    const NAMED_MAX: usize = 24;
+    if name.chars().count() <= NAMED_MAX { name } else { "…" }
+}
+
 /// At most 200 characters of it: a caller's own content is quoted, not mirrored.
 fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(200) {

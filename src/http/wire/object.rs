@@ -85,7 +85,7 @@ impl<'a> Object<'a> {
         match self.fields.into_iter().next() {
             None => Ok(()),
             Some((name, _)) => {
-                let name = super::shortened(&name).into_owned();
+                let name = super::named(&name).to_owned();
                 Err(Fault::field(self.code, name, format_args!("is not a known field: use {known}")))
             }
         }
@@ -109,7 +109,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                         return Err(de::Error::custom(format_args!("has more than {FIELDS_MAX} fields")));
                     }
                     if fields.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format_args!("has the field {} twice", super::shortened(&name))));
+                        return Err(de::Error::custom(format_args!("has the field {} twice", super::named(&name))));
                     }
                     fields.push((name, map.next_value()?));
                 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Fault;
 use super::object::{INVALID_REQUEST, Object};
 use super::plan::read_thresholds;
 use super::quota::read_amount;
 use super::scalar::{Number, amount, text, text_or_null};
+use super::{Fault, unquoted};
 use crate::domain::quota::{QuotaType, Window};
 use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
 use crate::domain::time::Timestamp;
@@ -158,7 +158,8 @@ pub fn read_override(json: &[u8], quota_type: QuotaType, window: Option<Window>)
 fn read_time(json: &str, field: &'static str) -> Result<Timestamp, Fault> {
     let text: String =
         serde_json::from_str(json).map_err(|_| Fault::field(INVALID_REQUEST, field, "must be a string or null"))?;
-    text.parse().map_err(|error| Fault::field(INVALID_REQUEST, field, format_args!("is wrong: {error}")))
+    let wrong = |error| Fault::field(INVALID_REQUEST, field, format_args!("is wrong: {}", unquoted(error, &text)));
+    text.parse::<Timestamp>().map_err(wrong)
 }
 
 #[cfg(test)]
