@@ -13,27 +13,37 @@ use crate::domain::time::Timestamp;
 const TAIL_BITS: u32 = 74;
 
 /// The last id made: its millisecond and its tail.
-static LAST: Mutex<(u64, u128)> = Mutex::new((0, 0));
+struct Last(u64, u128);
+
+static LAST: Mutex<Last> = Mutex::new(Last(0, 0));
 
 /// A UUIDv7 of `now`, larger than every one this process made before.
 ///
 /// The first of a millisecond has a random tail, the others count on from it (RFC 9562, method 2): 100,000 in one
 /// millisecond cost one system call. Unique, but not a secret.
 pub fn new_uuid_v7(now: Timestamp) -> Uuid {
-    let millis = (now.micros() / 1_000) as u64;
-    let mut last = LAST.lock();
-    if millis > last.0 {
-        // The top bit stays clear, so that counting on does not overflow.
-        *last = (millis, u128::from_le_bytes(random_bytes()) >> (128 - TAIL_BITS + 1));
-    } else {
-        last.1 += 1;
-    }
-    let (millis, tail) = *last;
-    drop(last);
+    let (millis, tail) = LAST.lock().next(now);
+    uuid_v7(millis, tail)
+}
+
+fn uuid_v7(millis: u64, tail: u128) -> Uuid {
     let (high, low) = ((tail >> 62) as u16 & 0x0fff, tail as u64 & (u64::MAX >> 2));
     let bits = (u128::from(millis) << 80) | (u128::from(high) << 64) | u128::from(low);
     // The builder writes version and variant.
     Builder::from_u128(bits).with_version(uuid::Version::SortRand).with_variant(uuid::Variant::RFC4122).into_uuid()
+}
+
+impl Last {
+    fn next(&mut self, now: Timestamp) -> (u64, u128) {
+        let millis = (now.micros() / 1_000) as u64;
+        if millis > self.0 {
+            // The top bit stays clear, so that counting on does not overflow.
+            *self = Self(millis, u128::from_le_bytes(random_bytes()) >> (128 - TAIL_BITS + 1));
+        } else {
+            self.1 += 1;
+        }
+        (self.0, self.1)
+    }
 }
 
 /// The time that a UUIDv7 carries; `None` for other ids. Ids made while the clock stood behind an earlier one carry that
@@ -77,9 +87,16 @@ mod tests {
     #[test]
     fn ids_grow_carry_their_time_and_never_repeat() {
         let now: Timestamp = "2026-11-24T09:30:00.125Z".parse().unwrap();
-        let ids: Vec<Uuid> = (0..10_000).map(|_| new_uuid_v7(now)).collect();
+        // Its own: the process's may have gone ahead by another test's clock.
+        let mut last = Last(0, 0);
+        let mut make = |now| {
+            let (millis, tail) = last.next(now);
+            uuid_v7(millis, tail)
+        };
+        let ids: Vec<Uuid> = (0..10_000).map(|_| make(now)).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(new_uuid_v7(now.plus_micros(-5_000_000)) > ids[9_999], "time behind still grows");
+        assert!(make(now.plus_micros(-5_000_000)) > ids[9_999], "time behind still grows");
+        assert!(new_uuid_v7(now) < new_uuid_v7(now));
         for id in [ids[0], ids[9_999]] {
             assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
             assert_eq!(id.get_timestamp().map(|time| time.to_unix()), Some((now.seconds() as u64, 125_000_000)));
