@@ -163,6 +163,7 @@ run "clippy" cargo clippy --all-targets --locked -- -D warnings
 run "dependencies" tests/dependencies.sh
 run "build" cargo build --locked --bin metergate
 run "test" tests
+run "thread orders" orders
 run "doc" documentation
 run "sdk" sdk
 run "openai clients" tests/sdk/run_openai.sh
