@@ -103,7 +103,7 @@
 //!    `answer`). `tests/library/exact_usage.rs`: `a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once`.
 //! 2. *At every grant, used + held + granted <= limit.* [`counters::TenantState::take`] asks, takes and holds in one call
 //!    under [`counters::TenantSlot::lock`]. `src/counters`: `the_state_agrees_with_a_model_that_recounts_everything`,
-//!    `sixty_four_threads_never_pass_the_limit_of_one_tenant`; `tests/quota_gate.rs`:
+//!    `in_every_order_of_threads_no_limit_is_passed_and_nothing_is_counted_twice` (a build of its own: `tests/run.sh`); `tests/quota_gate.rs`:
 //!    `the_busiest_minute_of_azure_never_takes_a_token_more_than_the_limit`.
 //! 3. *In no 60 seconds is more than a minute's limit granted.* `counters::minute`.
 //!    `in_no_sixty_seconds_is_more_than_the_limit_granted`.
@@ -176,6 +176,10 @@
 //!     half*, also when it crashes again meanwhile. `tests/crash`:
 //!     `a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_leaves_nothing_by_half`. `tests/mutations.sh` shows that
 //!     these tests can fail.
+//! 25. *What HTTP clients were told survives kill -9*: totals, holds and audit equal the clients' own lists. `tests/kills`:
+//!     `r3_kills_under_load_lose_nothing_that_was_acknowledged_and_count_nothing_twice`.
+//! 26. *Thirty days with crashes, failing disks and jumping clocks give what a list of everything adds up to*, and the same
+//!     seed gives the same trace. `tests/simulation`.
 //!
 //! # Walkthroughs
 //!
@@ -349,7 +353,7 @@
 //! | `plans` | name | record: limits, thresholds |
 //! | `prices` | `book` | record: format, text and time of the price file in force |
 //! | `price_rows` | price row number | record: a row as it was, its source, or whose own it is; never changed, never removed |
-//! | `quota_state` | tenant number / 256 | record: counters, open holds, holds ended in the last 24 hours; under the last number what the platform used |
+//! | `quota_state` | tenant number / 256 | record: counters and the zone their windows end by, open holds, holds ended in the last 24 hours; under the last number what the platform used |
 //! | `jobs` | name | record: last run, last success, failures; `confirm_clock`: whether the clock is in doubt |
 //! | `api_keys` | key id | record: name, role, tenants, digest, ends, last use, what it replaces |
 //! | `audit_events` | index | one audit record: version 2, 32 bytes of salt, bincode (version 1: no salt) |
