@@ -98,7 +98,7 @@ pub fn unquoted(error: impl std::fmt::Display, sent: &str) -> String {
 
 /// A field's name that nobody knows, or `…` where it is too long for a mistyped one: it may be a secret.
 fn named(name: &str) -> &str {
-    const NAMED_MAX: usize = 24;
+    const NAMED_MAX: usize = 20;
     if name.chars().count() <= NAMED_MAX { name } else { "…" }
 }
 
