@@ -66,11 +66,11 @@ pub fn metergate(folder: &Path) -> (Running, String) {
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn"])
         .env("METERGATE_ADMIN_KEY", KEY)
+        .args(["--default-plan", &plan])
+        .arg("--plans-file")
+        .arg(&plans)
         .arg("--data-dir")
         .arg(folder.join("data"));
-    if !folder.join("data").exists() {
-        command.args(["--default-plan", &plan]).arg("--plans-file").arg(&plans);
-    }
     let (running, line) = Running::start(&mut command);
     let address = line.rsplit(' ').next().unwrap_or_default().to_owned();
     (running, address)
