@@ -192,13 +192,16 @@ fn a_crash_and_a_restart_keep_what_was_used_and_held() {
         record(&engine, vec![event("two", 10)]);
         engine.close();
         drop(engine);
-        for _start in 0..2 {
+        for last in [false, true] {
             let (engine, clock) = open_under(folder, later, &ceilings);
             assert_eq!(used(&engine), (3_610 + more, 1_500));
             let left = 10_000 - 3_610 - more - 1_500;
             assert!(!reserve(&engine, "two", left + 1, 60).allowed);
-            clock.advance(3_600 * MICROS_PER_SECOND);
-            assert_eq!(used(&engine), (3_610 + more, 0));
+            if last {
+                // No start after it: a server's time never runs backwards.
+                clock.advance(3_600 * MICROS_PER_SECOND);
+                assert_eq!(used(&engine), (3_610 + more, 0));
+            }
             engine.close();
         }
     }
