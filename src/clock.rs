@@ -265,9 +265,6 @@ pub fn stopwatch() -> Instant {
 }
 
 #[cfg(test)]
-mod jump_tests;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND};

@@ -103,7 +103,8 @@
 //!    `answer`). `tests/library/exact_usage.rs`: `a_crash_loses_nothing_that_was_acknowledged_and_repeats_count_once`.
 //! 2. *At every grant, used + held + granted <= limit.* [`counters::TenantState::take`] asks, takes and holds in one call
 //!    under [`counters::TenantSlot::lock`]. `src/counters`: `the_state_agrees_with_a_model_that_recounts_everything`,
-//!    `in_every_order_of_threads_no_limit_is_passed_and_nothing_is_counted_twice` (a build of its own: `tests/run.sh`); `tests/quota_gate.rs`:
+//!    `in_every_order_of_threads_no_limit_is_passed_and_nothing_is_counted_twice` (a build of its own, in `tests/run.sh`);
+//!    `tests/threads.rs`: `sixty_four_threads_never_pass_a_limit_or_a_ceiling`; `tests/quota_gate.rs`:
 //!    `the_busiest_minute_of_azure_never_takes_a_token_more_than_the_limit`.
 //! 3. *In no 60 seconds is more than a minute's limit granted.* `counters::minute`.
 //!    `in_no_sixty_seconds_is_more_than_the_limit_granted`.
@@ -403,9 +404,8 @@
 //! - *The filer takes commits from memory* (`writer::Unfiled`), up to 32 MiB of them, and reads the journal for the rest.
 //! - *Passes.* What a batch looks up in large tables (tenants, fingerprints) it looks up in loops that do nothing else
 //!   (`Shared::prepare`), so that the look-ups wait for memory together: a look-up is a cache miss, or two.
-//! - *Not built:* encoding one commit while the last one syncs,
-//!   and merging a day at its close (of a day with more than 8 small runs the oldest are merged, 250,000 events at most,
-//!   instead).
+//! - *Not built:* encoding one commit while the last one syncs, and merging a day at its close (of a day with more than 8
+//!   small runs the oldest are merged, 250,000 events at most, instead).
 //!
 //! # Deliberately absent
 //!
@@ -448,6 +448,9 @@ mod fuzz;
 #[cfg(test)]
 #[path = "../tests/fuzz/mutate.rs"]
 mod mutate;
+#[cfg(test)]
+#[path = "../tests/support/random.rs"]
+mod random;
 
 pub use engine::{Metergate, OpenError};
 

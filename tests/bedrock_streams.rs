@@ -3,16 +3,19 @@
 
 #[path = "support/frames.rs"]
 mod frames;
+#[path = "support/pieces.rs"]
+mod pieces;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use metergate::domain::usage::UsageCounts;
-use metergate::rules::extract::{Api, ExtractError, Extracted, UsageStream, extract_body};
+use metergate::rules::extract::{Api, ExtractError, extract_body};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use frames::{chunk, event, frame};
+use pieces::in_pieces;
 
 /// A converse: its counts are beside the cache's.
 fn converse() -> Vec<u8> {
@@ -96,27 +99,13 @@ fn streams() -> Vec<(Vec<u8>, Api, UsageCounts)> {
     ]
 }
 
-fn in_pieces(body: &[u8], sizes: &[usize]) -> Result<Option<Extracted>, ExtractError> {
-    let mut stream = UsageStream::new(Some("aws"), None);
-    let mut rest = body;
-    for size in sizes.iter().cycle() {
-        let (piece, behind) = rest.split_at((*size).min(rest.len()));
-        stream.feed(piece);
-        rest = behind;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    stream.finish()
-}
-
 #[test]
 fn each_stream_is_read_as_its_model_counts_whole_and_cut() {
     for (body, api, counts) in streams() {
         let extracted = extract_body(Some("aws"), None, &body).unwrap();
         assert_eq!((extracted.api, extracted.counts), (api, counts));
         for sizes in [&[1][..], &[3, 1, 12, 2], &[509]] {
-            assert_eq!(in_pieces(&body, sizes), Ok(Some(extracted.clone())), "{sizes:?}");
+            assert_eq!(in_pieces(Some("aws"), &body, sizes), Ok(Some(extracted.clone())), "{sizes:?}");
         }
     }
     assert_eq!(extract_body(None, None, &anthropic().concat()).unwrap().model.as_deref(), Some("claude-x"));
@@ -204,7 +193,7 @@ proptest! {
     #[test]
     fn cut_anywhere_says_the_same(which in 0_usize..6, sizes in vec(1_usize..300, 1..40)) {
         let (body, api, counts) = streams().swap_remove(which);
-        let read = in_pieces(&body, &sizes).unwrap().unwrap();
+        let read = in_pieces(Some("aws"), &body, &sizes).unwrap().unwrap();
         prop_assert_eq!((read.api, read.counts), (api, counts));
     }
 

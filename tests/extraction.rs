@@ -1,34 +1,23 @@
 //! Usage out of recorded answers of providers, whole and streamed, cut anywhere, and out of bytes that mean nothing.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
+#[path = "support/pieces.rs"]
+mod pieces;
 mod support;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use metergate::domain::usage::UsageCounts;
-use metergate::rules::extract::{Api, ExtractError, Extracted, UsageStream, extract_body, extract_usage};
+use metergate::rules::extract::{Api, ExtractError, UsageStream, extract_body, extract_usage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use pieces::in_pieces;
 use support::traces::data_file;
 
 const RECORDED: &str = "usage/recorded_responses_dev.jsonl";
-
-fn in_pieces(provider: Option<&str>, body: &[u8], sizes: &[usize]) -> Result<Option<Extracted>, ExtractError> {
-    let mut stream = UsageStream::new(provider, None);
-    let mut rest = body;
-    for size in sizes.iter().cycle() {
-        let (piece, behind) = rest.split_at((*size).clamp(1, rest.len().max(1)).min(rest.len()));
-        stream.feed(piece);
-        rest = behind;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    stream.finish()
-}
 
 #[test]
 fn recorded_answers_say_what_was_recorded_of_them() {

@@ -10,7 +10,7 @@ use super::event_stream::EventStream;
 use super::exchange::said_in;
 use super::widget::sources_of;
 use crate::fuzz::fuzz;
-use crate::mutate::Random;
+use crate::random::Random;
 use crate::rules::extract::UsageStream;
 
 const ENDPOINTS: [Endpoint; 3] = [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::Embeddings];
@@ -70,7 +70,7 @@ fn pass(stream: &[u8], random: &mut Random, pieces_of: usize, takes_usage_out: b
     let mut events = EventStream::new(takes_usage_out);
     let (mut out, mut seen, mut rest) = (Vec::new(), Vec::new(), stream);
     while !rest.is_empty() {
-        let (piece, behind) = rest.split_at((1 + random.below(pieces_of)).min(rest.len()));
+        let (piece, behind) = rest.split_at((1 + random.place(pieces_of)).min(rest.len()));
         out.extend_from_slice(&events.pass(Bytes::copy_from_slice(piece), |event| seen.push(event.to_vec())));
         rest = behind;
     }
@@ -103,7 +103,7 @@ fn changed_answers_are_read_alike_wherever_they_are_cut() {
             let (mut random, mut rest) = (Random::new(body.len() as u64), body);
             let mut usage = UsageStream::new(Some("openai"), None);
             while !rest.is_empty() {
-                let (piece, behind) = rest.split_at((1 + random.below(most)).min(rest.len()));
+                let (piece, behind) = rest.split_at((1 + random.place(most)).min(rest.len()));
                 usage.feed(piece);
                 rest = behind;
             }

@@ -130,13 +130,13 @@ mod tests {
 
     #[test]
     fn over_any_time_a_key_passes_its_rate_by_no_more_than_a_second_and_a_submission() {
-        let mut random = crate::mutate::Random::new(crate::fuzz::seed());
+        let mut random = crate::random::Random::new(crate::fuzz::seed());
         for rate in [1, 7, 1_000] {
             let (cap, key) = (cap(rate), Uuid::from_u128(1));
             let (mut now, mut recorded, mut largest) = (0, 0u64, 0);
             for _ in 0..5_000 {
-                now += random.below(300) as u64;
-                let events = 1 + random.below(2 * rate as usize);
+                now += random.below(300);
+                let events = 1 + random.place(2 * rate as usize);
                 if cap.admit(key, events, at(now)).is_ok() {
                     recorded += events as u64;
                     largest = largest.max(events as u64);

@@ -16,7 +16,6 @@ use crate::domain::time::Timestamp;
 use crate::rules::erasure::{Subject, erased_by, erasure_entry};
 use crate::rules::merkle::Hash;
 
-#[allow(clippy::duplicate_mod, reason = "two tests of the library tell what they saw")]
 #[path = "../../tests/support/bars.rs"]
 mod bars;
 

@@ -5,7 +5,7 @@ use super::command::{ChangeFailed, ChangeOutcome, KeyOutcome, PlanOutcome, Recor
 use super::health::Trouble;
 use super::meter::Meter;
 use super::receipt::{Promise, WriteError};
-use super::stage::changed;
+use super::tenant_stage::changed;
 use super::thread::{WriterThread, chain};
 use crate::counters::{Released, Settled};
 use crate::domain::audit::AuditOutcome;

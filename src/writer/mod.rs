@@ -30,6 +30,7 @@ mod sampled;
 mod shared;
 mod stage;
 mod start;
+mod tenant_stage;
 mod thread;
 mod unfiled;
 

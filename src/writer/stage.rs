@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
-use super::command::{ChangeFailed, ChangeOutcome, PlanOutcome, PricesChange, SettleTarget};
+use super::command::{PlanOutcome, PricesChange, SettleTarget};
 use super::prices::PriceTable;
 use super::shared::{Incoming, PlanBook, Shared};
 use crate::counters::TenantSlot;
@@ -13,13 +13,12 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::event::{EventOutcome, MAX_AHEAD_MICROS, Rejection};
 use crate::domain::key::ApiKey;
-use crate::domain::price_terms::PriceTerms;
 use crate::domain::quota::{Denial, Hold, Plan};
-use crate::domain::tenant::{Tenant, TenantChange, TenantId, TenantPut, TenantStatus};
+use crate::domain::tenant::{Tenant, TenantId, TenantStatus};
 use crate::domain::threshold::Alert;
 use crate::domain::time::Timestamp;
 use crate::live::{IdHash, LiveState};
-use crate::rules::administration::{ACTOR_SYSTEM, ChangeRefused, TenantDefaults, apply_change, record_token_limits};
+use crate::rules::administration::record_token_limits;
 use crate::rules::plan_changes::{PlanChange, PlanRefused, audit_entry, checked, one_more};
 use crate::rules::price_changes::prices_audit_entry;
 use crate::store::{Commit, Operation, PlacedOperation, Snapshot, StoreError, StoredBook, StoredEvent, StoredPrice};
@@ -42,7 +41,7 @@ pub(super) struct Stage<'a> {
     pub(super) ids: Vec<Option<(IdHash, u64)>>,
     staged_ids: HashMap<IdHash, u64>,
     /// Tenants new or changed in this commit, by id.
-    tenants: HashMap<TenantId, (u32, Tenant)>,
+    pub(super) tenants: HashMap<TenantId, (u32, Tenant)>,
     /// The plans as they are after this commit, and which of them it changes.
     pub(super) plans: Arc<PlanBook>,
     pub(super) plan_changes: Vec<(String, Option<Plan>)>,
@@ -60,7 +59,7 @@ pub(super) struct Stage<'a> {
     pub(super) staged_audit_ids: HashMap<(uuid::Uuid, Option<TenantId>), usize>,
     /// Thresholds whose crossing this commit records.
     pub(super) alerts: Vec<Alert>,
-    numbers: Numbers,
+    pub(super) numbers: Numbers,
     /// Opened for the first id that may have been filed.
     snapshot: Option<Snapshot>,
 }
@@ -239,142 +238,6 @@ impl<'a> Stage<'a> {
         self.shared.filed_content(&mut self.snapshot, (slot.no, &slot.id), hash, now)
     }
 
-    fn tenant_of(&mut self, incoming: &Incoming) -> Result<u32, Rejection> {
-        let deleted = |tenant_id: &TenantId| Rejection {
-            code: "tenant_deleted",
-            message: format!("the tenant `{tenant_id}` is deleted: a PUT of the tenant revives it"),
-        };
-        let tenant_no = incoming.stored.tenant_no;
-        // Nearly always it is known, and this commit changes no tenant.
-        if incoming.new_tenant.is_none()
-            && self.tenants.is_empty()
-            && self.shared.counters.with_no(tenant_no, |slot| slot.is_deleted()) == Some(false)
-        {
-            return Ok(tenant_no);
-        }
-        let known = match &incoming.new_tenant {
-            None => self.shared.counters.by_no(tenant_no),
-            Some(tenant_id) => self.shared.counters.get(tenant_id),
-        };
-        // As this commit leaves it, then as it is.
-        if !self.tenants.is_empty()
-            && let Some(tenant_id) = known.as_ref().map(|slot| &slot.id).or(incoming.new_tenant.as_deref())
-            && let Some((tenant_no, tenant)) = self.tenants.get(tenant_id)
-        {
-            return if tenant.status == TenantStatus::Deleted { Err(deleted(tenant_id)) } else { Ok(*tenant_no) };
-        }
-        if let Some(slot) = known {
-            let status = slot.lock().tenant().status;
-            return if status == TenantStatus::Deleted { Err(deleted(&slot.id)) } else { Ok(slot.no) };
-        }
-        let Some(tenant_id) = incoming.new_tenant.as_deref() else {
-            // Numbers are given once, and never taken back.
-            return Err(Rejection { code: "tenant_unknown", message: "the tenant is unknown".to_owned() });
-        };
-        if !self.shared.policies.create_unknown_tenants {
-            return Err(Rejection {
-                code: "tenant_unknown",
-                message: format!(
-                    "the tenant `{}` is unknown and unknown_tenants is \"deny\": register it first",
-                    tenant_id
-                ),
-            });
-        }
-        let change = TenantChange::Put(TenantPut::default());
-        match self.change(tenant_id, &change, ACTOR_SYSTEM) {
-            Ok((tenant_no, _)) => Ok(tenant_no),
-            Err(ChangeFailed::TooManyTenants) => Err(Rejection {
-                code: "too_many_tenants",
-                message: format!(
-                    "there are {} tenants already, as many as tenants_max allows",
-                    self.numbers.next_tenant_no
-                ),
-            }),
-            Err(ChangeFailed::Refused(refused)) => {
-                Err(Rejection { code: "tenant_refused", message: refused.to_string() })
-            }
-        }
-    }
-
-    /// Stages a change of a tenant; for `None`, registers it if it is unknown.
-    pub(super) fn change_tenant(
-        &mut self,
-        tenant_id: &TenantId,
-        change: Option<&TenantChange>,
-        actor: &Actor,
-    ) -> Result<(u32, Tenant), ChangeFailed> {
-        if let Some(change) = change {
-            return self.change(tenant_id, change, actor);
-        }
-        match self.current(tenant_id) {
-            Some((_, tenant)) if tenant.status == TenantStatus::Deleted => {
-                Err(ChangeFailed::Refused(ChangeRefused::UnknownTenant))
-            }
-            Some(known) => Ok(known),
-            None => self.change(tenant_id, &TenantChange::Put(TenantPut::default()), actor),
-        }
-    }
-
-    fn current(&self, tenant_id: &TenantId) -> Option<(u32, Tenant)> {
-        self.tenants
-            .get(tenant_id)
-            .cloned()
-            .or_else(|| self.shared.counters.get(tenant_id).map(|slot| (slot.no, (**slot.lock().tenant()).clone())))
-    }
-
-    fn change(
-        &mut self,
-        tenant_id: &TenantId,
-        change: &TenantChange,
-        actor: &Actor,
-    ) -> Result<(u32, Tenant), ChangeFailed> {
-        let existing = self.current(tenant_id);
-        let plans = Arc::clone(&self.plans);
-        let policies = &self.shared.policies;
-        let defaults = TenantDefaults { plan: &policies.default_plan, zone: policies.default_zone };
-        let now = self.commit.committed_at;
-        let before = existing.as_ref().map(|(_, tenant)| tenant);
-        let (mut tenant, entries) =
-            apply_change(before, tenant_id, change, |plan| plans.has(plan), defaults, actor, now)
-                .map_err(ChangeFailed::Refused)?;
-        let tenant_no = match &existing {
-            // Extended meanwhile: nothing is to be written.
-            Some((tenant_no, _)) if *change == TenantChange::Expire && entries.is_empty() => {
-                return Ok((*tenant_no, tenant));
-            }
-            Some((tenant_no, _)) => *tenant_no,
-            None if u64::from(self.numbers.next_tenant_no) >= policies.tenants_max => {
-                return Err(ChangeFailed::TooManyTenants);
-            }
-            None => {
-                self.numbers.next_tenant_no += 1;
-                self.numbers.next_tenant_no - 1
-            }
-        };
-        let limits = plans.limits(&tenant.plan).unwrap_or_default();
-        record_token_limits(&mut tenant, &limits, now);
-        self.number_rates(&mut tenant);
-        self.operation(Operation::Tenant { tenant_no, tenant: Box::new(tenant.clone()) });
-        entries.into_iter().for_each(|entry| self.audit(entry));
-        self.tenants.insert(tenant_id.clone(), (tenant_no, tenant.clone()));
-        Ok((tenant_no, tenant))
-    }
-
-    /// Gives rates of the tenant's own that are new their price rows.
-    fn number_rates(&mut self, tenant: &mut Tenant) {
-        let is_new = |terms: &Arc<PriceTerms>| terms.rates.iter().any(|rate| rate.price_no.is_none());
-        for terms in tenant.price_terms.iter_mut().filter(|terms| is_new(terms)) {
-            for rate in Arc::make_mut(terms).rates.iter_mut().filter(|rate| rate.price_no.is_none()) {
-                let price_no = self.numbers.next_price_no;
-                self.numbers.next_price_no += 1;
-                rate.price_no = Some(price_no);
-                let tenant_id = Some(tenant.tenant_id.clone());
-                let price = StoredPrice { row: rate.row.clone(), source: None, checked: None, tenant_id };
-                self.price_rows.push((price_no, price));
-            }
-        }
-    }
-
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
     pub(super) fn change_plan(&mut self, change: &PlanChange, actor: &Actor) -> PlanOutcome {
         let (plans, name) = (Arc::clone(&self.plans), change.name());
@@ -464,7 +327,7 @@ impl<'a> Stage<'a> {
         audit.into_iter().for_each(|entry| self.audit(entry));
     }
 
-    fn operation(&mut self, operation: Operation) {
+    pub(super) fn operation(&mut self, operation: Operation) {
         let before_event = self.commit.events.len() as u32;
         self.commit.operations.push(PlacedOperation { before_event, operation });
     }
@@ -488,15 +351,5 @@ impl<'a> Stage<'a> {
             Some(snapshot) => Ok(snapshot),
             none => Ok(none.insert(self.shared.store.snapshot()?)),
         }
-    }
-}
-
-/// The answer to a change once its commit is applied.
-pub(super) fn changed(shared: &Shared, staged: Result<(u32, Tenant), ChangeFailed>) -> ChangeOutcome {
-    let (tenant_no, tenant) = staged?;
-    match shared.counters.by_no(tenant_no) {
-        Some(slot) => Ok((slot, tenant)),
-        // Applied just before by the same thread: it is there.
-        None => Err(ChangeFailed::Refused(ChangeRefused::UnknownTenant)),
     }
 }

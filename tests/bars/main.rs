@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it must be")]
 
 mod audit_filter;
-#[allow(dead_code, reason = "shared with tests that use all of it")]
-#[path = "../crash/random.rs"]
+mod clock_jumps;
+#[path = "../support/random.rs"]
 mod random;
 mod repeats;
 mod secrets;

@@ -9,8 +9,9 @@ use metergate::domain::quota::{Item, QuotaType};
 use metergate::enforcer::{EnforceError, ReserveOutcome, ReserveRequest};
 
 use super::disk::{Disk, Faults};
+use super::folder::FOLDER;
 use super::steps::{Ended, Step, tenant};
-use super::{FOLDER, settings, start, until_ready};
+use super::{settings, start, until_ready};
 
 /// The longest that a decision may take while the disk is dead.
 const SOON: Duration = Duration::from_millis(10);

@@ -11,14 +11,15 @@ mod dead_disk;
 mod disk;
 mod failing_syncs;
 mod flipped_bytes;
+mod folder;
 mod full_disk;
 mod images;
 mod model;
+#[path = "../support/random.rs"]
 mod random;
 mod steps;
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use metergate::clock::Clock;
@@ -27,26 +28,13 @@ use metergate::domain::time::Timestamp;
 use metergate::{Metergate, OpenError};
 
 use disk::Disk;
+use folder::FOLDER;
 
 /// Opening a store tens of thousands of times is mostly allocating.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: &str = "2026-11-24T12:00:00Z";
-
-/// A folder for what is not the store: the key that signs, and prices short enough to be read at every start.
-static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let prices = "[providers.openai]\nname = \"OpenAI\"\nsource = \"a test\"\nchecked = \"2026-08-21\"\n\n\
-                  [prices.openai.ada]\ninput = \"0.4\"\noutput = \"0.4\"\n";
-    std::fs::write(folder.path().join("prices.toml"), prices).unwrap();
-    // Many engines start in it at once: there is a key before the first of them looks.
-    let key = folder.path().join("audit-signing.key");
-    std::fs::write(&key, format!("{}\n", "5a".repeat(32))).unwrap();
-    #[cfg(unix)]
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    folder
-});
 
 fn settings(folder: &Path) -> EngineSettings {
     let prices: PathBuf = FOLDER.path().join("prices.toml");

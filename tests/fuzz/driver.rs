@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::mutate::{Mutator, Random};
+use crate::mutate::Mutator;
+use crate::random::Random;
 
 /// The seed of a run that is told none.
 const SEED: u64 = 20_261_124;

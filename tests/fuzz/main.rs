@@ -8,6 +8,8 @@ mod driver;
 mod files;
 mod mutate;
 mod providers;
+#[path = "../support/random.rs"]
+mod random;
 mod raw;
 mod requests;
 mod spoil;

@@ -3,41 +3,7 @@
 
 use std::ops::Range;
 
-/// Random numbers of a seed (splitmix64): the same seed, the same run.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Numbers of this seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`; 0 when there is none.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % (end.max(1) as u64)) as usize
-    }
-
-    /// One of these, which must be some.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
-    /// A range within `0..length`, mostly a short one.
-    fn range(&mut self, length: usize) -> Range<usize> {
-        let from = self.below(length + 1);
-        let most = if self.below(4) == 0 { length } else { 16 };
-        from..(from + self.below(most + 1)).min(length)
-    }
-}
+use crate::random::Random;
 
 /// Numbers that parsers stumble over, as text.
 pub const NUMBERS: [&str; 38] = [
@@ -175,8 +141,8 @@ impl Mutator {
 
     /// The next input: one of the material, changed between once and a few times.
     pub fn next(&mut self, material: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = self.random.pick(material).clone();
-        for _ in 0..=self.random.below(3) {
+        let mut input = self.random.one_of(material).clone();
+        for _ in 0..=self.random.place(3) {
             self.change(&mut input, material);
             if input.len() > BYTES_MAX {
                 input.truncate(BYTES_MAX);
@@ -189,7 +155,7 @@ impl Mutator {
     pub fn change(&mut self, input: &mut Vec<u8>, material: &[Vec<u8>]) {
         // What is text is mostly changed as text: of bytes flipped at random little is read beyond the first.
         let is_text = std::str::from_utf8(input).is_ok();
-        match self.random.below(if is_text { 10 } else { 4 }) {
+        match self.random.place(if is_text { 10 } else { 4 }) {
             0..=3 => self.change_bytes(input, material),
             4 => self.change_words(input, material),
             5 => self.change_lines(input),
@@ -199,16 +165,16 @@ impl Mutator {
 
     fn change_bytes(&mut self, input: &mut Vec<u8>, material: &[Vec<u8>]) {
         let random = &mut self.random;
-        let place = random.below(input.len() + 1);
-        match random.below(10) {
+        let place = random.place(input.len() + 1);
+        match random.place(10) {
             0 => {
                 if let Some(byte) = input.get_mut(place) {
-                    *byte ^= 1 << random.below(8);
+                    *byte ^= 1 << random.place(8);
                 }
             }
             1 => {
                 if let Some(byte) = input.get_mut(place) {
-                    *byte = *random.pick(&[0, 1, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff, b'0', b'9', b'"']);
+                    *byte = *random.one_of(&[0, 1, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff, b'0', b'9', b'"']);
                 }
             }
             2 => {
@@ -217,11 +183,11 @@ impl Mutator {
                 }
             }
             3 => {
-                let more: Vec<u8> = (0..random.below(12)).map(|_| random.next() as u8).collect();
+                let more: Vec<u8> = (0..random.place(12)).map(|_| random.next() as u8).collect();
                 input.splice(place..place, more);
             }
             4 => {
-                let piece = *random.pick(&PIECES);
+                let piece = *random.one_of(&PIECES);
                 input.splice(place..place, piece.iter().copied());
             }
             5 => {
@@ -237,14 +203,14 @@ impl Mutator {
                 // Many times over.
                 let range = random.range(input.len());
                 let copy = input[range].to_vec();
-                let times = *random.pick(&[2usize, 17, 300, 5_000]);
+                let times = *random.one_of(&[2usize, 17, 300, 5_000]);
                 let many = copy.repeat(times.min(64 * 1024 / copy.len().max(1)));
                 input.splice(place..place, many);
             }
             8 => {
-                let other = random.pick(material).clone();
+                let other = random.one_of(material).clone();
                 input.truncate(place);
-                input.extend_from_slice(&other[random.below(other.len() + 1)..]);
+                input.extend_from_slice(&other[random.place(other.len() + 1)..]);
             }
             _ => input.truncate(place),
         }
@@ -252,13 +218,13 @@ impl Mutator {
 
     /// Exchanges a number for another, or a word for one from elsewhere.
     fn change_words(&mut self, input: &mut Vec<u8>, material: &[Vec<u8>]) {
-        let other = self.random.pick(material).clone();
+        let other = self.random.one_of(material).clone();
         let random = &mut self.random;
-        if random.below(2) == 0 {
+        if random.place(2) == 0 {
             let numbers = runs(input, |byte| byte.is_ascii_digit());
             if !numbers.is_empty() {
-                let range = random.pick(&numbers).clone();
-                input.splice(range, random.pick(&NUMBERS).bytes());
+                let range = random.one_of(&numbers).clone();
+                input.splice(range, random.one_of(&NUMBERS).bytes());
             }
             return;
         }
@@ -267,12 +233,12 @@ impl Mutator {
         if mine.is_empty() || theirs.is_empty() {
             return;
         }
-        let (range, from) = (random.pick(&mine).clone(), random.pick(&theirs).clone());
-        match random.below(4) {
+        let (range, from) = (random.one_of(&mine).clone(), random.one_of(&theirs).clone());
+        match random.place(4) {
             0 => input[range].make_ascii_uppercase(),
             1 => {
                 let word = input[range.clone()].to_vec();
-                let times = *random.pick(&[2usize, 9, 40, 200, 3_000]);
+                let times = *random.one_of(&[2usize, 9, 40, 200, 3_000]);
                 input.splice(range, word.repeat(times.min(64 * 1024 / word.len().max(1))));
             }
             _ => {
@@ -287,8 +253,8 @@ impl Mutator {
         if lines.is_empty() {
             return;
         }
-        let (one, two) = (random.below(lines.len()), random.below(lines.len()));
-        match random.below(5) {
+        let (one, two) = (random.place(lines.len()), random.place(lines.len()));
+        match random.place(5) {
             0 => drop(lines.remove(one)),
             1 => {
                 let line = lines[one].clone();
@@ -305,53 +271,53 @@ impl Mutator {
 
     /// Changes a value of JSON for another kind of value, or a member of an object.
     fn change_json(&mut self, input: &mut Vec<u8>, material: &[Vec<u8>]) {
-        let other = self.random.pick(material).clone();
+        let other = self.random.one_of(material).clone();
         let random = &mut self.random;
         let (values, members) = parts_of_json(input);
         if values.is_empty() {
             return self.change_bytes(input, material);
         }
-        let range = random.pick(&values).clone();
-        match random.below(9) {
-            0 => drop(input.splice(range, random.pick(&NUMBERS).bytes())),
-            1 | 2 => drop(input.splice(range, random.pick(&VALUES).bytes())),
+        let range = random.one_of(&values).clone();
+        match random.place(9) {
+            0 => drop(input.splice(range, random.one_of(&NUMBERS).bytes())),
+            1 | 2 => drop(input.splice(range, random.one_of(&VALUES).bytes())),
             3 => {
                 // Another value of this input, or of another.
-                let text = if random.below(2) == 0 { input.clone() } else { other };
+                let text = if random.place(2) == 0 { input.clone() } else { other };
                 let (theirs, _) = parts_of_json(&text);
                 if !theirs.is_empty() {
-                    let from = random.pick(&theirs).clone();
+                    let from = random.one_of(&theirs).clone();
                     input.splice(range, text[from].iter().copied());
                 }
             }
             4 => {
-                let depth = *random.pick(&[1usize, 3, 60, 130, 3_000, 60_000]);
-                let (open, close) = *random.pick(&[("[", "]"), ("{\"a\":", "}")]);
+                let depth = *random.one_of(&[1usize, 3, 60, 130, 3_000, 60_000]);
+                let (open, close) = *random.one_of(&[("[", "]"), ("{\"a\":", "}")]);
                 let inner = String::from_utf8_lossy(&input[range.clone()]).into_owned();
                 let (before, behind) =
-                    (open.repeat(depth), if random.below(8) == 0 { "" } else { close }.repeat(depth));
+                    (open.repeat(depth), if random.place(8) == 0 { "" } else { close }.repeat(depth));
                 input.splice(range, format!("{before}{inner}{behind}").into_bytes());
             }
             5 => {
-                let length = *random.pick(&[0usize, 1, 50, 51, 128, 129, 255, 256, 4_096, 65_536, 100_000]);
-                let letter = *random.pick(&["x", "é", "\u{1f600}", "\\u0041", " ", "\\\\"]);
+                let length = *random.one_of(&[0usize, 1, 50, 51, 128, 129, 255, 256, 4_096, 65_536, 100_000]);
+                let letter = *random.one_of(&["x", "é", "\u{1f600}", "\\u0041", " ", "\\\\"]);
                 input.splice(range, format!("\"{}\"", letter.repeat(length / letter.len().max(1))).into_bytes());
             }
             6 if !members.is_empty() => {
                 // A member twice, with another value perhaps.
-                let member = random.pick(&members).clone();
+                let member = random.one_of(&members).clone();
                 let mut copy = vec![b','];
                 copy.extend_from_slice(&input[member.clone()]);
                 input.splice(member.end..member.end, copy);
             }
             7 if !members.is_empty() => {
-                let member = random.pick(&members).clone();
+                let member = random.one_of(&members).clone();
                 let mut end = member.end;
                 end += usize::from(input.get(end) == Some(&b','));
                 input.drain(member.start..end);
             }
             _ => {
-                let more = format!("{{\"x\":{},\"x\":1}}", random.pick(&VALUES));
+                let more = format!("{{\"x\":{},\"x\":1}}", random.one_of(&VALUES));
                 input.splice(range, more.into_bytes());
             }
         }

@@ -1,6 +1,7 @@
 //! Makes requests bad: path, query, method, headers and body, as a seed says.
 
-use super::mutate::{Mutator, NUMBERS, Random, VALUES};
+use super::mutate::{Mutator, NUMBERS, VALUES};
+use super::random::Random;
 use super::raw::Request;
 
 /// Makes requests bad.
@@ -97,11 +98,11 @@ impl Spoiler {
 
     /// Spoils a request in one to three ways.
     pub fn spoil(&mut self, request: &mut Request) {
-        for _ in 0..=self.random.below(3) {
-            match self.random.below(if request.body.is_some() { 12 } else { 7 }) {
+        for _ in 0..=self.random.place(3) {
+            match self.random.place(if request.body.is_some() { 12 } else { 7 }) {
                 0 | 1 => self.spoil_path(request),
                 2 | 3 => self.spoil_query(request),
-                4 => request.method = (*self.random.pick(&METHODS)).into(),
+                4 => request.method = (*self.random.one_of(&METHODS)).into(),
                 5 | 6 => self.spoil_headers(request),
                 _ => self.spoil_body(request),
             }
@@ -125,41 +126,41 @@ impl Spoiler {
         let end = request.target.iter().position(|byte| *byte == b'?').unwrap_or(request.target.len());
         let (path, query) = request.target.split_at(end);
         let mut segments: Vec<Vec<u8>> = path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
-        let place = self.random.below(segments.len());
+        let place = self.random.place(segments.len());
         // Mostly where the things are named, behind what makes the route.
         let place =
-            if self.random.below(3) > 0 { segments.len().saturating_sub(1 + self.random.below(2)) } else { place };
-        segments[place] = match self.random.below(6) {
-            0 => "x".repeat(*self.random.pick(&[128usize, 129, 4_000])).into_bytes(),
+            if self.random.place(3) > 0 { segments.len().saturating_sub(1 + self.random.place(2)) } else { place };
+        segments[place] = match self.random.place(6) {
+            0 => "x".repeat(*self.random.one_of(&[128usize, 129, 4_000])).into_bytes(),
             1 => encoded(&self.mutator.next(&[segments[place].clone(), b"acme".to_vec()])),
-            2 => self.random.pick(&NUMBERS).as_bytes().to_vec(),
-            _ => self.random.pick(&SEGMENTS).as_bytes().to_vec(),
+            2 => self.random.one_of(&NUMBERS).as_bytes().to_vec(),
+            _ => self.random.one_of(&SEGMENTS).as_bytes().to_vec(),
         };
         request.target = [segments.join(&b'/'), query.to_vec()].concat();
     }
 
     fn spoil_query(&mut self, request: &mut Request) {
-        let mut more = match self.random.below(6) {
+        let mut more = match self.random.place(6) {
             0 => encoded(&self.mutator.next(&self.queries)),
             1 => self.mutator.next(&self.queries),
             2 => {
-                let cursor = self.random.pick(&self.cursors).clone().into_bytes();
-                let cursor = if self.random.below(2) == 0 { cursor.clone() } else { self.mutator.next(&[cursor]) };
+                let cursor = self.random.one_of(&self.cursors).clone().into_bytes();
+                let cursor = if self.random.place(2) == 0 { cursor.clone() } else { self.mutator.next(&[cursor]) };
                 [&b"cursor="[..], &encoded(&cursor)].concat()
             }
             _ => {
-                let value = match self.random.below(4) {
-                    0 => self.random.pick(&NUMBERS).as_bytes().to_vec(),
-                    1 => encoded(self.random.pick(&VALUES).as_bytes()),
-                    2 => self.random.pick(&DATES).as_bytes().to_vec(),
-                    _ => self.random.pick(&SEGMENTS).as_bytes().to_vec(),
+                let value = match self.random.place(4) {
+                    0 => self.random.one_of(&NUMBERS).as_bytes().to_vec(),
+                    1 => encoded(self.random.one_of(&VALUES).as_bytes()),
+                    2 => self.random.one_of(&DATES).as_bytes().to_vec(),
+                    _ => self.random.one_of(&SEGMENTS).as_bytes().to_vec(),
                 };
-                [self.random.pick(&NAMES).as_bytes(), b"=", &value].concat()
+                [self.random.one_of(&NAMES).as_bytes(), b"=", &value].concat()
             }
         };
         let has_query = request.target.contains(&b'?');
         // Instead of what was there, or behind it: then a parameter may be given twice.
-        if has_query && self.random.below(2) == 0 {
+        if has_query && self.random.place(2) == 0 {
             let end = request.target.iter().position(|byte| *byte == b'?').unwrap_or_default();
             request.target.truncate(end);
         }
@@ -170,38 +171,38 @@ impl Spoiler {
     fn spoil_headers(&mut self, request: &mut Request) {
         let keys: [&[u8]; 7] =
             [b"", b"Bearer ", b"Basic YTpi", b"Bearer \xff\xfe", b"bearer mg_00", b"Bearer x y", b"\tBearer"];
-        let (name, value): (&str, Vec<u8>) = match self.random.below(11) {
-            0 => ("authorization", self.random.pick(&keys).to_vec()),
-            1 | 2 => ("content-type", self.random.pick(&MEDIA).as_bytes().to_vec()),
+        let (name, value): (&str, Vec<u8>) = match self.random.place(11) {
+            0 => ("authorization", self.random.one_of(&keys).to_vec()),
+            1 | 2 => ("content-type", self.random.one_of(&MEDIA).as_bytes().to_vec()),
             3 => ("idempotency-key", self.mutator.next(&[b"order-7".to_vec()])),
             4 => ("x-request-id", self.mutator.next(&[b"req-7".to_vec()])),
             5 => ("x-metergate-tenant", self.mutator.next(&[b"acme".to_vec()])),
-            6 => ("expect", (*self.random.pick(&["100-continue", "x", ""])).into()),
+            6 => ("expect", (*self.random.one_of(&["100-continue", "x", ""])).into()),
             7 => ("x-forwarded-for", self.mutator.next(&[b"203.0.113.9, 10.0.0.2".to_vec()])),
-            8 => ("origin", (*self.random.pick(&["https://x.example", "null", "\u{e9}", ""])).into()),
-            9 => ("content-encoding", (*self.random.pick(&["gzip", "br", "identity", "x"])).into()),
-            _ => ("accept", (*self.random.pick(&["text/html", "*/*;q=0", "x", "application/xml"])).into()),
+            8 => ("origin", (*self.random.one_of(&["https://x.example", "null", "\u{e9}", ""])).into()),
+            9 => ("content-encoding", (*self.random.one_of(&["gzip", "br", "identity", "x"])).into()),
+            _ => ("accept", (*self.random.one_of(&["text/html", "*/*;q=0", "x", "application/xml"])).into()),
         };
-        if self.random.below(3) > 0 {
+        if self.random.place(3) > 0 {
             request.headers.retain(|(known, _)| known != name.as_bytes());
         }
         let mut value = value;
         value.truncate(9_000);
         request.headers.push((name.into(), value));
         // Removed altogether.
-        if self.random.below(6) == 0 {
-            let place = self.random.below(request.headers.len());
+        if self.random.place(6) == 0 {
+            let place = self.random.place(request.headers.len());
             request.headers.remove(place);
         }
     }
 
     fn spoil_body(&mut self, request: &mut Request) {
         let Some(body) = &mut request.body else { return };
-        match self.random.below(20) {
-            0 => *body = vec![b' '; *self.random.pick(&[64 * 1024, 64 * 1024 + 1, 200_000])],
+        match self.random.place(20) {
+            0 => *body = vec![b' '; *self.random.one_of(&[64 * 1024, 64 * 1024 + 1, 200_000])],
             1 => *body = [&b"{\"tenant_id\":\""[..], &vec![b'x'; 70_000], b"\"}"].concat(),
             2 => body.clear(),
-            3 => request.announced = Some(body.len() + 1 + self.random.below(100)),
+            3 => request.announced = Some(body.len() + 1 + self.random.place(100)),
             4 => *body = self.mutator.next(&self.bodies),
             5 => {
                 let line = [&body[..], b"\n"].concat();

@@ -7,7 +7,7 @@
 
 mod client;
 mod compare;
-#[path = "../crash/random.rs"]
+#[path = "../support/random.rs"]
 mod random;
 #[path = "../support/mod.rs"]
 mod support;

@@ -10,19 +10,20 @@ mod calendar;
 #[path = "../crash/disk.rs"]
 mod disk;
 mod events;
+#[path = "../crash/folder.rs"]
+mod folder;
 #[path = "../crash/images.rs"]
 mod images;
 mod log;
 mod look;
 mod model;
-#[path = "../crash/random.rs"]
+#[path = "../support/random.rs"]
 mod random;
 mod rows;
 mod steps;
 mod trace;
 mod world;
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -62,20 +63,6 @@ const TENANTS: [(&str, Tz, &str); 6] = [
     ("santiago", Tz::America__Santiago, "priced"),
     ("new-york", Tz::America__New_York, "trial"),
 ];
-
-/// A folder for what is not the store: the key that signs, and prices short enough to be read at every start.
-static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let prices = "[providers.openai]\nname = \"OpenAI\"\nsource = \"a test\"\nchecked = \"2026-08-21\"\n\n\
-                  [prices.openai.ada]\ninput = \"0.4\"\noutput = \"0.4\"\n";
-    std::fs::write(folder.path().join("prices.toml"), prices).unwrap();
-    // Many engines start in it at once: there is a key before the first of them looks.
-    let key = folder.path().join("audit-signing.key");
-    std::fs::write(&key, format!("{}\n", "5a".repeat(32))).unwrap();
-    #[cfg(unix)]
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    folder
-});
 
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())

@@ -17,8 +17,8 @@ use metergate::domain::quota::Limit;
 use metergate::domain::tenant::{TenantChange, TenantId, TenantPut};
 use metergate::domain::time::{MICROS_PER_HOUR, MICROS_PER_MINUTE, Timestamp};
 
-use super::FOLDER;
 use super::disk::{Disk, Faults};
+use super::folder::FOLDER;
 use super::images::{Kind, Played};
 use super::model::{CEILINGS, KEPT_DAYS, Model, Tenant, commit_time};
 use super::random::Random;

@@ -86,9 +86,8 @@ fn reason(error: &serde_json::Error) -> String {
 /// An error about a text that was sent, without that text where it is too long for a mistyped word: then it may be a secret
 /// that stands in the wrong field.
 pub fn unquoted(error: impl std::fmt::Display, sent: &str) -> String {
-    const QUOTED_MAX: usize = 20;
     let message = error.to_string();
-    if sent.chars().count() <= QUOTED_MAX {
+    if is_a_word(sent) {
         return message;
     }
     // Some errors quote the beginning only.
@@ -98,8 +97,13 @@ pub fn unquoted(error: impl std::fmt::Display, sent: &str) -> String {
 
 /// A field's name that nobody knows, or `…` where it is too long for a mistyped one: it may be a secret.
 fn named(name: &str) -> &str {
-    const NAMED_MAX: usize = 20;
-    if name.chars().count() <= NAMED_MAX { name } else { "…" }
+    if is_a_word(name) { name } else { "…" }
+}
+
+/// Whether a text is no longer than the names and words that requests are made of.
+fn is_a_word(text: &str) -> bool {
+    const WORD_CHARS_MAX: usize = 20;
+    text.chars().count() <= WORD_CHARS_MAX
 }
 
 /// At most 200 characters of it: a caller's own content is quoted, not mirrored.

@@ -1,20 +1,21 @@
 //! R7: whatever the wall clock does, no quota is given back, no hold lapses early, no window opens again, and retention
 //! removes nothing that was to stay.
 
-use super::*;
-use crate::Metergate;
-use crate::config::EngineSettings;
-use crate::domain::event::UsageEvent;
-use crate::domain::quota::{Item, LimitState, QuotaType, Window};
-use crate::domain::tenant::TenantId;
-use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND};
-use crate::enforcer::ReserveRequest;
-use crate::jobs::{JobError, JobName, Jobs};
-use crate::tracker::MaintainError;
+use std::sync::Arc;
+use std::time::Instant;
 
-#[allow(clippy::duplicate_mod, reason = "two tests of the library tell what they saw")]
-#[path = "../../tests/support/bars.rs"]
-mod bars;
+use metergate::Metergate;
+use metergate::clock::{Clock, SimulatedTime};
+use metergate::config::EngineSettings;
+use metergate::domain::event::UsageEvent;
+use metergate::domain::quota::{Item, LimitState, QuotaType, Window};
+use metergate::domain::tenant::TenantId;
+use metergate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Timestamp};
+use metergate::enforcer::ReserveRequest;
+use metergate::jobs::{JobError, JobName, Jobs};
+use metergate::tracker::MaintainError;
+
+use super::support::bars::tell;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
@@ -23,51 +24,46 @@ const JUMP_AT: i64 = 10 * MINUTE;
 /// A believed difference is made up for at one percent of the pace.
 const SLEW: i64 = 100;
 
+/// What the wall clock shows so many microseconds after the beginning, in microseconds since then.
+type Wall = fn(i64) -> i64;
+
 fn noon() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
 /// A server on a machine whose wall clock is the test's.
 struct Machine {
-    /// What the wall clock says, in microseconds since the beginning, so many microseconds after it.
-    wall: fn(i64) -> i64,
+    wall: Wall,
+    /// Since the beginning, in microseconds.
     elapsed: i64,
-    pace: Pace,
-    clock: Clock,
+    time: Arc<SimulatedTime>,
     engine: Metergate,
     folder: tempfile::TempDir,
 }
 
 impl Machine {
-    fn new(wall: fn(i64) -> i64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let pace = Pace::start(noon(), 0, Timestamp::default());
-        let clock = Clock::manual(pace.time);
-        let engine = Metergate::open_at(EngineSettings::new(folder.path()), |_| clock.clone()).unwrap();
-        Self { wall, elapsed: 0, pace, clock, engine, folder }
+    fn new(wall: Wall) -> Self {
+        let (folder, time) = (tempfile::tempdir().unwrap(), SimulatedTime::new(noon()));
+        let engine = start(&folder, &time);
+        Self { wall, elapsed: 0, time, engine, folder }
     }
 
-    /// Goes on to so many seconds after the beginning.
+    /// Goes on to so many seconds after the beginning, second by second.
     fn go_to(&mut self, seconds: i64) {
         while self.elapsed < seconds * MICROS_PER_SECOND {
+            let before = self.engine.now();
             self.elapsed += MICROS_PER_SECOND;
-            self.pace = self.pace.read(noon().plus_micros((self.wall)(self.elapsed)), self.elapsed);
-            assert!(self.clock.set(self.pace.time), "it ran backwards");
+            self.time.pass(MICROS_PER_SECOND);
+            let shown = noon().plus_micros((self.wall)(self.elapsed));
+            self.time.jump(shown.micros_since(self.time.wall()));
+            assert!(self.engine.now() >= before, "it ran backwards");
         }
     }
 
     /// Stops and starts again, with nothing but the wall clock and the last time the store saw.
     fn restart(&mut self) {
         self.engine.close();
-        let wall = noon().plus_micros((self.wall)(self.elapsed));
-        let (mut pace, elapsed) = (self.pace, self.elapsed);
-        let opened = Metergate::open_at(EngineSettings::new(self.folder.path()), |not_before| {
-            pace = Pace::start(wall, elapsed, not_before);
-            Clock::manual(pace.time)
-        });
-        self.engine = opened.unwrap();
-        self.pace = pace;
-        self.clock = Clock::manual(self.engine.now());
+        self.engine = start(&self.folder, &self.time);
     }
 
     fn record(&self, tokens: u64, time: Option<Timestamp>) {
@@ -100,12 +96,17 @@ impl Machine {
     }
 }
 
+fn start(folder: &tempfile::TempDir, time: &Arc<SimulatedTime>) -> Metergate {
+    let clock = |not_before| Clock::simulated(Arc::clone(time), not_before);
+    Metergate::open_at(EngineSettings::new(folder.path()), clock).unwrap()
+}
+
 fn acme() -> TenantId {
     "acme".parse().unwrap()
 }
 
 /// The trial plan: 10,000 tokens a day, 30 calls a minute.
-fn run(name: &str, wall: fn(i64) -> i64) {
+fn run(name: &str, wall: Wall) {
     let mut machine = Machine::new(wall);
     // Old enough that three years ahead would be the end of them.
     for days in 1..=20 {
@@ -147,7 +148,7 @@ fn run(name: &str, wall: fn(i64) -> i64) {
 }
 
 /// A jump with a restart right after it: then the wall clock is all there is, but for the last time the store saw.
-fn run_with_a_restart(name: &str, wall: fn(i64) -> i64, is_behind: bool) {
+fn run_with_a_restart(name: &str, wall: Wall, is_behind: bool) {
     let mut machine = Machine::new(wall);
     for days in 1..=20 {
         machine.record(1, Some(noon().plus_micros(-days * MICROS_PER_DAY)));
@@ -182,13 +183,11 @@ fn run_with_a_restart(name: &str, wall: fn(i64) -> i64, is_behind: bool) {
 fn r7_no_jump_of_the_wall_clock_gives_back_lapses_or_removes_anything() {
     let started = Instant::now();
     const AT: i64 = JUMP_AT * MICROS_PER_SECOND;
-    // What the wall clock shows, by what has really elapsed.
-    type Shown = fn(i64) -> i64;
-    let jumps: [(&str, Shown); 7] = [
+    let jumps: [(&str, Wall); 7] = [
         ("it agrees", |elapsed| elapsed),
         ("-1 h", |elapsed| if elapsed < AT { elapsed } else { elapsed - MICROS_PER_HOUR }),
         ("-1 day", |elapsed| if elapsed < AT { elapsed } else { elapsed - MICROS_PER_DAY }),
-        ("+5 min", |elapsed| if elapsed < AT { elapsed } else { elapsed + 5 * MICROS_PER_MINUTE }),
+        ("+5 min", |elapsed| if elapsed < AT { elapsed } else { elapsed + 5 * MINUTE * MICROS_PER_SECOND }),
         ("+3 years", |elapsed| if elapsed < AT { elapsed } else { elapsed + 3 * 365 * MICROS_PER_DAY }),
         ("it stands still", |elapsed| elapsed.min(AT)),
         ("back and forth", |elapsed| elapsed + (elapsed / AT % 3 - 1) * MICROS_PER_DAY * (elapsed / AT).min(1)),
@@ -197,8 +196,5 @@ fn r7_no_jump_of_the_wall_clock_gives_back_lapses_or_removes_anything() {
         run(name, wall);
         run_with_a_restart(name, wall, name != "+3 years");
     }
-    bars::tell(
-        "R7",
-        &format!("{} jumps, each while running and over a restart, in {:.1?}", jumps.len(), started.elapsed()),
-    );
+    tell("R7", &format!("{} jumps, each while running and over a restart, in {:.1?}", jumps.len(), started.elapsed()));
 }
