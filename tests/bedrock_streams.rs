@@ -9,7 +9,7 @@ mod pieces;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use metergate::domain::usage::UsageCounts;
-use metergate::rules::extract::{Api, ExtractError, extract_body};
+use metergate::rules::extract::{Api, ExtractError, UsageStream, extract_body};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
