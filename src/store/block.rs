@@ -7,6 +7,8 @@
 //! zstd: clocks of UUIDv7 ids, event columns
 //! ```
 
+use std::ops::Range;
+
 use super::StoreError;
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
 use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
@@ -91,7 +93,8 @@ pub(super) struct Block<'a> {
     tenants: Vec<(u32, usize)>,
     /// Event times, first and last, in microseconds.
     pub(super) span: (i64, i64),
-    ids: IdColumn,
+    ids: IdColumn<'a>,
+    count: usize,
     inflated: usize,
     columns: &'a [u8],
 }
@@ -122,7 +125,7 @@ impl<'a> Block<'a> {
         let span = (first, first.wrapping_add(unzigzag(reader.varint()?)));
         let ids = IdColumn::read(&mut reader, events)?;
         let inflated = reader.count(MAX_INFLATED)?;
-        Ok(Self { tenants, span, ids, inflated, columns: reader.rest() })
+        Ok(Self { tenants, span, ids, count: events, inflated, columns: reader.rest() })
     }
 
     /// What the columns inflate to, in bytes, and the columns.
@@ -132,7 +135,7 @@ impl<'a> Block<'a> {
     }
 
     /// The places of a tenant's events, empty when it has none here.
-    pub(super) fn places_of(&self, tenant_no: u32) -> std::ops::Range<usize> {
+    pub(super) fn places_of(&self, tenant_no: u32) -> Range<usize> {
         let mut start = 0;
         for &(tenant, count) in &self.tenants {
             if tenant == tenant_no {
@@ -146,11 +149,23 @@ impl<'a> Block<'a> {
     /// Each id's tenant number and the part of it that is known without inflating.
     pub(super) fn id_keys(&self) -> impl Iterator<Item = (u32, IdKey<'_>)> {
         let tenants = self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count));
-        tenants.zip(self.ids.keys())
+        tenants.zip(self.ids.keys(0..self.count))
+    }
+
+    /// The places of a tenant's events whose ids have this key: hardly ever more than one.
+    pub(super) fn places_with(&self, tenant_no: u32, key: IdKey<'_>) -> Vec<usize> {
+        let places = self.places_of(tenant_no);
+        let with_keys = places.clone().zip(self.ids.keys(places));
+        with_keys.filter(|(_, of)| *of == key).map(|(place, _)| place).collect()
     }
 
     /// Inflates every event.
-    pub(super) fn events(self) -> Result<Vec<StoredEvent>, StoreError> {
+    pub(super) fn events(&self) -> Result<Vec<StoredEvent>, StoreError> {
+        self.events_at(0..self.count)
+    }
+
+    /// Inflates the events at these places.
+    pub(super) fn events_at(&self, places: Range<usize>) -> Result<Vec<StoredEvent>, StoreError> {
         let columns = zstd::bulk::decompress(self.columns, self.inflated)
             .map_err(|_| StoreError::Damaged("a segment block cannot be inflated"))?;
         let tenants: Vec<u32> =
@@ -159,6 +174,7 @@ impl<'a> Block<'a> {
         let mut clocks = Reader::new(&columns);
         let mut reader = Reader::new(&columns);
         self.ids.skip_clocks(&mut reader)?;
-        read_events(&mut reader, &tenants, None, |times| self.ids.finish(times, &mut clocks))
+        let ids = |times: &[i64]| self.ids.finish(places.clone(), times, &mut clocks);
+        read_events(&mut reader, (&tenants, places.clone()), None, ids)
     }
 }

@@ -1,5 +1,7 @@
 //! Reading and writing the primitives that blocks are made of: varints, byte planes and packed bits.
 
+use std::ops::Range;
+
 use super::StoreError;
 
 /// Appends `value` in groups of seven bits, low group first.
@@ -104,17 +106,28 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn planes(&mut self, count: usize) -> Result<Vec<u64>, StoreError> {
+        self.planes_in(count, 0..count)
+    }
+
+    /// The `wanted` ones of a column of `count` integers.
+    pub(super) fn planes_in(&mut self, count: usize, wanted: Range<usize>) -> Result<Vec<u64>, StoreError> {
         let width = usize::from(self.byte()?);
         if width > 8 {
             return Err(StoreError::Damaged("a column is wider than eight bytes"));
         }
-        let mut values = vec![0u64; count];
+        let mut values = vec![0u64; wanted.len()];
         for plane in 0..width {
-            for (value, &byte) in values.iter_mut().zip(self.take(count)?) {
+            for (value, &byte) in values.iter_mut().zip(&self.take(count)?[wanted.clone()]) {
                 *value |= u64::from(byte) << (8 * plane);
             }
         }
         Ok(values)
+    }
+
+    /// Steps over what [`Self::planes`] reads.
+    pub(super) fn skip_planes(&mut self, count: usize) -> Result<(), StoreError> {
+        let width = usize::from(self.byte()?);
+        self.take(width.saturating_mul(count)).map(drop)
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, StoreError> {
@@ -165,8 +178,9 @@ pub(super) struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, bit: 0 }
+    /// From this bit on.
+    pub(super) const fn at(bytes: &'a [u8], bit: usize) -> Self {
+        Self { bytes, bit }
     }
 
     /// The next `width` bits, at most 128.
@@ -221,7 +235,7 @@ mod tests {
                 writer.put(value, width);
             }
             let bytes = writer.finish();
-            let mut reader = BitReader::new(&bytes);
+            let mut reader = BitReader::at(&bytes, 0);
             for (value, width) in items {
                 let mask = if width == 128 { u128::MAX } else { (1 << width) - 1 };
                 prop_assert_eq!(reader.take(width).unwrap(), value & mask);

@@ -5,6 +5,8 @@
 //! read without anything else. Optional fields cost one bit in `flags` and nothing more when absent, and what was
 //! absent reads back as absent: a retry is compared with what its caller gave.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 
 use super::StoreError;
@@ -141,8 +143,12 @@ struct LaterFields {
 }
 
 impl LaterFields {
-    fn read(reader: &mut Reader<'_>, with: impl Fn(u64) -> usize) -> Result<Self, StoreError> {
-        let providers = read_dictionary(reader, with(PROVIDER), Text::of)?;
+    fn read(
+        reader: &mut Reader<'_>,
+        with: impl Fn(u64) -> usize,
+        wanted: impl Fn(u64) -> Range<usize>,
+    ) -> Result<Self, StoreError> {
+        let providers = read_dictionary(reader, with(PROVIDER), wanted(PROVIDER), Text::of)?;
         let given = reader.planes(with(USAGE))?;
         let mut usages = vec![UsageCounts::default(); given.len()];
         for place in 0..UsageCounts::FIELDS {
@@ -156,8 +162,10 @@ impl LaterFields {
                 *usage.all_mut()[place] = counts.next();
             }
         }
-        let price_nos = reader.planes(with(ESTIMATE))?;
-        let costs = read_costs(reader, with(ESTIMATE))?;
+        usages.truncate(wanted(USAGE).end);
+        usages.drain(..wanted(USAGE).start);
+        let price_nos = reader.planes_in(with(ESTIMATE), wanted(ESTIMATE))?;
+        let costs = read_costs(reader, with(ESTIMATE), wanted(ESTIMATE))?;
         let estimates = price_nos.into_iter().zip(costs);
         let estimates = estimates
             .map(|(price_no, cost)| Ok(Estimate { cost, price_no: price_no as u32, markup: markup_above(price_no)? }));
@@ -242,17 +250,23 @@ pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a
     if columns.put(out, with_entry) { WITH_LATER } else { FIRST }
 }
 
-/// Reads what [`put_events`] wrote. `tenants` gives the number of each event's tenant, `entries` the entry id and
-/// commit time where the columns do not hold them, `ids` the event ids.
+/// Reads what [`put_events`] wrote: the events at `places`. `tenants` gives the number of each event's tenant, `entries` the
+/// entry id and commit time where the columns do not hold them, `ids` the ids at `places`.
 pub(super) fn read_events(
     reader: &mut Reader<'_>,
-    tenants: &[u32],
+    (tenants, places): (&[u32], Range<usize>),
     entries: Option<(u64, Timestamp)>,
     ids: impl FnOnce(&[i64]) -> Result<Vec<EventId>, StoreError>,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let count = tenants.len();
     let flags = reader.planes(count)?;
     let with = |bit: u64| flags.iter().filter(|&&all| all & bit != 0).count();
+    // The wanted ones among those with a field.
+    let wanted = |bit: u64| {
+        let among = |flags: &[u64]| flags.iter().filter(|&&all| all & bit != 0).count();
+        let start = among(&flags[..places.start]);
+        start..start + among(&flags[places.clone()])
+    };
 
     let times = read_times(reader, count)?;
     let (created, entry_ids) = match entries {
@@ -261,25 +275,28 @@ pub(super) fn read_events(
         }
         None => (read_times(reader, count)?, read_deltas(reader, count)?),
     };
-    let event_types = read_dictionary(reader, count, Text::of)?;
-    let mut methods = read_dictionary(reader, with(METHOD), Text::of)?.into_iter();
-    let mut endpoints = read_dictionary(reader, with(ENDPOINT), Text::of)?.into_iter();
-    let mut sessions = read_dictionary(reader, with(SESSION), |text| Box::<str>::from(text))?.into_iter();
-    let mut models = read_dictionary(reader, with(MODEL), Text::of)?.into_iter();
+    let names = |reader: &mut Reader<'_>, bit: u64| read_dictionary(reader, with(bit), wanted(bit), Text::of);
+    let texts = |reader: &mut Reader<'_>, bit: u64| read_dictionary(reader, with(bit), wanted(bit), boxed);
+    let event_types = read_dictionary(reader, count, places.clone(), Text::of)?;
+    let mut methods = names(reader, METHOD)?.into_iter();
+    let mut endpoints = names(reader, ENDPOINT)?.into_iter();
+    let mut sessions = texts(reader, SESSION)?.into_iter();
+    let mut models = names(reader, MODEL)?.into_iter();
     let mut columns = Vec::with_capacity(NUMBERS);
     for number in 0..NUMBERS {
-        columns.push(reader.planes(with(1 << (FIRST_NUMBER + number as u32)))?.into_iter());
+        let bit = 1 << (FIRST_NUMBER + number as u32);
+        columns.push(reader.planes_in(with(bit), wanted(bit))?.into_iter());
     }
-    let mut costs = read_costs(reader, with(COST))?.into_iter();
-    let mut metadata = read_dictionary(reader, with(METADATA), |text| Box::<str>::from(text))?.into_iter();
-    let mut later = if with(LATER) > 0 { LaterFields::read(reader, with)? } else { LaterFields::default() };
+    let mut costs = read_costs(reader, with(COST), wanted(COST))?.into_iter();
+    let mut metadata = texts(reader, METADATA)?.into_iter();
+    let mut later = if with(LATER) > 0 { LaterFields::read(reader, with, wanted)? } else { LaterFields::default() };
     let ids = ids(&times)?;
-    if ids.len() != count {
+    if ids.len() != places.len() {
         return Err(StoreError::Damaged("a block has another number of ids than of events"));
     }
 
-    let mut events = Vec::with_capacity(count);
-    for (place, (event_id, event_type)) in ids.into_iter().zip(event_types).enumerate() {
+    let mut events = Vec::with_capacity(places.len());
+    for (place, (event_id, event_type)) in places.zip(ids.into_iter().zip(event_types)) {
         let flags = flags[place];
         let has = |bit: u64| flags & bit != 0;
         let mut number = |column: usize| {
@@ -421,10 +438,15 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-/// The texts, each distinct one made by `keep` once.
+fn boxed(text: &str) -> Box<str> {
+    text.into()
+}
+
+/// The `wanted` ones of `count` texts, each distinct one made by `keep` once.
 fn read_dictionary<T: Clone>(
     reader: &mut Reader<'_>,
     count: usize,
+    wanted: Range<usize>,
     keep: impl Fn(&str) -> T,
 ) -> Result<Vec<T>, StoreError> {
     let distinct = reader.count(count)?;
@@ -433,7 +455,7 @@ fn read_dictionary<T: Clone>(
         texts.push(keep(reader.text()?));
     }
     reader
-        .planes(count)?
+        .planes_in(count, wanted)?
         .into_iter()
         .map(|number| texts.get(number as usize).cloned().ok_or(StoreError::Damaged("a text has no dictionary entry")))
         .collect()
@@ -459,12 +481,17 @@ fn put_costs(out: &mut Vec<u8>, costs: &[u128]) {
     }
 }
 
-fn read_costs(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Money>, StoreError> {
+/// The `wanted` ones of `count` amounts.
+fn read_costs(reader: &mut Reader<'_>, count: usize, wanted: Range<usize>) -> Result<Vec<Money>, StoreError> {
     match reader.byte()? {
-        u8::MAX => (0..count).map(|_| reader.varint_u128().map(Money::from_femtos)).collect(),
+        u8::MAX => {
+            let all: Vec<u128> = (0..count).map(|_| reader.varint_u128()).collect::<Result<_, _>>()?;
+            Ok(all[wanted].iter().copied().map(Money::from_femtos).collect())
+        }
         zeros @ 0..=15 => {
             let unit = 10u128.pow(u32::from(zeros));
-            Ok(reader.planes(count)?.into_iter().map(|value| Money::from_femtos(u128::from(value) * unit)).collect())
+            let costs = reader.planes_in(count, wanted)?;
+            Ok(costs.into_iter().map(|value| Money::from_femtos(u128::from(value) * unit)).collect())
         }
         _ => Err(StoreError::Damaged("a cost column has no known unit")),
     }

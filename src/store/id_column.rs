@@ -3,7 +3,9 @@
 //! A UUIDv7 keeps its 74 random bits here, packed; its clock is kept as a difference to the event's time. Any other UUID
 //! keeps its 128 bits. Texts keep their bytes, compressed together when that helps.
 
-use compact_str::CompactString;
+use std::borrow::Cow;
+use std::ops::Range;
+
 use uuid::Uuid;
 
 use super::StoreError;
@@ -93,76 +95,130 @@ pub(super) fn put_ids<'a>(
     Ok(())
 }
 
-/// The column, read; UUIDv7 ids are whole only once their clocks are known.
-pub(super) struct IdColumn {
-    ids: Vec<PartialId>,
+/// The column, checked but not taken apart; UUIDv7 ids are whole only once their clocks are known.
+pub(super) struct IdColumn<'a> {
+    count: usize,
+    /// The class of all, or [`MIXED`].
+    class: u8,
+    /// The class of each, where they differ.
+    classes: &'a [u8],
+    packed: &'a [u8],
+    /// How long each text is.
+    lengths: Vec<u64>,
+    texts: Cow<'a, str>,
 }
 
-enum PartialId {
-    Text(CompactString),
+/// An id as the column has it.
+#[derive(Clone, Copy)]
+enum PartialId<'a> {
+    Text(&'a str),
     Uuid(u128),
     V7Random(u128),
 }
 
-impl PartialId {
-    fn key(&self) -> IdKey<'_> {
+impl<'a> PartialId<'a> {
+    const fn key(self) -> IdKey<'a> {
         match self {
             Self::Text(text) => IdKey::Text(text),
-            Self::Uuid(bits) => IdKey::Bits(*bits),
-            Self::V7Random(random) => IdKey::Bits(*random),
+            Self::Uuid(bits) | Self::V7Random(bits) => IdKey::Bits(bits),
         }
     }
 }
 
-impl IdColumn {
-    pub(super) fn read(reader: &mut Reader<'_>, count: usize) -> Result<Self, StoreError> {
-        let uniform = reader.byte()?;
-        let classes = if uniform == MIXED { reader.take(count)?.to_vec() } else { vec![uniform; count] };
+impl<'a> IdColumn<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, StoreError> {
+        let class = reader.byte()?;
+        let classes = reader.take(if class == MIXED { count } else { 0 })?;
+        if class > MIXED || classes.iter().any(|class| *class >= MIXED) {
+            return Err(StoreError::Damaged("an id has no known class"));
+        }
         let packed_bytes = reader.count(reader.rest().len())?;
-        let mut packed = BitReader::new(reader.take(packed_bytes)?);
-        let texts_count = classes.iter().filter(|&&class| class == TEXT).count();
-        let mut lengths = reader.planes(texts_count)?.into_iter();
+        let packed = reader.take(packed_bytes)?;
+        let texts_count = if class == TEXT { count } else { classes.iter().filter(|class| **class == TEXT).count() };
+        let lengths = reader.planes(texts_count)?;
         let texts_bytes = reader.count(texts_count.saturating_mul(512))?;
-        let inflated;
-        let mut texts = match reader.count(reader.rest().len())? {
-            0 => Reader::new(reader.take(texts_bytes)?),
+        let texts = match reader.count(reader.rest().len())? {
+            0 => Cow::Borrowed(std::str::from_utf8(reader.take(texts_bytes)?).map_err(not_utf8)?),
             length => {
-                inflated = zstd::bulk::decompress(reader.take(length)?, texts_bytes)
+                let inflated = zstd::bulk::decompress(reader.take(length)?, texts_bytes)
                     .map_err(|_| StoreError::Damaged("ids cannot be inflated"))?;
-                Reader::new(&inflated)
+                Cow::Owned(String::from_utf8(inflated).map_err(not_utf8)?)
             }
         };
-        let mut ids = Vec::with_capacity(count);
-        for class in classes {
-            ids.push(match class {
-                TEXT => {
-                    let bytes = texts.take(lengths.next().unwrap_or(0) as usize)?;
-                    let text = std::str::from_utf8(bytes).map_err(|_| StoreError::Damaged("an id is not UTF-8"))?;
-                    PartialId::Text(text.into())
-                }
-                UUID => PartialId::Uuid(packed.take(128)?),
-                UUID_V7 => PartialId::V7Random(packed.take(V7_RANDOM_BITS)?),
-                _ => return Err(StoreError::Damaged("an id has no known class")),
-            });
+        let column = Self { count, class, classes, packed, lengths, texts };
+        let end = column.place(count);
+        let mut at = 0usize;
+        let whole = column.lengths.iter().all(|length| {
+            at = at.saturating_add(usize::try_from(*length).unwrap_or(usize::MAX));
+            column.texts.is_char_boundary(at)
+        });
+        if !whole || end.bit > packed.len() * 8 {
+            return Err(StoreError::Damaged("ids end early"));
         }
-        Ok(Self { ids })
+        Ok(column)
+    }
+
+    fn class_at(&self, place: usize) -> u8 {
+        if self.class == MIXED { self.classes[place] } else { self.class }
+    }
+
+    /// Where the id at `place` begins.
+    fn place(&self, place: usize) -> Place {
+        let with = |class: u8| match self.class {
+            MIXED => self.classes[..place].iter().filter(|of| **of == class).count(),
+            uniform => {
+                if uniform == class {
+                    place
+                } else {
+                    0
+                }
+            }
+        };
+        let (texts, v7s) = (with(TEXT), with(UUID_V7));
+        Place {
+            bit: with(UUID) * 128 + v7s * V7_RANDOM_BITS,
+            text: texts,
+            text_byte: self.lengths[..texts].iter().fold(0, |sum, length| sum.saturating_add(*length as usize)),
+            v7s,
+        }
+    }
+
+    /// The ids at `places`, which are within the column.
+    fn ids(&self, places: Range<usize>) -> impl Iterator<Item = PartialId<'_>> {
+        let Place { bit, mut text, mut text_byte, .. } = self.place(places.start);
+        let mut packed = BitReader::at(self.packed, bit);
+        places.map(move |place| match self.class_at(place) {
+            // That all is there was found when the column was read.
+            UUID => PartialId::Uuid(packed.take(128).unwrap_or_default()),
+            UUID_V7 => PartialId::V7Random(packed.take(V7_RANDOM_BITS).unwrap_or_default()),
+            _ => {
+                let end = text_byte + self.lengths[text] as usize;
+                let id = self.texts.get(text_byte..end).unwrap_or_default();
+                (text, text_byte) = (text + 1, end);
+                PartialId::Text(id)
+            }
+        })
     }
 
     /// The part of each id that is known without inflating, by which ids are hashed.
-    pub(super) fn keys(&self) -> impl Iterator<Item = IdKey<'_>> {
-        self.ids.iter().map(PartialId::key)
+    pub(super) fn keys(&self, places: Range<usize>) -> impl Iterator<Item = IdKey<'_>> {
+        self.ids(places).map(PartialId::key)
     }
 
-    /// The whole ids, given the event times in microseconds and the clocks [`put_ids`] left in the compressed part.
-    pub(super) fn finish(self, times: &[i64], clocks: &mut Reader<'_>) -> Result<Vec<EventId>, StoreError> {
-        let v7_count = self.ids.iter().filter(|id| matches!(id, PartialId::V7Random(_))).count();
-        let mut drift = clocks.planes(v7_count)?.into_iter();
-        Ok(self
-            .ids
-            .into_iter()
-            .zip(times)
+    /// The whole ids at `places`, given all event times in microseconds and the clocks [`put_ids`] left in the compressed
+    /// part.
+    pub(super) fn finish(
+        &self,
+        places: Range<usize>,
+        times: &[i64],
+        clocks: &mut Reader<'_>,
+    ) -> Result<Vec<EventId>, StoreError> {
+        let drift = clocks.planes(self.place(self.count).v7s)?;
+        let mut drift = drift.into_iter().skip(self.place(places.start).v7s);
+        let ids = self.ids(places.clone()).zip(&times[places]);
+        Ok(ids
             .map(|(id, time)| match id {
-                PartialId::Text(text) => EventId::Text(text),
+                PartialId::Text(text) => EventId::Text(text.into()),
                 PartialId::Uuid(bits) => EventId::Uuid(Uuid::from_u128(bits)),
                 PartialId::V7Random(random) => {
                     let clock = (time / 1_000).wrapping_sub(unzigzag(drift.next().unwrap_or(0)));
@@ -171,12 +227,21 @@ impl IdColumn {
             })
             .collect())
     }
-}
 
-impl IdColumn {
     /// Steps over the clocks in the compressed part.
     pub(super) fn skip_clocks(&self, reader: &mut Reader<'_>) -> Result<(), StoreError> {
-        let v7_count = self.ids.iter().filter(|id| matches!(id, PartialId::V7Random(_))).count();
-        reader.planes(v7_count).map(drop)
+        reader.skip_planes(self.place(self.count).v7s)
     }
+}
+
+/// What stands before an id in the column.
+struct Place {
+    bit: usize,
+    text: usize,
+    text_byte: usize,
+    v7s: usize,
+}
+
+fn not_utf8<T>(_: T) -> StoreError {
+    StoreError::Damaged("an id is not UTF-8")
 }

@@ -143,8 +143,8 @@ pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Commit, StoreError> {
     let ids = IdColumn::read(&mut reader, count)?;
     let mut clocks = Reader::new(reader.rest());
     ids.skip_clocks(&mut reader)?;
-    let events = read_events(&mut reader, &tenants, Some((first_entry_id, committed_at)), |times| {
-        ids.finish(times, &mut clocks)
+    let events = read_events(&mut reader, (&tenants, 0..count), Some((first_entry_id, committed_at)), |times| {
+        ids.finish(0..count, times, &mut clocks)
     })?;
     Ok(Commit { seq, committed_at, first_entry_id, entries, events, operations })
 }

@@ -277,7 +277,7 @@ impl Snapshot {
                 if places.is_empty() || block.span.1 < from.micros() || block.span.0 >= to.micros() {
                     continue;
                 }
-                for event in block.events()?.into_iter().skip(places.start).take(places.len()) {
+                for event in block.events_at(places)? {
                     if (from..to).contains(&event.event_timestamp) && see(event).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
@@ -298,6 +298,23 @@ impl Snapshot {
             }
         }
         Ok(keys)
+    }
+
+    /// The events of a block that are the tenant's and whose ids have this key: hardly ever more than one.
+    pub fn block_events_with(
+        &self,
+        key: BlockKey,
+        tenant_no: u32,
+        id: IdKey<'_>,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let Some(table) = self.day_table(key.day)? else { return Ok(Vec::new()) };
+        let Some(bytes) = table.get((key.run, key.first_tenant, key.block))? else { return Ok(Vec::new()) };
+        let block = Block::read(bytes.value())?;
+        let mut events = Vec::new();
+        for place in block.places_with(tenant_no, id) {
+            events.extend(block.events_at(place..place + 1)?);
+        }
+        Ok(events)
     }
 
     /// Every event of a block; none when it is gone.

@@ -12,7 +12,7 @@ use super::alerts::AlertBook;
 use super::checkpoints::Checkpoints;
 use super::denials::DenialBook;
 use super::expiries::Expiries;
-use super::filed_ids::FiledIds;
+use super::filed_ids::{Digests, FiledIds};
 use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::prices::{PriceTable, RecentModels, UnpricedModels};
@@ -230,9 +230,10 @@ impl Shared {
             let content = content_digest(event, self.content_key);
             let tenant_no = tenant.map(|(tenant_no, _)| tenant_no);
             let filed_content = match (may_be_filed[place], tenant_no) {
-                (Some(hash), Some(tenant_no)) => {
-                    self.filed_content(&mut snapshot, (tenant_no, &event.tenant_id), hash, now)?
-                }
+                (Some(hash), Some(tenant_no)) => match &event.event_id {
+                    Some(id) => self.filed_content(&mut snapshot, (tenant_no, &event.tenant_id), (id, hash), now)?,
+                    None => None,
+                },
                 _ => None,
             };
             let event_id_given = event.event_id.is_some();
@@ -281,7 +282,7 @@ impl Shared {
         &self,
         snapshot: &mut Option<Snapshot>,
         tenant: (u32, &TenantId),
-        hash: IdHash,
+        (id, hash): (&EventId, IdHash),
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let days = self.oldest_kept(now).day()..=now.plus_micros(MAX_AHEAD_MICROS).day();
@@ -293,7 +294,8 @@ impl Shared {
             Some(snapshot) => snapshot,
             None => snapshot.insert(self.store.snapshot()?),
         };
-        self.filed_ids.content_of(snapshot, tenant, hash, days, (&self.identity, self.content_key))
+        let digests = Digests { identity: &self.identity, content_key: self.content_key };
+        self.filed_ids.content_of(snapshot, tenant, (id, hash), days, digests)
     }
 }
 

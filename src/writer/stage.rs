@@ -235,7 +235,8 @@ impl<'a> Stage<'a> {
         };
         let Some(slot) = slot else { return Ok(None) };
         let now = self.commit.committed_at;
-        self.shared.filed_content(&mut self.snapshot, (slot.no, &slot.id), hash, now)
+        let id = (&incoming.stored.event_id, hash);
+        self.shared.filed_content(&mut self.snapshot, (slot.no, &slot.id), id, now)
     }
 
     /// Stages a change of a plan, and the token limits of every tenant on it. The same plan again changes nothing.
