@@ -57,19 +57,29 @@ const fn parts(hash: u64) -> (usize, u64) {
 }
 
 impl Fingerprints {
-    /// Notes an id of `day` by its 64-bit keyed hash.
-    pub fn insert(&self, hash: u64, day: u32) {
-        let (partition, hash) = parts(hash);
-        self.partitions[partition].write().insert(hash, slot_of(day));
-    }
-
-    /// Notes many at once. Sorted by their hashes they are noted fastest: each partition is locked once.
+    /// Notes ids by their 64-bit keyed hashes, each with its day; in any order.
+    ///
+    /// They are brought together by partition first: each is locked once, and is small enough to stay in the cache while
+    /// its ids are put into it.
     pub fn insert_all(&self, ids: &[(u64, u32)]) {
-        for of_partition in ids.chunk_by(|(one, _), (other, _)| parts(*one).0 == parts(*other).0) {
-            let mut partition = self.partitions[parts(of_partition[0].0).0].write();
-            for &(hash, day) in of_partition {
-                partition.insert(parts(hash).1, slot_of(day));
+        let mut ends = [0usize; PARTITIONS];
+        ids.iter().for_each(|(hash, _)| ends[parts(*hash).0] += 1);
+        let mut start = 0;
+        for end in &mut ends {
+            (*end, start) = (start, start + *end);
+        }
+        let mut together = vec![(0, 0); ids.len()];
+        for &(hash, day) in ids {
+            let (partition, hash) = parts(hash);
+            together[ends[partition]] = (hash, slot_of(day));
+            ends[partition] += 1;
+        }
+        let mut start = 0;
+        for (partition, end) in self.partitions.iter().zip(ends) {
+            if start < end {
+                partition.write().insert_all(&together[start..end]);
             }
+            start = end;
         }
     }
 
@@ -131,6 +141,13 @@ impl Partition {
         lowest + (low.wrapping_sub(lowest) & low_mask)
     }
 
+    fn insert_all(&mut self, ids: &[(u64, u32)]) {
+        // Each line is far away. Asked for in a loop that does nothing else, many of them are on their way at once.
+        let ahead = ids.iter().fold(0, |all, (hash, _)| all | self.lines[self.line_of(*hash)][0]);
+        std::hint::black_box(ahead);
+        ids.iter().for_each(|(hash, slot)| self.insert(*hash, *slot));
+    }
+
     fn insert(&mut self, hash: u64, slot: u32) {
         if (self.entries + 1) * 100 > self.lines.len() * LINE * LOAD_PERCENT {
             self.grow();
@@ -142,7 +159,10 @@ impl Partition {
     fn place(&mut self, hash: u64, slot: u32) {
         let line = self.line_of(hash);
         let entry = slot << LOW_BITS | (hash as u32 & ((1 << LOW_BITS) - 1));
-        match self.lines[line].iter_mut().find(|entry| **entry == 0) {
+        let entries = &mut self.lines[line];
+        // A bit for each free place: looked for without a branch that nobody could predict.
+        let free = (0..LINE).fold(0u32, |free, place| free | u32::from(entries[place] == 0) << place);
+        match entries.get_mut(free.trailing_zeros() as usize) {
             Some(free) => *free = entry,
             None => *self.spill.entry(hash).or_default() |= 1 << slot,
         }
@@ -214,9 +234,8 @@ mod tests {
     fn every_id_is_found_on_its_day_through_growth_and_forgetting() {
         let table = Fingerprints::default();
         let count = 3_000_000u64;
-        for n in 0..count {
-            table.insert(hash(n), 20_000 + (n % 5) as u32);
-        }
+        let ids: Vec<(u64, u32)> = (0..count).map(|n| (hash(n), 20_000 + (n % 5) as u32)).collect();
+        ids.chunks(70_000).for_each(|some| table.insert_all(some));
         assert_eq!(table.len(), count as usize);
         for n in 0..count {
             assert!(table.days_of(hash(n), 19_990..=20_010).contains(&(20_000 + (n % 5) as u32)), "{n}");

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 
 pub use fingerprints::Fingerprints;
 pub use hour_delta::{HourDelta, session_hash};
-pub use identity::{IdHash, Identity};
+pub use identity::{IdHash, Identity, TenantIdentity};
 
 use crate::domain::compact_event::CompactEvent;
 use crate::domain::time::Timestamp;

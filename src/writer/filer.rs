@@ -51,6 +51,8 @@ pub(super) struct Filer {
     checkpoint: Checkpoint,
     /// The last commit that the shadow has taken in; behind the checkpoint only while a filing is tried again.
     shadow_through: u64,
+    /// When that commit was made; `None` while all that it has taken in is saved since an earlier start.
+    shadow_at: Option<Timestamp>,
     weight_since_save: u64,
 }
 
@@ -74,14 +76,14 @@ impl FilingError {
 }
 
 impl Filer {
-    pub(super) const fn new(
+    pub(super) fn new(
         writer: Weak<Writer>,
         closed: Receiver<()>,
-        shadow: Shadow,
+        (shadow, shadow_at): (Shadow, Option<Timestamp>),
         checkpoint: Checkpoint,
     ) -> Self {
         let shadow_through = checkpoint.filed_seq;
-        Self { writer, closed, shadow, checkpoint, shadow_through, weight_since_save: 0 }
+        Self { writer, closed, shadow, checkpoint, shadow_through, shadow_at, weight_since_save: 0 }
     }
 
     /// Runs until the writer's thread is gone.
@@ -98,7 +100,7 @@ impl Filer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let Some(writer) = self.writer.upgrade() else { return };
-            while let Err(error) = self.file_closed(&writer) {
+            while let Err(error) = self.file_closed(&writer).and_then(|()| self.save_if_asked(&writer)) {
                 let reason = thread::chain(&error);
                 if !error.passes() {
                     // The journal still holds everything, but what is not filed would fill the memory: nothing goes on
@@ -150,6 +152,30 @@ impl Filer {
         Ok(())
     }
 
+    /// Saves the counters if somebody asks for it and no filing did.
+    fn save_if_asked(&mut self, writer: &Writer) -> Result<(), FilingError> {
+        let _alone = writer.maintenance();
+        let asked = &writer.shared.save_counters;
+        let behind = self.shadow_at.filter(|_| self.checkpoint.state_seq < self.shadow_through);
+        let Some(shadow_at) = behind.filter(|_| asked.load(Ordering::Acquire)) else {
+            asked.store(false, Ordering::Release);
+            return Ok(());
+        };
+        let through = self.shadow_through;
+        let checkpoint =
+            Checkpoint { state_seq: through, saved_at: writer.shared.clock.now(), ..self.checkpoint.clone() };
+        writer.publish(Publication {
+            quota_states: self.shadow.take_changed(shadow_at),
+            journal_through: Some(checkpoint.filed_seq.min(checkpoint.state_seq)),
+            checkpoint: Some(checkpoint.clone()),
+            ..Publication::default()
+        })?;
+        asked.store(false, Ordering::Release);
+        self.checkpoint = checkpoint;
+        self.weight_since_save = 0;
+        Ok(())
+    }
+
     /// Files the commits up to `last_seq`, which end a generation.
     fn file_through(&mut self, writer: &Writer, last_seq: u64) -> Result<(), FilingError> {
         let shared = &*writer.shared;
@@ -172,6 +198,7 @@ impl Filer {
             if commit.seq > self.shadow_through {
                 apply(commit, &mut self.shadow);
                 self.shadow_through = commit.seq;
+                self.shadow_at = Some(commit.committed_at);
             }
             commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
             for placed in &commit.operations {
@@ -238,11 +265,10 @@ impl Filer {
         Ok(())
     }
 
-    /// Notes the ids of what is to be filed, in the order of their hashes.
+    /// Notes the ids of what is to be filed.
     fn note_ids(shared: &Shared, commits: &[UnfiledCommit]) {
         let mut noted = Vec::with_capacity(commits.iter().map(|unfiled| unfiled.commit.events.len()).sum());
         commits.iter().for_each(|unfiled| Self::collect_ids(shared, unfiled, &mut noted));
-        noted.sort_unstable();
         shared.fingerprints.insert_all(&noted);
     }
 

@@ -123,7 +123,12 @@ impl Writer {
             crowd: company::Crowd::default(),
             has_closed: false,
         };
-        let filer = Filer::new(Arc::downgrade(&writer), closed_generations, started.shadow, started.checkpoint);
+        let filer = Filer::new(
+            Arc::downgrade(&writer),
+            closed_generations,
+            (started.shadow, started.shadow_at),
+            started.checkpoint,
+        );
         let poison = Arc::clone(&writer.health);
         let run_writer = move || {
             let _end = EndOfThread(leftovers);
@@ -317,26 +322,43 @@ impl Writer {
         // What is closed from here on need not be waited for: under a steady load something always is.
         let Some(through) = self.shared.live.read().newest_closed() else { return Ok(()) };
         while self.shared.live.read().oldest_closed().is_some_and(|oldest| oldest <= through) {
-            if let Some(refusal) = self.health.refusal() {
-                return Err(refusal);
-            }
-            if self.threads.lock().iter().all(JoinHandle::is_finished) {
-                return Err(WriteError::Unavailable("the filer has stopped".to_owned()));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            self.wait_for_filer()?;
         }
         Ok(())
     }
 
-    /// Commits what was queued, files it, and ends the threads. What the saved counters lack stays in the journal.
+    /// Commits what was queued, files it, saves the counters, and ends the threads.
     pub fn stop(&self) {
         if self.threads.lock().is_empty() {
             return;
         }
-        if let Err(error) = self.file_everything() {
+        if let Err(error) = self.file_everything().and_then(|()| self.save_counters()) {
             tracing::warn!(%error, "the journal could not be filed at the stop: it is replayed at the next start");
         }
         self.end(Some(Trouble::Closed));
+    }
+
+    /// Saves the counters as of the last filing, so that the next start need not replay it; blocks until it is done.
+    fn save_counters(&self) -> Result<(), WriteError> {
+        self.shared.save_counters.store(true, Ordering::Release);
+        // Wakes the filer.
+        self.submit(true, |promise| Command::CloseGeneration { promise })?.wait()?;
+        while self.shared.save_counters.load(Ordering::Acquire) {
+            self.wait_for_filer()?;
+        }
+        Ok(())
+    }
+
+    /// A moment for the filer; an error when there is nothing to wait for.
+    fn wait_for_filer(&self) -> Result<(), WriteError> {
+        if let Some(refusal) = self.health.refusal() {
+            return Err(refusal);
+        }
+        if self.threads.lock().iter().all(JoinHandle::is_finished) {
+            return Err(WriteError::Unavailable("the filer has stopped".to_owned()));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        Ok(())
     }
 
     /// Ends the threads without a further write.

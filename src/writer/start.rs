@@ -27,13 +27,15 @@ use crate::domain::quota::{Limit, Plan};
 use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
-use crate::live::{Fingerprints, HourDelta, Identity, LiveState};
+use crate::live::{Fingerprints, HourDelta, Identity, LiveState, TenantIdentity};
 use crate::rules::checkpoint::CheckpointSigner;
 use crate::rules::content::content_digest;
 use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError, StoredBook};
 
 /// A start later than this after the last commit is not believed by retention until the clock is confirmed.
 const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
+/// Ids that a thread hashes before it notes them: 4 MB of them.
+const IDS_AT_ONCE: usize = 1 << 18;
 /// Threads that hash ids at the start.
 const LOADING_THREADS_MAX: usize = 8;
 
@@ -41,6 +43,8 @@ const LOADING_THREADS_MAX: usize = 8;
 pub(crate) struct Started {
     pub(super) shared: Shared,
     pub(super) shadow: Shadow,
+    /// When the last commit was made that the shadow has and the saved counters lack.
+    pub(super) shadow_at: Option<Timestamp>,
     pub(super) checkpoint: Checkpoint,
     pub(super) numbers: Numbers,
     pub(super) next_mark: u64,
@@ -71,10 +75,7 @@ pub(crate) fn start(
     let identity = Identity::new(keys.identity);
 
     let (counters, platform, mut shadow) = restore_counters(&snapshot, &plans, &policies)?;
-    let fingerprints = load_fingerprints(&snapshot, &store, &identity)?;
     let mut live = LiveState::new(keys.session);
-    load_dirty_hours(&snapshot, &mut live)?;
-
     let expiries = Expiries::default();
     for slot in counters.all() {
         expiries.note(slot.no, None, slot.lock().tenant());
@@ -86,7 +87,10 @@ pub(crate) fn start(
         identity,
         content_key: keys.content,
     };
-    let replayed = tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)?;
+    let (fingerprints, replayed) = load_fingerprints(&snapshot, &store, &identity, || {
+        load_dirty_hours(&snapshot, &mut live)?;
+        tail.replay(&snapshot, &plans, &counters, &mut shadow, &mut live)
+    })?;
     if counters.len() != store.names().read().len() {
         return Err(StoreError::Damaged("a tenant has neither saved counters nor a registration in the journal"));
     }
@@ -142,7 +146,7 @@ pub(crate) fn start(
         copying: Mutex::default(),
         cut,
     };
-    Ok(Started { shared, shadow, checkpoint, numbers, next_mark, last_commit })
+    Ok(Started { shared, shadow, shadow_at: replayed.shadow_at, checkpoint, numbers, next_mark, last_commit })
 }
 
 /// What fills an empty store.
@@ -260,38 +264,52 @@ fn reached_crossings(counters: &Counters, last_commit: Timestamp) -> Vec<(Tenant
     noticed
 }
 
-/// Ids are hashed on a few threads, a day at a time: at ten million it is most of the start.
-fn load_fingerprints(snapshot: &Snapshot, store: &Store, identity: &Identity) -> Result<Fingerprints, StoreError> {
+/// Ids are hashed on a few threads, a run at a time: at ten million it is most of the start. This thread does something
+/// else meanwhile.
+fn load_fingerprints<T>(
+    snapshot: &Snapshot,
+    store: &Store,
+    identity: &Identity,
+    meanwhile: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<(Fingerprints, T), StoreError> {
     let runs = snapshot.runs(0..=u32::MAX)?;
     let ids: u64 = runs.iter().map(|(_, _, info)| info.events).sum();
     let fingerprints = Fingerprints::with_room_for(usize::try_from(ids).unwrap_or(usize::MAX / 200));
     let mut runs: Vec<(u32, u64)> = runs.into_iter().map(|(day, run, _)| (day, run)).collect();
     runs.sort_unstable();
     let next = AtomicUsize::new(0);
-    let names = store.names().read();
     let load = || -> Result<(), StoreError> {
         let snapshot = store.snapshot()?;
+        let names = store.names().read();
+        let mut hashed = Vec::with_capacity(IDS_AT_ONCE);
+        let mut tenant: Option<(u32, TenantIdentity)> = None;
         while let Some(&(day, run)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
             snapshot.run_ids(day, run, |tenant_no, key| {
-                if let Some(tenant) = names.get(tenant_no as usize) {
-                    fingerprints.insert(identity.fingerprint(tenant, key), day);
+                if hashed.len() == IDS_AT_ONCE {
+                    fingerprints.insert_all(&hashed);
+                    hashed.clear();
                 }
+                // They come by tenant.
+                if tenant.as_ref().is_none_or(|(no, _)| *no != tenant_no) {
+                    tenant = names.get(tenant_no as usize).map(|id| (tenant_no, identity.of_tenant(id)));
+                }
+                hashed.extend(tenant.as_ref().map(|(_, ids)| (ids.fingerprint(key), day)));
             })?;
         }
+        fingerprints.insert_all(&hashed);
         Ok(())
     };
-    if runs.len() < 2 {
-        load()?;
-        return Ok(fingerprints);
-    }
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(LOADING_THREADS_MAX));
-    let loaded: Vec<Result<(), StoreError>> = std::thread::scope(|scope| {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = cores.min(LOADING_THREADS_MAX).min(runs.len());
+    let (loaded, done) = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+        let done = meanwhile();
         let panicked = |_| Err(StoreError::Damaged("a thread that loads ids has panicked"));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(panicked);
+        (threads.into_iter().map(join).collect::<Vec<_>>(), done)
     });
-    loaded.into_iter().collect::<Result<(), StoreError>>()?;
-    Ok(fingerprints)
+    loaded.into_iter().collect::<Result<(), _>>()?;
+    Ok((fingerprints, done?))
 }
 
 /// Filed events that no row holds yet go into the filed layer.
@@ -338,6 +356,7 @@ struct Replayed {
     last_seq: u64,
     next_entry_id: u64,
     last_commit: Timestamp,
+    shadow_at: Option<Timestamp>,
 }
 
 impl Tail<'_> {
@@ -358,6 +377,7 @@ impl Tail<'_> {
                 // The filer goes on from the filed commits: the shadow has to be there by then.
                 if commit.seq <= self.checkpoint.filed_seq {
                     apply(&commit, shadow);
+                    replayed.shadow_at = Some(commit.committed_at);
                 }
             }
             replayed.last_seq = commit.seq;
