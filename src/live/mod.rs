@@ -10,6 +10,7 @@ mod hour_delta;
 mod identity;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -56,7 +57,7 @@ pub struct HourLayer {
 #[derive(Debug)]
 pub struct LiveState {
     generations: VecDeque<Generation>,
-    filed: BTreeMap<u32, HourLayer>,
+    filed: BTreeMap<u32, Arc<HourLayer>>,
     session_key: u64,
 }
 
@@ -156,7 +157,7 @@ impl LiveState {
 
     /// Adds to the filed layer; at start, from the segments.
     pub fn add_filed(&mut self, hour: u32, tenant_no: u32, delta: HourDelta) {
-        let tenants = &mut self.filed.entry(hour).or_default().tenants;
+        let tenants = &mut Arc::make_mut(self.filed.entry(hour).or_default()).tenants;
         match tenants.get_mut(&tenant_no) {
             Some(known) => known.merge(&delta),
             None => {
@@ -168,12 +169,13 @@ impl LiveState {
     /// Counts one filed event into the filed layer; at start, from the segments.
     pub fn add_filed_event(&mut self, tenant_no: u32, event: &CompactEvent, at: Timestamp, created_at: Timestamp) {
         let session_key = self.session_key;
-        let tenants = &mut self.filed.entry(at.hour()).or_default().tenants;
+        let tenants = &mut Arc::make_mut(self.filed.entry(at.hour()).or_default()).tenants;
         tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);
     }
 
-    /// The filed layer's hours, oldest first.
-    pub fn filed_layers(&self) -> impl Iterator<Item = (u32, &HourLayer)> {
+    /// The filed layer's hours, oldest first. Whoever folds them keeps them until they are published: so the writer need not
+    /// free them.
+    pub fn filed_layers(&self) -> impl Iterator<Item = (u32, &Arc<HourLayer>)> {
         self.filed.iter().map(|(hour, layer)| (*hour, layer))
     }
 

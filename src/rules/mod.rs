@@ -9,6 +9,7 @@ pub mod content;
 pub mod erasure;
 pub mod extract;
 pub mod keys;
+pub mod memory;
 pub mod merkle;
 pub mod plan_changes;
 pub mod plan_costs;

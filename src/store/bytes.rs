@@ -81,7 +81,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, StoreError> {
-        u64::try_from(self.varint_u128()?).map_err(|_| StoreError::Damaged("a number is too large"))
+        let mut value = 0u64;
+        for (place, &byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * place);
+            if byte < 0x80 {
+                // The tenth byte has room for one bit.
+                if place == 9 && byte > 1 {
+                    break;
+                }
+                self.rest = &self.rest[place + 1..];
+                return Ok(value);
+            }
+        }
+        Err(StoreError::Damaged("a number does not end, or is too large"))
     }
 
     pub(super) fn varint_u128(&mut self) -> Result<u128, StoreError> {

@@ -3,20 +3,23 @@
 //! A block is `version · checksum · rows`; a row is `tenant (as a step) · length · bytes`, so that a scan steps over the
 //! rows it does not want. A row's bytes begin with the totals that overviews need; a reader of totals stops there.
 
+use std::borrow::Cow;
+
 use super::StoreError;
 use super::bytes::{Reader, put_text, put_varint, put_varint_u128};
 use crate::domain::metrics::Rollup;
 use crate::domain::models::{MODELS_MAX, ModelSums, ModelTable};
 use crate::domain::money::Money;
 use crate::domain::sketch::Sketch;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Period, Timestamp};
 
 const VERSION: u8 = 2;
 /// Rows of this version have no sums by model.
 const VERSION_WITHOUT_MODELS: u8 = 1;
 const HEADER: usize = 9;
-/// A block of rows stays just below a page run of 32 KiB.
-pub(super) const ROWS_BYTES: usize = 32 * 1024 - 96;
+/// A block of rows stays just below a page run of 8 KiB: one row is read at the cost of its block, and an overview at the
+/// cost of as many reads as there are blocks. Stores of before have blocks of 32 KiB, which are cut when they change.
+pub(super) const ROWS_BYTES: usize = 8 * 1024 - 96;
 /// A sketch has at most this many bins.
 const MAX_BINS: usize = 2_048;
 
@@ -295,6 +298,20 @@ impl<'a> RowsBlock<'a> {
         Ok(found)
     }
 
+    /// The rows of some of these tenants, which are sorted, and how many of the tenants come before the block's end.
+    pub(super) fn rows_of(self, tenants: &[u32], mut see: impl FnMut(u32, MetricsRow)) -> Result<usize, StoreError> {
+        let mut passed = 0;
+        self.each(|tenant, bytes| {
+            passed += tenants[passed..].iter().take_while(|wanted| **wanted < tenant).count();
+            if tenants.get(passed) == Some(&tenant) {
+                see(tenant, decode_row(bytes)?);
+                passed += 1;
+            }
+            Ok(passed < tenants.len())
+        })?;
+        Ok(passed)
+    }
+
     /// Every row.
     pub(super) fn rows(self) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
         let mut rows = Vec::new();
@@ -313,17 +330,28 @@ impl<'a> RowsBlock<'a> {
         })
     }
 
-    fn raw(self) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+    fn raw(self) -> Result<Vec<(u32, &'a [u8])>, StoreError> {
         let mut rows = Vec::new();
         self.each(|tenant, bytes| {
-            rows.push((tenant, bytes.to_vec()));
+            rows.push((tenant, bytes));
             Ok(true)
         })?;
         Ok(rows)
     }
 }
 
-/// Puts `changed` (sorted by tenant) into the rows of `old` blocks, each changed row replacing the tenant's old one.
+/// Rows of one period that are ready to be written: whole blocks, and the first tenants of those that they replace.
+#[derive(Debug)]
+pub struct RowBlocks {
+    /// The period.
+    pub period: Period,
+    /// Rows that are new or changed.
+    pub rows: usize,
+    pub(super) gone: Vec<u32>,
+    pub(super) blocks: Vec<(u32, Vec<u8>)>,
+}
+
+/// Puts `changed` (sorted by tenant) into the rows of the `old` block, each changed row replacing the tenant's old one.
 ///
 /// Gives new blocks as (first tenant number, bytes), each filled before the next is begun.
 pub(super) fn merge_blocks(
@@ -331,23 +359,25 @@ pub(super) fn merge_blocks(
     changed: &[(u32, &MetricsRow)],
 ) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
     let old = old.map(|bytes| RowsBlock::read(bytes)?.raw()).transpose()?.unwrap_or_default();
-    let mut rows: Vec<(u32, Vec<u8>)> = Vec::with_capacity(old.len() + changed.len());
+    let mut rows: Vec<(u32, Cow<'_, [u8]>)> = Vec::with_capacity(old.len() + changed.len());
     let mut old = old.into_iter().peekable();
     for (tenant, row) in changed {
-        while let Some(before) = old.next_if(|(number, _)| number < tenant) {
-            rows.push(before);
+        while let Some((before, bytes)) = old.next_if(|(number, _)| number < tenant) {
+            rows.push((before, Cow::Borrowed(bytes)));
         }
         old.next_if(|(number, _)| number == tenant);
-        rows.push((*tenant, encode_row(row)));
+        rows.push((*tenant, Cow::Owned(encode_row(row))));
     }
-    rows.extend(old);
+    rows.extend(old.map(|(tenant, bytes)| (tenant, Cow::Borrowed(bytes))));
 
     let mut blocks: Vec<(u32, Vec<u8>)> = Vec::new();
     let mut last = 0;
     for (tenant, row) in rows {
         let fits = blocks.last().is_some_and(|(_, block)| block.len() + row.len() + 10 <= ROWS_BYTES);
         if !fits {
-            blocks.push((tenant, vec![VERSION, 0, 0, 0, 0, 0, 0, 0, 0]));
+            let mut block = Vec::with_capacity(ROWS_BYTES);
+            block.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0, 0, 0]);
+            blocks.push((tenant, block));
             last = 0;
         }
         if let Some((_, block)) = blocks.last_mut() {

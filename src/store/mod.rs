@@ -23,6 +23,7 @@ mod rewrite;
 mod segments;
 mod snapshot;
 mod snapshot_audit;
+mod snapshot_metrics;
 mod tables;
 mod transaction;
 
@@ -51,11 +52,12 @@ pub use backup::{BackupError, Restored, VerifiedBackup, make_private_folder, res
 pub use columns::StoredEvent;
 pub use journal::{Commit, Operation, PlacedOperation};
 pub use medium::{FileMedium, Medium, MemoryMedium, StorageBackend, free_bytes};
-pub use metrics_rows::{MetricsRow, RowTotals};
+pub use metrics_rows::{MetricsRow, RowBlocks, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use rewrite::Rewrite;
 pub use segments::{PreparedRun, prepare_runs};
 pub use snapshot::{BlockKey, Snapshot, TenantEvents};
+pub use snapshot_metrics::MetricsReader;
 pub use tables::FORMAT_VERSION;
 pub use transaction::Transaction;
 

@@ -9,7 +9,6 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 use super::block::Block;
 use super::columns::StoredEvent;
 use super::journal::{self, Commit};
-use super::metrics_rows::{MetricsRow, RowTotals, RowsBlock};
 use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 use super::tables;
 use super::{StoreError, TenantNames};
@@ -18,7 +17,7 @@ use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
 use crate::domain::tenant::{Tenant, TenantId};
-use crate::domain::time::{Period, PeriodType, Timestamp};
+use crate::domain::time::Timestamp;
 
 type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
 type BlockRow<'t> =
@@ -42,7 +41,7 @@ pub struct Snapshot {
     pub(super) read: ReadTransaction,
     names: TenantNames,
     /// Says that the file is still read. Behind the transaction: it goes last.
-    _reader: Arc<()>,
+    pub(super) reader: Arc<()>,
 }
 
 /// A tenant's filed events of one day, in no particular order.
@@ -50,7 +49,7 @@ pub type TenantEvents = Vec<StoredEvent>;
 
 impl Snapshot {
     pub(super) const fn new(read: ReadTransaction, names: TenantNames, reader: Arc<()>) -> Self {
-        Self { read, names, _reader: reader }
+        Self { read, names, reader }
     }
 
     /// The id of a tenant number that a block names.
@@ -406,47 +405,5 @@ impl Snapshot {
             filed.filter(|filed| filed.tenant_no == tenant_no).for_each(|filed| see(filed.denial));
         }
         Ok(())
-    }
-
-    /// One tenant's stored row of a period.
-    pub fn row(&self, period: Period, tenant_no: u32) -> Result<Option<MetricsRow>, StoreError> {
-        let table = self.read.open_table(tables::METRICS)?;
-        let kind = records::period_code(period.period_type);
-        let block = table.range((kind, period.index, 0)..=(kind, period.index, tenant_no))?.next_back().transpose()?;
-        block.map_or(Ok(None), |(_, bytes)| RowsBlock::read(bytes.value())?.row(tenant_no))
-    }
-
-    /// Every stored row of a period, by tenant number.
-    pub fn rows(&self, period: Period) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
-        let table = self.read.open_table(tables::METRICS)?;
-        let kind = records::period_code(period.period_type);
-        let mut rows = Vec::new();
-        for block in table.range((kind, period.index, 0)..=(kind, period.index, u32::MAX))? {
-            rows.extend(RowsBlock::read(block?.1.value())?.rows()?);
-        }
-        Ok(rows)
-    }
-
-    /// The totals of every stored row of a period.
-    pub fn totals(&self, period: Period, mut see: impl FnMut(u32, RowTotals)) -> Result<(), StoreError> {
-        let table = self.read.open_table(tables::METRICS)?;
-        let kind = records::period_code(period.period_type);
-        for block in table.range((kind, period.index, 0)..=(kind, period.index, u32::MAX))? {
-            RowsBlock::read(block?.1.value())?.totals(&mut see)?;
-        }
-        Ok(())
-    }
-
-    /// The first period at or after `from` (before `to`) that has stored rows.
-    pub fn next_period_with_rows(
-        &self,
-        period_type: PeriodType,
-        from: u32,
-        to: u32,
-    ) -> Result<Option<u32>, StoreError> {
-        let table = self.read.open_table(tables::METRICS)?;
-        let kind = records::period_code(period_type);
-        let first = table.range((kind, from, 0)..(kind, to, 0))?.next().transpose()?;
-        Ok(first.map(|(key, _)| key.value().1))
     }
 }

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use super::audit_log::AuditWriter;
 use super::journal::{self, Commit};
-use super::metrics_rows::{MetricsRow, merge_blocks};
+use super::metrics_rows::RowBlocks;
 use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, StoredBook, StoredPrice};
 use super::segments::PreparedRun;
 use super::tables;
@@ -210,32 +210,16 @@ impl Transaction {
         Ok(())
     }
 
-    /// Writes rows of one period, sorted by tenant number; each replaces the tenant's old row.
-    pub fn put_rows(&mut self, period: Period, rows: &[(u32, &MetricsRow)]) -> Result<(), StoreError> {
+    /// Writes rows that [`Snapshot::row_blocks`](super::Snapshot::row_blocks) made ready. No other rows of the period may
+    /// have been written since.
+    pub fn put_row_blocks(&mut self, rows: &RowBlocks) -> Result<(), StoreError> {
         let mut table = self.write.open_table(tables::METRICS)?;
-        let kind = records::period_code(period.period_type);
-        let mut rest = rows;
-        while let Some(&(tenant, _)) = rest.first() {
-            // The block that the tenant belongs to, and the first tenant of the one behind it.
-            let here = table
-                .range((kind, period.index, 0)..=(kind, period.index, tenant))?
-                .next_back()
-                .transpose()?
-                .map(|(key, bytes)| (key.value().2, bytes.value().to_vec()));
-            let next = table
-                .range((kind, period.index, tenant.saturating_add(1))..=(kind, period.index, u32::MAX))?
-                .next()
-                .transpose()?
-                .map_or(u32::MAX, |(key, _)| key.value().2);
-            let of_block = rest.iter().take_while(|(tenant, _)| *tenant < next).count().max(1);
-            let blocks = merge_blocks(here.as_ref().map(|(_, bytes)| bytes.as_slice()), &rest[..of_block])?;
-            if let Some((first, _)) = here {
-                table.remove((kind, period.index, first))?;
-            }
-            for (first, bytes) in blocks {
-                table.insert((kind, period.index, first), bytes.as_slice())?;
-            }
-            rest = &rest[of_block..];
+        let (kind, index) = (records::period_code(rows.period.period_type), rows.period.index);
+        for first in &rows.gone {
+            table.remove((kind, index, *first))?;
+        }
+        for (first, bytes) in &rows.blocks {
+            table.insert((kind, index, *first), bytes.as_slice())?;
         }
         Ok(())
     }

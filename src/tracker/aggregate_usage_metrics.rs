@@ -4,22 +4,27 @@
 //! is exact because deltas and rows hold disjoint events. With a range it recomputes whole hours from their events, days
 //! from their hours and months from their days. Either way the same events give the same rows.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::rows::with_delta;
 use super::{Aggregation, MaintainError, ReadError, UsageTracker};
 use crate::domain::time::{Period, PeriodType, Timestamp};
-use crate::live::HourDelta;
-use crate::store::{FiledDenial, HourMark, MetricsRow, Snapshot, StoreError};
+use crate::live::{HourDelta, HourLayer};
+use crate::store::{FiledDenial, HourMark, MetricsReader, MetricsRow, RowBlocks, Snapshot, StoreError};
 use crate::writer::Publication;
 
 /// Tenant hours folded in one transaction, so that the writer is never held up for long.
-const DELTAS_PER_PUBLICATION: usize = 1_000;
+const DELTAS_PER_PUBLICATION: usize = 2_000;
 
 /// One period's rows by tenant number.
-type Rows = BTreeMap<u32, MetricsRow>;
+pub(super) type Rows = BTreeMap<u32, MetricsRow>;
+
+/// Hours that are folded, with what they bring.
+type Layers = Vec<(u32, Arc<HourLayer>)>;
 
 impl UsageTracker {
     /// Folds events into hourly, daily and monthly rows: what is not yet folded, or a range again from its events.
@@ -50,21 +55,22 @@ impl UsageTracker {
     pub(super) fn fold_moving_hours(&self) -> Result<Aggregation, MaintainError> {
         let mut rows_written = 0;
         loop {
-            let (publication, more) = self.prepare_fold()?;
-            rows_written += publication.rows.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+            let (publication, layers, more) = self.prepare_fold()?;
+            rows_written += publication.rows.iter().map(|rows| rows.rows as u64).sum::<u64>();
             if !publication.folds_hours.is_empty() {
                 self.writer.publish(publication)?;
             }
+            drop(layers);
             if !more {
                 return Ok(Aggregation { rows_written, hours_skipped: 0 });
             }
         }
     }
 
-    /// Folds the oldest moving hours, a bounded number; and whether there are more.
-    fn prepare_fold(&self) -> Result<(Publication, bool), StoreError> {
+    /// Folds the oldest moving hours, a bounded number; what it folds, and whether there are more.
+    fn prepare_fold(&self) -> Result<(Publication, Layers, bool), StoreError> {
         let shared = self.writer.shared();
-        let mut hours: Vec<(u32, HashMap<u32, HourDelta>)> = Vec::new();
+        let mut hours = Layers::new();
         let mut deltas = 0;
         let mut more = false;
         {
@@ -75,38 +81,45 @@ impl UsageTracker {
                     break;
                 }
                 deltas += layer.tenants.len();
-                hours.push((hour, layer.tenants.clone()));
+                hours.push((hour, Arc::clone(layer)));
             }
         }
         let snapshot = shared.store.snapshot()?;
-        let mut rows: BTreeMap<Period, Rows> = BTreeMap::new();
+        let metrics = snapshot.metrics()?;
         let mut marks = Vec::new();
-        let peaks = peaks_with_folded(&snapshot, &hours)?;
-        for (hour, tenants) in &hours {
-            let start = Period::hour(*hour).start();
-            for period in PeriodType::ALL.map(|kind| kind.containing(start)) {
-                let of_period = rows.entry(period).or_default();
-                for (tenant_no, delta) in tenants {
-                    let before = match of_period.remove(tenant_no) {
-                        Some(row) => Some(row),
-                        None => snapshot.row(period, *tenant_no)?,
-                    };
-                    let peak = peaks.get(&(*hour, *tenant_no)).copied().unwrap_or_else(|| delta.peak());
-                    of_period.insert(*tenant_no, with_delta(before, delta, peak));
-                }
+        let mut tenants_of: BTreeMap<Period, BTreeSet<u32>> = BTreeMap::new();
+        for (hour, layer) in &hours {
+            for period in periods_of(*hour) {
+                tenants_of.entry(period).or_default().extend(layer.tenants.keys());
             }
             marks.extend(snapshot.hour_marks(*hour..*hour + 1)?.into_iter().map(|(hour, mark)| {
                 // Nothing is filed meanwhile: what is filed is what was folded here.
                 (hour, HourMark { folded_through: mark.filed_through, ..mark })
             }));
         }
+        let mut rows: BTreeMap<Period, Rows> = BTreeMap::new();
+        for (period, tenants) in tenants_of {
+            let tenants: Vec<u32> = tenants.into_iter().collect();
+            rows.insert(period, metrics.rows_of(period, &tenants)?.into_iter().collect());
+        }
+        let peaks = peaks_with_folded(&snapshot, &hours, &rows)?;
+        for (hour, layer) in &hours {
+            for period in periods_of(*hour) {
+                let of_period = rows.entry(period).or_default();
+                for (tenant_no, delta) in &layer.tenants {
+                    let before = of_period.remove(tenant_no);
+                    let peak = peaks.get(&(*hour, *tenant_no)).copied().unwrap_or_else(|| delta.peak());
+                    of_period.insert(*tenant_no, with_delta(before, delta, peak));
+                }
+            }
+        }
         let publication = Publication {
-            rows: rows.into_iter().map(|(period, rows)| (period, rows.into_iter().collect())).collect(),
+            rows: rows.iter().map(|(period, rows)| row_blocks(&metrics, *period, rows)).collect::<Result<_, _>>()?,
             hours: marks,
-            folds_hours: hours.into_iter().map(|(hour, _)| hour).collect(),
+            folds_hours: hours.iter().map(|(hour, _)| *hour).collect(),
             ..Publication::default()
         };
-        Ok((publication, more))
+        Ok((publication, hours, more))
     }
 
     fn recompute(&self, from: Timestamp, to: Timestamp) -> Result<Aggregation, MaintainError> {
@@ -126,7 +139,7 @@ impl UsageTracker {
                 continue;
             }
             let publication = recompute_day(&snapshot, day, hours, session_key)?;
-            done.rows_written += publication.rows.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+            done.rows_written += publication.rows.iter().map(|rows| rows.rows as u64).sum::<u64>();
             self.writer.publish(publication)?;
         }
         done.rows_written += self.refold_months(first, last)?;
@@ -138,12 +151,11 @@ impl UsageTracker {
         let mut written = 0;
         let mut month = PeriodType::Monthly.containing(Period::hour(first_hour).start());
         while month.start() <= Period::hour(last_hour).start() {
-            let snapshot = self.writer.shared().store.snapshot()?;
+            let metrics = self.writer.shared().store.snapshot()?.metrics()?;
             let days = (month.start().day()..month.end().day()).map(Period::day);
-            let rows = changed_rows(&snapshot, month, fold(&snapshot, days)?)?;
-            written += rows.len() as u64;
-            if !rows.is_empty() {
-                self.writer.publish(Publication { rows: vec![(month, rows)], ..Publication::default() })?;
+            if let Some(rows) = changed_rows(&metrics, month, fold(&metrics, days)?)? {
+                written += rows.rows as u64;
+                self.writer.publish(Publication { rows: vec![rows], ..Publication::default() })?;
             }
             month = month.next();
         }
@@ -165,22 +177,20 @@ fn recompute_day(
         fresh.entry(Period::hour(*hour)).or_default().insert(*tenant_no, row);
     }
 
+    let metrics = snapshot.metrics()?;
     let mut of_day = Rows::new();
     for hour in day * 24..day * 24 + 24 {
         let period = Period::hour(hour);
         match fresh.get(&period) {
             Some(rows) => rows.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
-            None => snapshot.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
+            None => metrics.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
         }
     }
     fresh.insert(Period::day(day), of_day);
 
     let mut publication = Publication { folds_hours: hours.clone().collect(), ..Publication::default() };
     for (period, rows) in fresh {
-        let changed = changed_rows(snapshot, period, rows)?;
-        if !changed.is_empty() {
-            publication.rows.push((period, changed));
-        }
+        publication.rows.extend(changed_rows(&metrics, period, rows)?);
     }
     publication.hours = snapshot
         .hour_marks(hours)?
@@ -199,10 +209,17 @@ pub(super) fn deltas_from_events(
 ) -> Result<BTreeMap<(u32, u32), HourDelta>, StoreError> {
     let mut deltas: BTreeMap<(u32, u32), HourDelta> = BTreeMap::new();
     let (from, to) = (Period::hour(hours.start).start(), Period::hour(hours.end).start());
+    // They come by tenant and time: most add to the hour that the one before them did.
+    let mut open: Option<((u32, u32), HourDelta)> = None;
     snapshot.day_events(day, 0, from, to, |stored| {
-        let delta = deltas.entry((stored.event_timestamp.hour(), stored.tenant_no)).or_default();
+        let key = (stored.event_timestamp.hour(), stored.tenant_no);
+        if let Some(done) = open.take_if(|(of, _)| *of != key) {
+            put_delta(&mut deltas, done);
+        }
+        let (_, delta) = open.get_or_insert_with(|| (key, HourDelta::default()));
         delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
     })?;
+    open.into_iter().for_each(|done| put_delta(&mut deltas, done));
     for FiledDenial { tenant_no, denial, .. } in snapshot.day_denials(day)? {
         if denial.refused() > 0 && hours.contains(&denial.at.hour()) {
             let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
@@ -212,11 +229,20 @@ pub(super) fn deltas_from_events(
     Ok(deltas)
 }
 
+fn put_delta(deltas: &mut BTreeMap<(u32, u32), HourDelta>, (key, delta): ((u32, u32), HourDelta)) {
+    match deltas.entry(key) {
+        Entry::Vacant(place) => {
+            place.insert(delta);
+        }
+        Entry::Occupied(mut known) => known.get_mut().merge(&delta),
+    }
+}
+
 /// The sums of the stored rows of `periods`, by tenant number.
-pub(super) fn fold(snapshot: &Snapshot, periods: impl Iterator<Item = Period>) -> Result<Rows, StoreError> {
+pub(super) fn fold(metrics: &MetricsReader, periods: impl Iterator<Item = Period>) -> Result<Rows, StoreError> {
     let mut sums = Rows::new();
     for period in periods {
-        snapshot.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut sums, *tenant_no, row));
+        metrics.rows(period)?.iter().for_each(|(tenant_no, row)| add_row(&mut sums, *tenant_no, row));
     }
     Ok(sums)
 }
@@ -234,23 +260,39 @@ fn add_row(sums: &mut Rows, tenant_no: u32, row: &MetricsRow) {
     }
 }
 
-/// The rows that differ from the stored ones.
-fn changed_rows(snapshot: &Snapshot, period: Period, rows: Rows) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
-    let stored: HashMap<u32, MetricsRow> = snapshot.rows(period)?.into_iter().collect();
-    Ok(rows.into_iter().filter(|(tenant_no, row)| stored.get(tenant_no) != Some(row)).collect())
+/// The rows that differ from the stored ones, ready to be written; `None` when none does.
+fn changed_rows(metrics: &MetricsReader, period: Period, mut rows: Rows) -> Result<Option<RowBlocks>, StoreError> {
+    for (tenant_no, stored) in metrics.rows(period)? {
+        if rows.get(&tenant_no) == Some(&stored) {
+            rows.remove(&tenant_no);
+        }
+    }
+    if rows.is_empty() { Ok(None) } else { row_blocks(metrics, period, &rows).map(Some) }
+}
+
+/// Rows, ready to be written.
+pub(super) fn row_blocks(metrics: &MetricsReader, period: Period, rows: &Rows) -> Result<RowBlocks, StoreError> {
+    let rows: Vec<(u32, &MetricsRow)> = rows.iter().map(|(tenant_no, row)| (*tenant_no, row)).collect();
+    metrics.row_blocks(period, &rows)
+}
+
+/// The hour, day and month that an hour is in.
+fn periods_of(hour: u32) -> [Period; 3] {
+    PeriodType::ALL.map(|kind| kind.containing(Period::hour(hour).start()))
 }
 
 /// The peaks, by (hour, tenant number), of tenants that have both a stored row and a delta in the hour: their busiest
-/// second needs all events. A day is read once for all of its hours.
+/// second needs all events. A day is read once for all of its hours. `stored` has the rows of the hours.
 fn peaks_with_folded(
     snapshot: &Snapshot,
-    hours: &[(u32, HashMap<u32, HourDelta>)],
+    hours: &[(u32, Arc<HourLayer>)],
+    stored: &BTreeMap<Period, Rows>,
 ) -> Result<HashMap<(u32, u32), u64>, StoreError> {
     let mut days: BTreeMap<u32, HashMap<(u32, u32), HourDelta>> = BTreeMap::new();
-    for (hour, tenants) in hours {
-        for (tenant_no, _) in tenants.iter().filter(|(_, delta)| delta.events() > 0) {
-            let row = snapshot.row(Period::hour(*hour), *tenant_no)?;
-            if row.is_some_and(|row| row.rollup.api_calls_total > 0) {
+    for (hour, layer) in hours {
+        let Some(rows) = stored.get(&Period::hour(*hour)) else { continue };
+        for (tenant_no, _) in layer.tenants.iter().filter(|(_, delta)| delta.events() > 0) {
+            if rows.get(tenant_no).is_some_and(|row| row.rollup.api_calls_total > 0) {
                 days.entry(hour / 24).or_default().insert((*hour, *tenant_no), HourDelta::default());
             }
         }

@@ -62,9 +62,10 @@ impl UsageTracker {
             all.add(delta.sums());
         }
         drop(live);
+        let metrics = snapshot.metrics()?;
         let mut next = first.index;
-        while let Some(index) = snapshot.next_period_with_rows(period_type, next, end.index)? {
-            for (_, row) in snapshot.rows(Period { period_type, index })? {
+        while let Some(index) = metrics.next_period(period_type, next, end.index)? {
+            for (_, row) in metrics.rows(Period { period_type, index })? {
                 all.add(&row.rollup);
             }
             next = index + 1;

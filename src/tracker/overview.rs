@@ -1,7 +1,5 @@
 //! All tenants at once: totals, top consumers, and who exceeds a quota.
 
-use hashbrown::HashMap;
-
 use super::{ConsumerMetric, ExceedingTenant, MultiTenantStats, ReadError, TenantTotals, UsageTracker};
 use crate::domain::money::Money;
 use crate::domain::quota::{QuotaStatus, QuotaType};
@@ -19,9 +17,9 @@ impl UsageTracker {
     ) -> Result<MultiTenantStats, ReadError> {
         let totals = self.totals(period, from, to)?;
         let mut sum = RowTotals::default();
-        totals.values().for_each(|of_tenant| sum.add(of_tenant));
+        totals.iter().for_each(|of_tenant| sum.add(of_tenant));
         Ok(MultiTenantStats {
-            total_tenants: totals.values().filter(|of_tenant| of_tenant.api_calls > 0).count() as u64,
+            total_tenants: totals.iter().filter(|of_tenant| of_tenant.api_calls > 0).count() as u64,
             total_api_calls: sum.api_calls,
             total_tokens: sum.tokens,
             total_cost: (sum.unpriced_events == 0 || sum.cost > Money::ZERO).then_some(sum.cost),
@@ -43,18 +41,28 @@ impl UsageTracker {
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<TenantTotals>, ReadError> {
-        let mut consumers = self.named(self.totals(period, from, to)?);
-        consumers.retain(|tenant| tenant.api_calls > 0);
-        consumers.sort_by(|a, b| {
-            let most_first = match metric {
-                ConsumerMetric::Tokens => b.tokens.cmp(&a.tokens),
-                ConsumerMetric::Cost => b.cost.cmp(&a.cost),
-                ConsumerMetric::ApiCalls => b.api_calls.cmp(&a.api_calls),
-            };
-            most_first.then_with(|| a.tenant_id.cmp(&b.tenant_id))
-        });
-        consumers.truncate(limit);
-        Ok(consumers)
+        let of = |totals: &RowTotals| match metric {
+            ConsumerMetric::Tokens => u128::from(totals.tokens),
+            ConsumerMetric::Cost => totals.cost.femtos(),
+            ConsumerMetric::ApiCalls => u128::from(totals.api_calls),
+        };
+        let totals = self.totals(period, from, to)?;
+        let mut consumers: Vec<(u128, u32)> = totals.iter().map(of).zip(0..).collect();
+        consumers.retain(|(_, no)| totals[*no as usize].api_calls > 0);
+        consumers.sort_unstable_by_key(|(amount, _)| std::cmp::Reverse(*amount));
+        // Names are needed of those at the top alone, and of all who share a place.
+        let mut top: Vec<TenantTotals> = Vec::new();
+        for equals in consumers.chunk_by(|(one, _), (other, _)| one == other) {
+            if top.len() >= limit {
+                break;
+            }
+            let mut named: Vec<TenantTotals> =
+                equals.iter().filter_map(|(_, no)| self.named(*no, &totals[*no as usize])).collect();
+            named.sort_by(|a, b| a.tenant_id.cmp(&b.tenant_id));
+            top.extend(named);
+        }
+        top.truncate(limit);
+        Ok(top)
     }
 
     /// Tenants at or over a limit now, or denied in the range; by id.
@@ -66,7 +74,7 @@ impl UsageTracker {
     ) -> Result<Vec<ExceedingTenant>, ReadError> {
         let shared = self.writer.shared();
         let now = shared.clock.now();
-        let mut totals = self.totals(period, from, to)?;
+        let totals = self.totals(period, from, to)?;
         let mut exceeding = Vec::new();
         for slot in shared.counters.all() {
             let status = {
@@ -76,7 +84,7 @@ impl UsageTracker {
                 }
                 state.status(now)
             };
-            let of_tenant = totals.remove(&slot.no).unwrap_or_default();
+            let of_tenant = totals.get(slot.no as usize).copied().unwrap_or_default();
             if status.any_exceeded() || of_tenant.quota_exceeded_count > 0 {
                 exceeding.push(ExceedingTenant {
                     tenant_id: slot.id.clone(),
@@ -91,16 +99,10 @@ impl UsageTracker {
         Ok(exceeding)
     }
 
-    /// Each tenant's totals over the periods that start in `from..to`, by number.
-    fn totals(
-        &self,
-        period_type: PeriodType,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<HashMap<u32, RowTotals>, StoreError> {
-        let mut totals: HashMap<u32, RowTotals> = HashMap::new();
+    /// Each tenant's totals over the periods that start in `from..to`, at the place of its number.
+    fn totals(&self, period_type: PeriodType, from: Timestamp, to: Timestamp) -> Result<Vec<RowTotals>, StoreError> {
         if to <= from {
-            return Ok(totals);
+            return Ok(Vec::new());
         }
         let starting_at = |time: Timestamp| {
             let period = period_type.containing(time);
@@ -111,38 +113,49 @@ impl UsageTracker {
         // Lock first, then snapshot: see `live`.
         let live = shared.live.read();
         let snapshot = shared.store.snapshot()?;
+        let key = shared.stored_totals.key(period_type, first.index, end.index);
+        let mut moving = Vec::new();
         for (_, tenant_no, delta) in live.deltas(first.start().hour()..end.start().hour()) {
-            totals.entry(tenant_no).or_default().add(&RowTotals::of(delta.sums()));
+            add(&mut moving, tenant_no, &RowTotals::of(delta.sums()));
         }
         drop(live);
-        let mut next = first.index;
-        while let Some(index) = snapshot.next_period_with_rows(period_type, next, end.index)? {
-            snapshot.totals(Period { period_type, index }, |tenant_no, row| {
-                totals.entry(tenant_no).or_default().add(&row);
-            })?;
-            next = index + 1;
-        }
+        let stored = shared.stored_totals.get(key, || {
+            let metrics = snapshot.metrics()?;
+            let (mut stored, mut next) = (Vec::new(), first.index);
+            while let Some(index) = metrics.next_period(period_type, next, end.index)? {
+                metrics.totals(Period { period_type, index }, |tenant_no, row| add(&mut stored, tenant_no, &row))?;
+                next = index + 1;
+            }
+            Ok(stored)
+        })?;
+        let mut totals = Vec::clone(&stored);
+        (0..).zip(&moving).for_each(|(tenant_no, more)| add(&mut totals, tenant_no, more));
         Ok(totals)
     }
 
     /// Deleted tenants' usage happened, but they are not listed.
-    fn named(&self, totals: HashMap<u32, RowTotals>) -> Vec<TenantTotals> {
-        let counters = &self.writer.shared().counters;
-        let named = totals.into_iter().filter_map(|(tenant_no, row)| {
-            let slot = counters.by_no(tenant_no)?;
-            let deleted = slot.lock().tenant().status == TenantStatus::Deleted;
-            (!deleted).then(|| TenantTotals {
-                tenant_id: slot.id.clone(),
-                tokens: row.tokens,
-                cost: row.cost,
-                unpriced_events: row.unpriced_events,
-                api_calls: row.api_calls,
-                latency: (row.latency_sum_ms, row.latency_count),
-                quota_exceeded_count: row.quota_exceeded_count,
-            })
-        });
-        named.collect()
+    fn named(&self, tenant_no: u32, totals: &RowTotals) -> Option<TenantTotals> {
+        let slot = self.writer.shared().counters.by_no(tenant_no)?;
+        let deleted = slot.lock().tenant().status == TenantStatus::Deleted;
+        (!deleted).then(|| TenantTotals {
+            tenant_id: slot.id.clone(),
+            tokens: totals.tokens,
+            cost: totals.cost,
+            unpriced_events: totals.unpriced_events,
+            api_calls: totals.api_calls,
+            latency: (totals.latency_sum_ms, totals.latency_count),
+            quota_exceeded_count: totals.quota_exceeded_count,
+        })
     }
+}
+
+/// Adds to a tenant's totals. Tenants are numbered without gaps, and rows come by number.
+fn add(totals: &mut Vec<RowTotals>, tenant_no: u32, more: &RowTotals) {
+    let place = tenant_no as usize;
+    if totals.len() <= place {
+        totals.resize(place + 1, RowTotals::default());
+    }
+    totals[place].add(more);
 }
 
 fn tokens(status: &QuotaStatus, amount: impl Fn(&crate::domain::quota::LimitState) -> Option<u128>) -> Option<u64> {

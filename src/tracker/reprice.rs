@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::aggregate_usage_metrics::row_blocks;
 use super::{MaintainError, UsageTracker};
 use crate::counters::OwnPrices;
 use crate::domain::actor::Actor;
@@ -14,7 +15,7 @@ use crate::domain::models::ModelSums;
 use crate::domain::money::Money;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::{Period, PeriodType, Timestamp};
-use crate::store::{MetricsRow, Snapshot, StoreError, StoredEvent, prepare_runs};
+use crate::store::{MetricsReader, MetricsRow, RowBlocks, StoreError, StoredEvent, prepare_runs};
 use crate::writer::{PriceTable, Publication, rewritten_run};
 
 /// Tenants and models told apart in a report and in an audit record; the rest is told together.
@@ -144,7 +145,7 @@ impl UsageTracker {
                 self.writer.publish(Publication {
                     run: rewritten_run(run),
                     merged: Some((vec![run], merged)),
-                    rows: adjusted_rows(&shared.store.snapshot()?, &changes)?,
+                    rows: adjusted_rows(&shared.store.snapshot()?.metrics()?, &changes)?,
                     audit: Some(audit_entry(request, (from, to), &of_run)),
                     ..Publication::default()
                 })?;
@@ -215,11 +216,8 @@ impl Repriced {
     }
 }
 
-/// Rows by period, each with its tenant's number.
-type PeriodRows = Vec<(Period, Vec<(u32, MetricsRow)>)>;
-
 /// The hours, days and months that the changed events are in, with their new costs.
-fn adjusted_rows(snapshot: &Snapshot, changes: &[Change]) -> Result<PeriodRows, StoreError> {
+fn adjusted_rows(metrics: &MetricsReader, changes: &[Change]) -> Result<Vec<RowBlocks>, StoreError> {
     let mut rows: BTreeMap<Period, BTreeMap<u32, MetricsRow>> = BTreeMap::new();
     for change in changes {
         for period in PeriodType::ALL.map(|kind| kind.containing(change.at)) {
@@ -227,7 +225,7 @@ fn adjusted_rows(snapshot: &Snapshot, changes: &[Change]) -> Result<PeriodRows, 
             let row = match of_period.entry(change.tenant_no) {
                 std::collections::btree_map::Entry::Occupied(row) => row.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
-                    let row = snapshot.row(period, change.tenant_no)?;
+                    let row = metrics.row(period, change.tenant_no)?;
                     place.insert(row.ok_or(StoreError::Damaged("a filed event is in no row"))?)
                 }
             };
@@ -245,7 +243,7 @@ fn adjusted_rows(snapshot: &Snapshot, changes: &[Change]) -> Result<PeriodRows, 
             }
         }
     }
-    Ok(rows.into_iter().map(|(period, rows)| (period, rows.into_iter().collect())).collect())
+    rows.iter().map(|(period, rows)| row_blocks(metrics, *period, rows)).collect()
 }
 
 fn audit_entry(request: &RepriceRequest, (from, to): (Timestamp, Timestamp), repriced: &Repriced) -> AuditEntry {

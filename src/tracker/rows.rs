@@ -1,7 +1,8 @@
 //! One tenant's metrics rows: stored rows and what memory has beyond them, in one consistent view.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{ReadError, UsageTracker};
 use crate::counters::TenantSlot;
@@ -12,7 +13,7 @@ use crate::domain::time::{MICROS_PER_DAY, Period, PeriodType, Timestamp};
 use crate::live::HourDelta;
 use crate::rules::rollup::metric_id;
 use crate::rules::window::{CalendarWindow, window_at};
-use crate::store::{MetricsRow, Snapshot, StoreError};
+use crate::store::{MetricsReader, MetricsRow, Snapshot, StoreError};
 
 impl UsageTracker {
     /// The rows of one tenant whose periods start in `from..to`, newest first; periods without events have no row.
@@ -59,6 +60,7 @@ pub(super) struct TenantRows {
     /// What memory has beyond the stored rows, by hour.
     moving: BTreeMap<u32, Moving>,
     snapshot: Snapshot,
+    metrics: MetricsReader,
     tenant_no: u32,
     tenant: std::sync::Arc<Tenant>,
     /// What is left of tokens a day and a month now, with its limit.
@@ -114,7 +116,8 @@ impl TenantRows {
         let snapshot = shared.store.snapshot()?;
         drop(live);
         let open = (quota(Window::Day), quota(Window::Month));
-        Ok(Self { moving, snapshot, tenant_no: slot.no, tenant, open, now, part_hours: RefCell::default() })
+        let metrics = snapshot.metrics()?;
+        Ok(Self { moving, snapshot, metrics, tenant_no: slot.no, tenant, open, now, part_hours: RefCell::default() })
     }
 
     pub(super) fn rows(
@@ -133,25 +136,24 @@ impl TenantRows {
             if period.start() < time { period.next() } else { period }
         };
         let (first, end) = (starting_at(from), starting_at(to));
-        let mut periods = BTreeSet::new();
-        let mut next = first.index;
-        while let Some(index) = self.snapshot.next_period_with_rows(period_type, next, end.index)? {
-            periods.insert(Period { period_type, index });
-            next = index + 1;
+        for (index, row) in self.metrics.rows_of_tenant(period_type, first.index..end.index, self.tenant_no)? {
+            let period = Period { period_type, index };
+            rows.extend(self.with_moving(period, Some(row))?.map(|row| (period, row)));
         }
-        let moving = self.moving.range(first.start().hour()..end.start().hour());
-        periods.extend(moving.map(|(hour, _)| period_type.containing(Period::hour(*hour).start())));
-        for period in periods {
-            if let Some(row) = self.row(period)? {
-                rows.insert(period, row);
+        for (hour, _) in self.moving.range(first.start().hour()..end.start().hour()) {
+            let period = period_type.containing(Period::hour(*hour).start());
+            if let Entry::Vacant(place) = rows.entry(period)
+                && let Some(row) = self.with_moving(period, None)?
+            {
+                place.insert(row);
             }
         }
         Ok(rows)
     }
 
-    /// The stored row and the deltas of the moving hours in it.
-    fn row(&self, period: Period) -> Result<Option<MetricsRow>, StoreError> {
-        let mut row = self.snapshot.row(period, self.tenant_no)?;
+    /// The stored row of a period and the deltas of the moving hours in it.
+    fn with_moving(&self, period: Period, stored: Option<MetricsRow>) -> Result<Option<MetricsRow>, StoreError> {
+        let mut row = stored;
         for (hour, moving) in self.moving.range(period.start().hour()..period.end().hour()) {
             let peak = self.true_peak(*hour, moving)?;
             row = Some(with_delta(row, &moving.delta, peak));
@@ -162,7 +164,7 @@ impl TenantRows {
     /// The busiest second of an hour that has both a stored row and a delta needs all of its events together.
     fn true_peak(&self, hour: u32, Moving { delta, unfiled }: &Moving) -> Result<u64, StoreError> {
         let period = Period::hour(hour);
-        let folded = self.snapshot.row(period, self.tenant_no)?.is_some_and(|row| row.rollup.api_calls_total > 0);
+        let folded = self.metrics.row(period, self.tenant_no)?.is_some_and(|row| row.rollup.api_calls_total > 0);
         if !folded || delta.events() == 0 {
             return Ok(delta.peak());
         }
@@ -213,7 +215,7 @@ impl TenantRows {
         let first_whole = if Period::hour(from.hour()).start() < from { from.hour() + 1 } else { from.hour() };
         let mut tokens = 0u64;
         for hour in first_whole..to.hour() {
-            let stored = self.snapshot.row(Period::hour(hour), self.tenant_no)?;
+            let stored = self.metrics.row(Period::hour(hour), self.tenant_no)?;
             let moving = self.moving.get(&hour);
             tokens = tokens
                 .saturating_add(stored.map_or(0, |row| row.rollup.total_tokens_used))

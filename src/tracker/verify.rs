@@ -19,7 +19,7 @@ impl UsageTracker {
         let _alone = self.writer.maintenance();
         let shared = self.writer.shared();
         let (snapshot, session_key) = (shared.store.snapshot()?, shared.live.read().session_key());
-        let cut = snapshot.cut()?.cut;
+        let (cut, metrics) = (snapshot.cut()?.cut, snapshot.metrics()?);
         let mut found = Verification::default();
         let name = |tenant_no: u32| {
             shared
@@ -38,7 +38,7 @@ impl UsageTracker {
                 found.events += delta.events();
                 found.rows += 1;
                 let recomputed = with_delta(None, delta, delta.peak());
-                let stored = snapshot.row(Period::hour(*hour), *tenant_no)?;
+                let stored = metrics.row(Period::hour(*hour), *tenant_no)?;
                 let moving = shared.live.read().delta(*hour, *tenant_no);
                 let exact_peak = stored.is_none() || moving.is_none();
                 let mut stored = match moving {
@@ -53,20 +53,20 @@ impl UsageTracker {
             }
         }
         // Hourly rows are kept 90 days, so older days have nothing to be compared with.
-        let hourly_from = snapshot.next_period_with_rows(PeriodType::Hourly, 0, u32::MAX)?;
+        let hourly_from = metrics.next_period(PeriodType::Hourly, 0, u32::MAX)?;
         let first_day = hourly_from.map_or(u32::MAX, |hour| hour.div_ceil(24));
         let mut next = first_day;
-        while let Some(day) = snapshot.next_period_with_rows(PeriodType::Daily, next, u32::MAX)? {
+        while let Some(day) = metrics.next_period(PeriodType::Daily, next, u32::MAX)? {
             let hours = (day * 24..day * 24 + 24).map(Period::hour);
-            let recomputed = fold(&snapshot, hours)?;
-            found.compare_all(&name, Period::day(day), snapshot.rows(Period::day(day))?, &recomputed);
+            let recomputed = fold(&metrics, hours)?;
+            found.compare_all(&name, Period::day(day), metrics.rows(Period::day(day))?, &recomputed);
             next = day + 1;
         }
         let mut next = 0;
-        while let Some(index) = snapshot.next_period_with_rows(PeriodType::Monthly, next, u32::MAX)? {
+        while let Some(index) = metrics.next_period(PeriodType::Monthly, next, u32::MAX)? {
             let month = Period { period_type: PeriodType::Monthly, index };
-            let recomputed = fold(&snapshot, (month.start().day()..month.end().day()).map(Period::day))?;
-            found.compare_all(&name, month, snapshot.rows(month)?, &recomputed);
+            let recomputed = fold(&metrics, (month.start().day()..month.end().day()).map(Period::day))?;
+            found.compare_all(&name, month, metrics.rows(month)?, &recomputed);
             next = index + 1;
         }
         Ok(found)

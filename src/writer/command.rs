@@ -18,7 +18,7 @@ use crate::rules::administration::ChangeRefused;
 use crate::rules::keys::{KeyChange, KeyRefused};
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
 use crate::rules::prices::PriceBook;
-use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, MetricsRow, PreparedRun, RealtimeCut};
+use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, PreparedRun, RealtimeCut, RowBlocks};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
 pub(crate) enum Command {
@@ -152,8 +152,8 @@ pub struct Publication {
     pub merged: Option<(Vec<u64>, PreparedRun)>,
     /// How far hours are filed and folded.
     pub hours: Vec<(u32, HourMark)>,
-    /// Rows, sorted by tenant number, by period.
-    pub rows: Vec<(Period, Vec<(u32, MetricsRow)>)>,
+    /// Rows, by period.
+    pub rows: Vec<RowBlocks>,
     /// Quota counters at the checkpoint, sorted by tenant number.
     pub quota_states: Vec<(u32, QuotaSnapshot)>,
     /// The checkpoint after this.

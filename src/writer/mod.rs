@@ -30,6 +30,7 @@ mod sampled;
 mod shared;
 mod stage;
 mod start;
+mod stored_totals;
 mod tenant_stage;
 mod thread;
 mod unfiled;
@@ -59,6 +60,7 @@ pub use receipt::{Receipt, WriteError};
 pub use sampled::EVENT_SAMPLED_OUT;
 pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Shipped, Started, start};
+pub use stored_totals::StoredTotals;
 pub use unfiled::Unfiled;
 
 use crate::counters::{Released, TenantSlot};

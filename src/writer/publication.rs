@@ -17,9 +17,8 @@ pub(super) fn put_publication(transaction: &mut Transaction, publication: &Publi
     for (hour, mark) in &publication.hours {
         transaction.put_hour(*hour, *mark)?;
     }
-    for (period, rows) in &publication.rows {
-        let rows: Vec<_> = rows.iter().map(|(tenant_no, row)| (*tenant_no, row)).collect();
-        transaction.put_rows(*period, &rows)?;
+    for rows in &publication.rows {
+        transaction.put_row_blocks(rows)?;
     }
     transaction.put_quota_state(&publication.quota_states)?;
     if let Some(verifier) = &publication.audit_verifier {

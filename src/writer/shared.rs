@@ -17,6 +17,7 @@ use super::key_book::KeyBook;
 use super::meter::Meter;
 use super::prices::{PriceTable, RecentModels, UnpricedModels};
 use super::sampled::SampledBook;
+use super::stored_totals::StoredTotals;
 use super::unfiled::Unfiled;
 use crate::clock::Clock;
 use crate::counters::{Counters, OwnPrices, Platform, StateMutex};
@@ -176,6 +177,8 @@ pub struct Shared {
     pub clock_unconfirmed: AtomicBool,
     /// Whether the next filing saves the counters, so that the journal behind it can go.
     pub save_counters: AtomicBool,
+    /// Totals for overviews.
+    pub stored_totals: StoredTotals,
     /// Held by whoever copies the store: a backup or an erasure, one at a time.
     pub copying: Mutex<()>,
     /// The retention cut on disk, in microseconds.

@@ -143,6 +143,7 @@ pub(crate) fn start(
         meter: Meter::default(),
         clock_unconfirmed: clock_unconfirmed.into(),
         save_counters: false.into(),
+        stored_totals: super::stored_totals::StoredTotals::default(),
         copying: Mutex::default(),
         cut,
     };

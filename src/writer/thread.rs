@@ -357,6 +357,9 @@ impl WriterThread {
                 shared.filings.fetch_add(1, Ordering::AcqRel);
             }
             live.publish_fold(&publication.folds_hours);
+            if !publication.rows.is_empty() || !publication.rows_before.is_empty() {
+                shared.stored_totals.note_change();
+            }
             if let Some(cut) = &publication.cut {
                 shared.cut.store(cut.cut.micros(), Ordering::Release);
             }

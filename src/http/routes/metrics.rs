@@ -12,14 +12,15 @@ use super::super::meter::CLASSES;
 use super::super::metrics_table::{
     ALARMS, AUDIT_SAMPLED_OUT, CLOCK_ALARM, CLOCK_UNCONFIRMED, COMMIT_DURATION, DECISIONS, EVENTS, FINGERPRINT_BYTES,
     FINGERPRINTS, GATEWAY_BEFORE, GATEWAY_ESTIMATED, GATEWAY_OPEN, GATEWAY_REQUESTS, GATEWAY_UNSETTLED,
-    GRANTS_NOT_DURABLE, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MetricInfo,
-    PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS, RECORDING_ERRORS, REFUSED_REQUESTS,
-    SCHEDULE_RESTARTS, STORE_FILE_BYTES, STORE_FREE_BYTES, STORE_NEXT_GROWTH, STORE_REOPENED, TENANTS,
-    THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
+    GRANTS_NOT_DURABLE, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MEMORY_BUDGET,
+    MEMORY_RESIDENT, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS,
+    RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS, STORE_FILE_BYTES, STORE_FREE_BYTES, STORE_NEXT_GROWTH,
+    STORE_REOPENED, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
 };
 use super::blocking;
 use crate::domain::quota::LimitState;
 use crate::gateway::UPSTREAM_CLASSES;
+use crate::rules::memory::{memory_budget, resident_bytes};
 use crate::writer::UnpricedModels;
 
 /// The text of now.
@@ -64,6 +65,12 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     let (prints, bytes) = (shared.fingerprints.len(), shared.fingerprints.bytes());
     text.one(&FINGERPRINTS, prints);
     text.one(&FINGERPRINT_BYTES, bytes);
+    text.family(&MEMORY_RESIDENT);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(resident) = resident_bytes(&status) {
+        text.sample(&MEMORY_RESIDENT, "", resident);
+    }
+    text.one(&MEMORY_BUDGET, memory_budget(shared.counters.len() as u64, prints as u64));
     text.one(&STORE_FILE_BYTES, shared.store.file_bytes());
     let errors = shared.recording_errors.load(std::sync::atomic::Ordering::Relaxed);
     text.one(&RECORDING_ERRORS, errors);
