@@ -56,7 +56,7 @@ pub use metrics_rows::{MetricsRow, RowBlocks, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use rewrite::Rewrite;
 pub use segments::{PreparedRun, prepare_runs};
-pub use snapshot::{BlockKey, Snapshot, TenantEvents};
+pub use snapshot::{BlockKey, Snapshot, StateBlocks, TenantEvents};
 pub use snapshot_metrics::MetricsReader;
 pub use tables::FORMAT_VERSION;
 pub use transaction::Transaction;

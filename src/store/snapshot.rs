@@ -36,6 +36,10 @@ pub struct BlockKey {
     pub block: u32,
 }
 
+/// Saved counters that are ready to be written, in blocks of tenants.
+#[derive(Debug, Default)]
+pub struct StateBlocks(pub(super) Vec<(u32, Vec<u8>)>);
+
 /// A read transaction with the product's words.
 pub struct Snapshot {
     pub(super) read: ReadTransaction,
@@ -146,6 +150,18 @@ impl Snapshot {
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes counters ready to be saved: (tenant number, snapshot), sorted; other tenants keep theirs.
+    pub fn state_blocks(&self, changed: &[(u32, QuotaSnapshot)]) -> Result<StateBlocks, StoreError> {
+        let table = self.read.open_table(tables::QUOTA_STATE)?;
+        let block_of = |tenant_no: u32| tenant_no / records::STATES_PER_BLOCK;
+        let groups = changed.chunk_by(|(one, _), (other, _)| block_of(*one) == block_of(*other)).map(|group| {
+            let block = block_of(group[0].0);
+            let old = table.get(block)?;
+            Ok((block, records::merge_quota_states(old.as_ref().map(redb::AccessGuard::value), group)?))
+        });
+        groups.collect::<Result<_, StoreError>>().map(StateBlocks)
     }
 
     /// Saved quota counters by tenant number.

@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 use siphasher::sip::SipHasher13;
 
 use super::audit_log::AuditWriter;
@@ -10,13 +10,14 @@ use super::journal::{self, Commit};
 use super::metrics_rows::RowBlocks;
 use super::records::{self, AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, StoredBook, StoredPrice};
 use super::segments::PreparedRun;
+use super::snapshot::StateBlocks;
 use super::tables;
 use super::{StoreError, TenantNames};
 use crate::domain::audit::AuditRecord;
 use crate::domain::backup::BackupRecord;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
-use crate::domain::quota::{Plan, QuotaSnapshot};
+use crate::domain::quota::Plan;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
 use crate::rules::merkle::Hash;
@@ -231,13 +232,11 @@ impl Transaction {
         Ok(())
     }
 
-    /// Saves quota counters: (tenant number, snapshot), sorted; other tenants keep theirs.
-    pub fn put_quota_state(&mut self, changed: &[(u32, QuotaSnapshot)]) -> Result<(), StoreError> {
+    /// Saves quota counters that [`Snapshot::state_blocks`](super::Snapshot::state_blocks) made ready. No others may have
+    /// been saved since.
+    pub fn put_state_blocks(&mut self, blocks: &StateBlocks) -> Result<(), StoreError> {
         let mut table = self.write.open_table(tables::QUOTA_STATE)?;
-        for group in changed.chunk_by(|a, b| a.0 / records::STATES_PER_BLOCK == b.0 / records::STATES_PER_BLOCK) {
-            let block = group[0].0 / records::STATES_PER_BLOCK;
-            let old = table.get(block)?.map(|bytes| bytes.value().to_vec());
-            let bytes = records::merge_quota_states(old.as_deref(), group)?;
+        for (block, bytes) in &blocks.0 {
             table.insert(block, bytes.as_slice())?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::rows::with_delta;
+use super::rows::{add_delta, with_delta};
 use super::{Aggregation, MaintainError, ReadError, UsageTracker};
 use crate::domain::time::{Period, PeriodType, Timestamp};
 use crate::live::{HourDelta, HourLayer};
@@ -107,9 +107,13 @@ impl UsageTracker {
             for period in periods_of(*hour) {
                 let of_period = rows.entry(period).or_default();
                 for (tenant_no, delta) in &layer.tenants {
-                    let before = of_period.remove(tenant_no);
                     let peak = peaks.get(&(*hour, *tenant_no)).copied().unwrap_or_else(|| delta.peak());
-                    of_period.insert(*tenant_no, with_delta(before, delta, peak));
+                    match of_period.entry(*tenant_no) {
+                        Entry::Occupied(mut row) => add_delta(row.get_mut(), delta, peak),
+                        Entry::Vacant(place) => {
+                            place.insert(with_delta(None, delta, peak));
+                        }
+                    }
                 }
             }
         }

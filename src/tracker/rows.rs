@@ -250,9 +250,15 @@ impl TenantRows {
 pub(super) fn with_delta(row: Option<MetricsRow>, delta: &HourDelta, peak: u64) -> MetricsRow {
     let (first, last) = delta.written();
     let mut row = row.unwrap_or_else(|| MetricsRow { created_at: first, updated_at: last, ..MetricsRow::default() });
+    add_delta(&mut row, delta, peak);
+    row
+}
+
+/// [`with_delta`], in its place.
+pub(super) fn add_delta(row: &mut MetricsRow, delta: &HourDelta, peak: u64) {
+    let (first, last) = delta.written();
     row.rollup.merge(delta.sums());
     row.rollup.peak_qps = row.rollup.peak_qps.max(peak);
     row.created_at = row.created_at.min(first);
     row.updated_at = row.updated_at.max(last);
-    row
 }

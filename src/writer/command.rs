@@ -11,14 +11,14 @@ use crate::domain::backup::BackupRecord;
 use crate::domain::event::EventOutcome;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
-use crate::domain::quota::{Hold, QuotaSnapshot};
+use crate::domain::quota::Hold;
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::{Period, Timestamp};
 use crate::rules::administration::ChangeRefused;
 use crate::rules::keys::{KeyChange, KeyRefused};
 use crate::rules::plan_changes::{PlanChange, PlanRefused};
 use crate::rules::prices::PriceBook;
-use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, PreparedRun, RealtimeCut, RowBlocks};
+use crate::store::{AuditCut, Checkpoint, FiledDenial, HourMark, PreparedRun, RealtimeCut, RowBlocks, StateBlocks};
 
 /// One request to the writer's thread, with the promise it fulfils after the commit.
 pub(crate) enum Command {
@@ -154,8 +154,8 @@ pub struct Publication {
     pub hours: Vec<(u32, HourMark)>,
     /// Rows, by period.
     pub rows: Vec<RowBlocks>,
-    /// Quota counters at the checkpoint, sorted by tenant number.
-    pub quota_states: Vec<(u32, QuotaSnapshot)>,
+    /// Quota counters at the checkpoint.
+    pub quota_states: StateBlocks,
     /// The checkpoint after this.
     pub checkpoint: Option<Checkpoint>,
     /// The journal may be deleted up to here.

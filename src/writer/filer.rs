@@ -164,8 +164,9 @@ impl Filer {
         let through = self.shadow_through;
         let checkpoint =
             Checkpoint { state_seq: through, saved_at: writer.shared.clock.now(), ..self.checkpoint.clone() };
+        let quota_states = writer.shared.store.snapshot()?.state_blocks(&self.shadow.take_changed(shadow_at))?;
         writer.publish(Publication {
-            quota_states: self.shadow.take_changed(shadow_at),
+            quota_states,
             journal_through: Some(checkpoint.filed_seq.min(checkpoint.state_seq)),
             checkpoint: Some(checkpoint.clone()),
             ..Publication::default()
@@ -233,7 +234,8 @@ impl Filer {
             || self.weight_since_save >= WEIGHT_PER_SAVE
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
             || self.checkpoint.state_seq == 0;
-        let quota_states = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
+        let changed = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
+        let quota_states = snapshot.state_blocks(&changed)?;
         if save {
             checkpoint.state_seq = last_seq;
             self.weight_since_save = 0;

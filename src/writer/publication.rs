@@ -20,7 +20,7 @@ pub(super) fn put_publication(transaction: &mut Transaction, publication: &Publi
     for rows in &publication.rows {
         transaction.put_row_blocks(rows)?;
     }
-    transaction.put_quota_state(&publication.quota_states)?;
+    transaction.put_state_blocks(&publication.quota_states)?;
     if let Some(verifier) = &publication.audit_verifier {
         transaction.put_audit_verifier(verifier)?;
     }
