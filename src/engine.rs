@@ -415,4 +415,33 @@ mod tests {
             "the store has format 99, this metergate reads up to 2: use the version that wrote it or a newer one"
         );
     }
+
+    #[test]
+    fn a_stop_leaves_nothing_to_replay() {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped_at = |events: usize| {
+            let engine = Metergate::open(folder.path()).unwrap();
+            let event = || crate::domain::event::UsageEvent::new("acme".parse().unwrap(), "api_call");
+            for _ in 0..events {
+                engine.usage_tracker().record_blocking(vec![event()]).unwrap();
+            }
+            engine.close();
+            drop(engine);
+            let engine = Metergate::open(folder.path()).unwrap();
+            let snapshot = engine.writer().shared().store.snapshot().unwrap();
+            let mut left = 0;
+            let seen = snapshot.commits_after(0, |_| {
+                left += 1;
+                std::ops::ControlFlow::Continue(())
+            });
+            seen.unwrap();
+            let checkpoint = snapshot.checkpoint().unwrap();
+            assert_eq!((left, checkpoint.state_seq), (0, checkpoint.filed_seq));
+            checkpoint.filed_seq
+        };
+        let first = stopped_at(3);
+        assert!(first >= 3);
+        assert_eq!(stopped_at(0), first);
+        assert!(stopped_at(1) > first);
+    }
 }

@@ -315,9 +315,10 @@
 //! `a_stream_passes_byte_for_byte_however_it_is_cut_and_the_extra_usage_is_taken_out_again`, and every ending.
 //!
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
-//! saved counters are loaded twice, for the live state and the shadow; fingerprints are rebuilt from the id columns without
-//! inflating a block; events filed but not folded go into the filed layer; then `Tail::replay` applies the journal behind
-//! the checkpoints with the same `apply` that ran before. The clock starts no earlier than the last commit.
+//! saved counters are loaded twice, for the live state and the shadow; on threads of their own, fingerprints are rebuilt from
+//! the id columns without inflating a block; meanwhile events filed but not folded go into the filed layer, and
+//! `Tail::replay` applies the journal behind the checkpoints with the same `apply` that ran before. A stop saves the
+//! counters, so that nothing is replayed after it. The clock starts no earlier than the last commit.
 //!
 //! **When the disk fails.** A commit that fails, or a read, ends the redb database it happened in. The writer's thread
 //! (`writer::recovery`) answers who waited (`commit_outcome_unknown`, or `storage_unavailable` and `storage_full` where
@@ -349,7 +350,7 @@
 //! | `runs` | UTC day, run | record: events, first and last entry id and time |
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
 //! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
-//! | `tenant_usage_metrics` | period type, period, first tenant | block just below 32 KiB: rows by tenant, totals first |
+//! | `tenant_usage_metrics` | period type, period, first tenant | block just below 8 KiB: rows by tenant, totals first |
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits, own prices |
 //! | `plans` | name | record: limits, thresholds |
 //! | `prices` | `book` | record: format, text and time of the price file in force |
@@ -389,12 +390,20 @@
 //! - *Deltas are folded, rows are not rebuilt.* An hour keeps only what it gained since its row was written; folding adds
 //!   it to hour, day and month. Only `peak_qps` needs the hour's events again, when an hour is folded a second time.
 //! - *Repeats are decoded on the caller's thread.* The prototype inflated blocks on the writer's thread, and 0.8 % of
-//!   repeats halved its rate. `FiledIds` decodes a block once and remembers 96 of them as hash and content, since repeats
-//!   come in company; the writer looks again only for what was filed in between.
+//!   repeats halved its rate. `FiledIds` asks a block for the one event, by its packed ids, and remembers all ids of a block
+//!   (a million in all, as hash and content) when a second one is found in it, since repeats come in company; the writer
+//!   looks again only for what was filed in between.
 //! - *The shadow.* Live counters run ahead of the journal (they hold grants that are not committed), so they cannot be
 //!   saved at a checkpoint. The filer keeps a second set that only filed commits move, and saves that.
-//! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (500,000
-//!   events and operations, or a minute); the journal is kept back to the older of the two, and replayed from it.
+//! - *Two checkpoints.* `filed_seq` moves with each filing, `state_seq` only when counters are saved (after 100,000 to
+//!   500,000 events and operations, by how many tenants moved; or a minute; or at a stop); the journal is kept back to the
+//!   older of the two, and replayed from it.
+//! - *The writer's transaction only inserts.* Rows and saved counters are merged into their blocks, and encoded, by whoever
+//!   changes them, from a snapshot taken while it alone may change them (`Writer::maintenance`); see
+//!   `MetricsReader::row_blocks`, `Snapshot::state_blocks`.
+//! - *Blocks of rows have 8 KiB*, not 32: a row costs its block's read and checksum. 4 KiB and less would make overviews
+//!   slower, which read every block.
+//! - *An overview's totals are kept* until rows change (`writer::StoredTotals`): its parts ask for the same range.
 //! - *Compact events.* What a caller gives ([`domain::event::UsageEvent`], 464 bytes) becomes a
 //!   [`domain::compact_event::CompactEvent`] (120 bytes) on the caller's thread: names by number ([`domain::names`]), counts
 //!   in 32 bits, what is rare behind a pointer. Fresh memory is what costs most on the machine it was measured on.

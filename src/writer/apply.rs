@@ -157,13 +157,14 @@ pub(super) struct Shadow {
     /// Always kept, so that a ceiling that is set later knows what was used before.
     platform: Platform,
     states: Vec<Option<TenantState>>,
-    /// A bit for each tenant whose state moved since it was last saved.
+    /// A bit for each tenant whose state moved since it was last saved, and how many those are.
     changed: Vec<bool>,
+    changed_count: usize,
 }
 
 impl Shadow {
     pub(super) const fn new(platform: Platform) -> Self {
-        Self { platform, states: Vec::new(), changed: Vec::new() }
+        Self { platform, states: Vec::new(), changed: Vec::new(), changed_count: 0 }
     }
 
     pub(super) fn insert(&mut self, tenant_no: u32, state: TenantState) {
@@ -178,6 +179,16 @@ impl Shadow {
     /// Every state counts as moved: what was taken to be saved may not have been.
     pub(super) fn change_all(&mut self) {
         self.changed.iter_mut().for_each(|changed| *changed = true);
+        self.changed_count = self.changed.len();
+    }
+
+    /// How many states moved since they were last saved.
+    pub(super) const fn changed_count(&self) -> usize {
+        self.changed_count
+    }
+
+    fn change(&mut self, place: usize) {
+        self.changed_count += usize::from(!std::mem::replace(&mut self.changed[place], true));
     }
 
     /// The states that moved since the last call, tidied, by tenant number.
@@ -185,7 +196,8 @@ impl Shadow {
         &mut self,
         now: crate::domain::time::Timestamp,
     ) -> Vec<(u32, crate::domain::quota::QuotaSnapshot)> {
-        let mut snapshots = Vec::new();
+        let mut snapshots = Vec::with_capacity(self.changed_count + 1);
+        self.changed_count = 0;
         for (place, (state, changed)) in self.states.iter_mut().zip(&mut self.changed).enumerate() {
             if let (Some(state), true) = (state, std::mem::take(changed)) {
                 state.tidy(now);
@@ -201,8 +213,9 @@ impl Shadow {
 
 impl States for Shadow {
     fn with<R>(&mut self, tenant_no: u32, act: impl FnOnce(&mut TenantState, Option<&mut Platform>) -> R) -> Option<R> {
-        let state = self.states.get_mut(tenant_no as usize)?.as_mut()?;
-        self.changed[tenant_no as usize] = true;
+        self.states.get(tenant_no as usize)?.as_ref()?;
+        self.change(tenant_no as usize);
+        let state = self.states[tenant_no as usize].as_mut()?;
         Some(act(state, Some(&mut self.platform)))
     }
 
@@ -215,7 +228,7 @@ impl States for Shadow {
             Some(()) => {}
             None => {
                 self.insert(tenant_no, TenantState::new(tenant, Arc::default()));
-                self.changed[tenant_no as usize] = true;
+                self.change(tenant_no as usize);
             }
         }
     }

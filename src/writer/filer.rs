@@ -24,8 +24,10 @@ use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, Snapsho
 
 /// Commits never stay in the journal longer than this, however few they are.
 const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
-/// The counters are saved after so many filed events and operations, or so much time.
-const WEIGHT_PER_SAVE: u64 = 500_000;
+/// The counters are saved after so many filed events and operations for each tenant whose counters moved, since each of them
+/// is written whole; within bounds, since a start after a crash replays as many. Or after so much time.
+const WEIGHT_PER_SAVED_TENANT: usize = 20;
+const WEIGHT_PER_SAVE: (usize, usize) = (100_000, 500_000);
 const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 /// A day with more small runs than this has them merged into one.
 const SMALL_RUNS_PER_DAY: usize = 8;
@@ -231,7 +233,7 @@ impl Filer {
         self.weight_since_save += count + operations as u64;
         let asked = shared.save_counters.swap(false, Ordering::AcqRel);
         let save = asked
-            || self.weight_since_save >= WEIGHT_PER_SAVE
+            || self.weight_since_save >= self.weight_per_save()
             || now.micros_since(self.checkpoint.saved_at) >= MICROS_PER_SAVE
             || self.checkpoint.state_seq == 0;
         let changed = if save { self.shadow.take_changed(last_commit) } else { Vec::new() };
@@ -265,6 +267,11 @@ impl Filer {
         writer.publish(publication)?;
         self.checkpoint = checkpoint;
         Ok(())
+    }
+
+    fn weight_per_save(&self) -> u64 {
+        let (least, most) = WEIGHT_PER_SAVE;
+        (WEIGHT_PER_SAVED_TENANT * self.shadow.changed_count()).clamp(least, most) as u64
     }
 
     /// Notes the ids of what is to be filed.

@@ -348,6 +348,8 @@ impl Writer {
         while self.shared.save_counters.load(Ordering::Acquire) {
             self.wait_for_filer()?;
         }
+        // What the filer has begun, it ends under this lock.
+        drop(self.maintenance());
         Ok(())
     }
 

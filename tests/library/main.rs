@@ -12,6 +12,7 @@ mod plans;
 mod platform;
 mod quick_start;
 mod repaired;
+mod repeats;
 mod spec_section_2;
 mod tenant_prices;
 mod thresholds;
