@@ -2,9 +2,9 @@
 
 /// What it takes whatever it holds: the program, the store's cache, what waits to be filed, a merge of runs, connections.
 pub const BASE_BYTES: u64 = 320_000_000;
-/// A tenant: its counters twice, its name, the hours that move.
+/// A tenant: its counters twice, its name, the hours that move. 4.6 kB after a start.
 pub const TENANT_BYTES: u64 = 8_000;
-/// An event that is kept: its id's fingerprint.
+/// An event that is kept: its id's fingerprint. 9.1 bytes after a start over 10 million.
 pub const EVENT_BYTES: u64 = 10;
 
 /// The budget for so many tenants and so many events that are kept with an id, in bytes.
