@@ -121,12 +121,18 @@ impl UsageTracker {
         drop(live);
         let stored = shared.stored_totals.get(key, || {
             let metrics = snapshot.metrics()?;
-            let (mut stored, mut next) = (Vec::new(), first.index);
+            let mut stored = vec![RowTotals::default(); shared.store.names().read().len()];
+            let (mut unknown, mut next) = (false, first.index);
             while let Some(index) = metrics.next_period(period_type, next, end.index)? {
-                metrics.totals(Period { period_type, index }, |tenant_no, row| add(&mut stored, tenant_no, &row))?;
+                metrics.totals(Period { period_type, index }, |tenant_no, row| {
+                    match stored.get_mut(tenant_no as usize) {
+                        Some(totals) => totals.add(&row),
+                        None => unknown = true,
+                    }
+                })?;
                 next = index + 1;
             }
-            Ok(stored)
+            if unknown { Err(StoreError::Damaged("a row is of a tenant that does not exist")) } else { Ok(stored) }
         })?;
         let mut totals = Vec::clone(&stored);
         (0..).zip(&moving).for_each(|(tenant_no, more)| add(&mut totals, tenant_no, more));

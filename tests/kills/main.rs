@@ -75,8 +75,9 @@ impl Season {
             });
             server.record(&old.collect());
         }
-        // From now on a day of it goes with each clean-up.
-        server.flags = ["--realtime-days", "1", "--log-level", "warn"].map(str::to_owned).to_vec();
+        // From now on a day of it goes with each clean-up, and there is one each minute: a missed one at the next start.
+        server.flags =
+            ["--realtime-days", "1", "--cleanup-cron", "* * * * *", "--log-level", "warn"].map(str::to_owned).to_vec();
         server.restart();
         let mut clients: Vec<Client> = (0..CLIENTS).map(|number| Client::new(number, seed)).collect();
         for client in &mut clients {
