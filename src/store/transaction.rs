@@ -211,7 +211,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Writes rows that [`Snapshot::row_blocks`](super::Snapshot::row_blocks) made ready. No other rows of the period may
+    /// Writes rows that [`MetricsReader::row_blocks`](super::MetricsReader::row_blocks) made ready. No other rows of the period may
     /// have been written since.
     pub fn put_row_blocks(&mut self, rows: &RowBlocks) -> Result<(), StoreError> {
         let mut table = self.write.open_table(tables::METRICS)?;
