@@ -401,8 +401,8 @@
 //! - *The writer's transaction only inserts.* Rows and saved counters are merged into their blocks, and encoded, by whoever
 //!   changes them, from a snapshot taken while it alone may change them (`Writer::maintenance`); see
 //!   `MetricsReader::row_blocks`, `Snapshot::state_blocks`.
-//! - *Blocks of rows have 8 KiB*, not 32: a row costs its block's read and checksum. 4 KiB and less would make overviews
-//!   slower, which read every block.
+//! - *Blocks of rows have 8 KiB*, not 32: a row costs its block's read and checksum. Overviews, which read every block, paid
+//!   for it: the three scans of 100,000 tenants took 570 ms before and 800 after, until their totals were kept.
 //! - *An overview's totals are kept* until rows change (`writer::StoredTotals`): its parts ask for the same range.
 //! - *Compact events.* What a caller gives ([`domain::event::UsageEvent`], 464 bytes) becomes a
 //!   [`domain::compact_event::CompactEvent`] (120 bytes) on the caller's thread: names by number ([`domain::names`]), counts

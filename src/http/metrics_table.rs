@@ -69,3 +69,16 @@ metrics! {
 pub fn metrics_table() -> &'static [&'static MetricInfo] {
     TABLE
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::memory::{BASE_BYTES, EVENT_BYTES, TENANT_BYTES};
+
+    #[test]
+    fn the_budget_that_is_told_is_the_one_that_is_reckoned() {
+        let (base, tenant, million) = (BASE_BYTES / 1_000_000, TENANT_BYTES / 1_000, EVENT_BYTES);
+        let told = format!(": {base} MB, {tenant} kB a tenant and {million} MB a million events");
+        assert!(MEMORY_BUDGET.help.contains(&told), "{told}");
+    }
+}

@@ -156,24 +156,34 @@ impl Filer {
 
     /// Saves the counters if somebody asks for it and no filing did.
     fn save_if_asked(&mut self, writer: &Writer) -> Result<(), FilingError> {
-        let _alone = writer.maintenance();
         let asked = &writer.shared.save_counters;
-        let behind = self.shadow_at.filter(|_| self.checkpoint.state_seq < self.shadow_through);
-        let Some(shadow_at) = behind.filter(|_| asked.load(Ordering::Acquire)) else {
-            asked.store(false, Ordering::Release);
+        if !asked.load(Ordering::Acquire) {
             return Ok(());
-        };
-        let through = self.shadow_through;
-        let checkpoint =
-            Checkpoint { state_seq: through, saved_at: writer.shared.clock.now(), ..self.checkpoint.clone() };
-        let quota_states = writer.shared.store.snapshot()?.state_blocks(&self.shadow.take_changed(shadow_at))?;
+        }
+        // Before the request is taken: whoever finds it taken waits for this lock.
+        let _alone = writer.maintenance();
+        if !asked.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let behind = self.shadow_at.filter(|_| self.checkpoint.state_seq < self.shadow_through);
+        let saved = behind.map_or(Ok(()), |shadow_at| self.save(writer, shadow_at));
+        if saved.is_err() {
+            asked.store(true, Ordering::Release);
+        }
+        saved
+    }
+
+    /// Saves the counters as the shadow has them, which is as of `shadow_at`.
+    fn save(&mut self, writer: &Writer, shadow_at: Timestamp) -> Result<(), FilingError> {
+        let shared = &*writer.shared;
+        let (state_seq, saved_at) = (self.shadow_through, shared.clock.now());
+        let checkpoint = Checkpoint { state_seq, saved_at, ..self.checkpoint.clone() };
         writer.publish(Publication {
-            quota_states,
+            quota_states: shared.store.snapshot()?.state_blocks(&self.shadow.take_changed(shadow_at))?,
             journal_through: Some(checkpoint.filed_seq.min(checkpoint.state_seq)),
             checkpoint: Some(checkpoint.clone()),
             ..Publication::default()
         })?;
-        asked.store(false, Ordering::Release);
         self.checkpoint = checkpoint;
         self.weight_since_save = 0;
         Ok(())

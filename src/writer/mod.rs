@@ -348,7 +348,7 @@ impl Writer {
         while self.shared.save_counters.load(Ordering::Acquire) {
             self.wait_for_filer()?;
         }
-        // What the filer has begun, it ends under this lock.
+        // The request is taken, and met, under this lock.
         drop(self.maintenance());
         Ok(())
     }

@@ -232,11 +232,10 @@ impl Shared {
             self.price(&prices, &mut recent, own, event, now);
             let content = content_digest(event, self.content_key);
             let tenant_no = tenant.map(|(tenant_no, _)| tenant_no);
-            let filed_content = match (may_be_filed[place], tenant_no) {
-                (Some(hash), Some(tenant_no)) => match &event.event_id {
-                    Some(id) => self.filed_content(&mut snapshot, (tenant_no, &event.tenant_id), (id, hash), now)?,
-                    None => None,
-                },
+            let filed_content = match (may_be_filed[place], tenant_no, &event.event_id) {
+                (Some(hash), Some(tenant_no), Some(id)) => {
+                    self.filed_content(&mut snapshot, (tenant_no, &event.tenant_id), (id, hash), now)?
+                }
                 _ => None,
             };
             let event_id_given = event.event_id.is_some();
