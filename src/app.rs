@@ -108,7 +108,7 @@ pub async fn run(
             HttpState::new(engine.clone(), jobs.clone(), &settings.admin_key, cron_secret, settings.metrics_open);
         let state = state.trusting(settings.trusted_proxies).capping_ingest(settings.per_key_events_per_second);
         let state = state.with_gateway(gateway.clone(), settings.widget);
-        http::serve(listener, http::router(state), settings.limits, shutdown).await;
+        http::serve(listener, http::surface(state), settings.limits, shutdown).await;
         let open = gateway.finish(SETTLE_TIME_MAX).await;
         if open > 0 {
             tracing::warn!(open, "calls to upstreams were given up: their holds lapse");

@@ -72,10 +72,10 @@ impl Local {
         let (content_type, body) = body.unzip();
         let body = body.unwrap_or_default();
         let request = LocalRequest { method, target: path_and_query, key: &self.key, content_type, body };
-        let router = http::router(self.state.clone());
+        let surface = http::surface(self.state.clone());
         let answer = self
             .runtime
-            .block_on(http::in_process(router, request))
+            .block_on(http::in_process(surface, request))
             .map_err(|error| Failure::caused(Exit::Failed, "the request cannot be made", &error))?;
         Ok((answer.status, answer.body))
     }
@@ -90,11 +90,11 @@ impl Local {
             content_type: None,
             body: Vec::new(),
         };
-        let router = http::router(self.state.clone());
+        let surface = http::surface(self.state.clone());
         // The status comes last: what is short enough may be an error, and is written once it is known not to be.
         let mut held = Vec::new();
         let mut written = 0usize;
-        let status = self.runtime.block_on(http::in_process_to(router, request, |piece| {
+        let status = self.runtime.block_on(http::in_process_to(surface, request, |piece| {
             held.extend_from_slice(piece);
             if written > 0 || held.len() > ERROR_BYTES_MAX {
                 written += held.len();

@@ -1,20 +1,14 @@
-//! Who may come in: the key a request shows, the role its route asks for, and the tenant its path names.
+//! Who may come in: the key that a request shows, and what a route asks for.
 
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
-use super::caller::{Caller, Origin};
+use super::caller::Caller;
 use super::error::ApiError;
-use super::params::segment;
 use crate::domain::key::{ApiKey, BUILT_IN_KEY, KeyEnd, KeyRole, TenantScope};
-use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
 use crate::keys::{ApiKeys, KeyEntry, Refused, RefusedFor, Shut, digest};
 use crate::writer::Counter;
@@ -152,7 +146,7 @@ impl Keys {
     }
 
     /// The caller that these headers show a key of. Fails with 401.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub(super) fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let refuse = |reason: usize| {
             self.0.refused[reason].add(1);
             Err(ApiError::unauthorized())
@@ -171,7 +165,14 @@ impl Keys {
         }
     }
 
-    fn admit_cron(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Counts a request that a key was not enough for, and has the audit log told.
+    pub(super) fn note_refusal(&self, entry: &Arc<KeyEntry>, refused: Refused) {
+        self.0.refused[if refused.why == RefusedFor::Role { 4 } else { 5 }].add(1);
+        self.0.api_keys.note_refusal(entry, refused);
+    }
+
+    /// Whether these headers show the cron job's secret. Fails with 401.
+    pub(super) fn admit_cron(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let given = headers.get(CRON_SECRET_HEADER).map_or(&b""[..], |value| value.as_bytes());
         match &self.0.cron {
             Some(secret) if secret.matches(given) => Ok(()),
@@ -184,72 +185,6 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
-}
-
-/// The lock of one route.
-pub struct Lock {
-    /// What opens it.
-    pub keys: Keys,
-    /// What the route asks of its caller.
-    pub role: Role,
-    /// Where its tenant is checked.
-    pub tenants: TenantCheck,
-    /// Method and pattern, for the audit trail.
-    pub endpoint: String,
-}
-
-/// Runs before the body is read: finds out who asks, refuses, or lets the request in with its [`Caller`].
-pub async fn lock(State(lock): State<Arc<Lock>>, request: Request, next: Next) -> Response {
-    let role = match lock.role {
-        Role::Open => return next.run(request).await,
-        Role::CronSecret => {
-            return match lock.keys.admit_cron(request.headers()) {
-                Ok(()) => next.run(request).await,
-                Err(error) => error.into_response(),
-            };
-        }
-        Role::Viewer => KeyRole::Viewer,
-        Role::Service => KeyRole::Service,
-        Role::Support => KeyRole::Support,
-        Role::Admin => KeyRole::Admin,
-    };
-    let caller = match lock.keys.authenticate(request.headers()) {
-        Ok(caller) => caller,
-        Err(error) => return error.into_response(),
-    };
-    let (mut parts, body) = request.into_parts();
-    let origin = Origin::of(&parts);
-    if !caller.role().can(role) || (lock.tenants == TenantCheck::All && caller.is_scoped()) {
-        lock.note(&caller, &origin, RefusedFor::Role);
-        return ApiError::forbidden().into_response();
-    }
-    if lock.tenants == TenantCheck::Path
-        && caller.is_scoped()
-        && let Some(tenant_id) = path_tenant(&mut parts).await
-        && let Err(error) = caller.check(&tenant_id)
-    {
-        lock.note(&caller, &origin, RefusedFor::Tenant(Some(tenant_id)));
-        return error.into_response();
-    }
-    parts.extensions.insert(caller.clone());
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if let Some(tenant_id) = caller.named_foreign() {
-        lock.note(&caller, &origin, RefusedFor::Tenant(tenant_id.clone()));
-    }
-    response
-}
-
-/// The tenant that the path names; what cannot be one is left to the handler, which says so.
-async fn path_tenant(parts: &mut Parts) -> Option<TenantId> {
-    segment(parts, &(), "tenant").await.ok()?.parse().ok()
-}
-
-impl Lock {
-    fn note(&self, caller: &Caller, origin: &Origin, why: RefusedFor) {
-        self.keys.0.refused[if why == RefusedFor::Role { 4 } else { 5 }].add(1);
-        let (endpoint, actor) = (self.endpoint.clone(), origin.actor(caller));
-        self.keys.0.api_keys.note_refusal(caller.entry(), Refused { endpoint, why, actor });
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 
-use super::client_address::ClientAddress;
 use super::error::ApiError;
-use super::frame::RequestId;
+use super::frame::{RequestId, Visit};
 use super::wire::Fault;
 use crate::domain::actor::Actor;
 use crate::domain::event::UsageEvent;
@@ -131,7 +130,7 @@ impl Origin {
             request_id: RequestId::of(parts),
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
             // The frame has decided whom to believe.
-            address: parts.extensions.get::<ClientAddress>().and_then(|client| client.0),
+            address: Visit::of(&parts.extensions).and_then(|visit| visit.client),
         }
     }
 

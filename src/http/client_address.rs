@@ -3,21 +3,29 @@
 //! Only `X-Forwarded-For` is read; `Forwarded` (RFC 7239) is ignored, so that a proxy which sets one of them cannot be
 //! talked around by the other. What a peer says that is no proxy of ours is never believed.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 
+use super::frame::Visit;
 use crate::config::Networks;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Who is at the other end of the connection; put into a request's extensions by the server.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddress(pub IpAddr);
-
-/// Where the request comes from; `None` for one made in this process. In the extensions of every request.
+/// Where the request comes from; `None` for one made in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientAddress(pub Option<IpAddr>);
+
+impl<S: Sync + Send> FromRequestParts<S> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(Visit::of(&parts.extensions).and_then(|visit| visit.client)))
+    }
+}
 
 /// The peer; where that is a trusted proxy, the rightmost address of `X-Forwarded-For` that is none. What cannot be read
 /// ends the search at the last proxy before it.

@@ -1,101 +1,131 @@
 //! What surrounds every request: an id, the time it took, a log line, fixed headers, and a net for panics.
+//!
+//! It is a function around the router and not a layer in it, which would box and clone for every request.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use tower::Service;
 
-use super::client_address::{ClientAddress, PeerAddress, client_address};
+use super::client_address::client_address;
 use super::error::ApiError;
-use super::meter::HttpMeter;
+use super::meter::{HttpMeter, UNMATCHED};
 use super::openai_shape::{DOOR, reshaped};
 use crate::config::Networks;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the frame works with.
+/// Every route within its frame; cheap to clone.
 #[derive(Clone)]
-pub struct Frame {
-    meter: HttpMeter,
-    trusted_proxies: Arc<Networks>,
+pub struct Surface {
+    router: Router,
+    frame: Arc<Frame>,
 }
 
-impl Frame {
-    /// Counts into `meter`, and believes what these proxies say about their clients.
-    pub fn new(meter: HttpMeter, trusted_proxies: Networks) -> Self {
-        Self { meter, trusted_proxies: trusted_proxies.into() }
+struct Frame {
+    meter: HttpMeter,
+    trusted_proxies: Networks,
+}
+
+/// What is known of a request beside what it says; in its extensions.
+pub(super) struct Visit {
+    request_id: HeaderValue,
+    /// Where it comes from; `None` for one made in this process.
+    pub(super) client: Option<IpAddr>,
+    /// The place of the route that it found in the meter.
+    route: AtomicUsize,
+}
+
+impl Visit {
+    /// The visit that this request is.
+    pub(super) fn of(parts: &axum::http::Extensions) -> Option<&Arc<Self>> {
+        parts.get()
+    }
+
+    /// Notes the route that the request found, by its place in the meter.
+    pub(super) fn found(&self, route: usize) {
+        self.route.store(route, Ordering::Relaxed);
     }
 }
 
-/// Runs one request within the frame. Neither query, body nor headers reach the log.
-pub async fn frame(State(frame): State<Frame>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let peer = request.extensions().get::<PeerAddress>().map(|peer| peer.0);
-    let client = peer.map(|peer| client_address(peer, request.headers(), &frame.trusted_proxies));
-    request.extensions_mut().insert(ClientAddress(client));
-    let request_id = request_id(request.headers());
-    request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    let method = request.method().clone();
-    let speaks_openai = request.uri().path().starts_with(DOOR);
-    let path = request.extensions().get::<MatchedPath>().cloned();
+impl Surface {
+    /// Counts into `meter`, and believes what these proxies say about their clients.
+    pub(super) fn new(router: Router, meter: HttpMeter, trusted_proxies: Networks) -> Self {
+        Self { router, frame: Arc::new(Frame { meter, trusted_proxies }) }
+    }
 
-    let mut running = Box::pin(next.run(request));
-    let mut response = poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+    /// Runs one request that `peer` sent, or this process. Neither query, body nor headers reach the log.
+    pub async fn answer(mut self, mut request: Request<Body>, peer: Option<IpAddr>) -> Response {
+        let started = Instant::now();
+        let headers = request.headers();
+        let client = peer.map(|peer| client_address(peer, headers, &self.frame.trusted_proxies));
+        let request_id = request_id(headers);
+        let visit = Arc::new(Visit { request_id, client, route: AtomicUsize::new(UNMATCHED) });
+        request.extensions_mut().insert(Arc::clone(&visit));
+        let method = request.method().clone();
+        let speaks_openai = request.uri().path().starts_with(DOOR);
+        // A router is always ready.
+        let mut running = pin!(self.router.call(request));
+        let answered = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
             Ok(poll) => poll,
             // The panic hook has told where. The future is not polled again.
-            Err(_) => Poll::Ready(ApiError::internal("a request handler panicked").into_response()),
+            Err(_) => Poll::Ready(Ok(ApiError::internal("a request handler panicked").into_response())),
+        });
+        let mut response = answered.await.unwrap_or_else(|never: Infallible| match never {});
+        if speaks_openai {
+            response = reshaped(response);
         }
-    })
-    .await;
-
-    if speaks_openai {
-        response = reshaped(response);
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, visit.request_id.clone());
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        let route = self.frame.meter.note(visit.route.load(Ordering::Relaxed), status, took);
+        tracing::debug!(
+            request_id = visit.request_id.to_str().unwrap_or_default(),
+            %method,
+            route,
+            status,
+            duration_micros = took.as_micros() as u64,
+            client = client.map(tracing::field::display),
+            "request"
+        );
+        response
     }
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let status = response.status().as_u16();
-    frame.meter.note(method.as_str(), path.as_ref().map(MatchedPath::as_str), status, started.elapsed());
-    tracing::debug!(
-        request_id = request_id.to_str().unwrap_or_default(),
-        %method,
-        route = path.as_ref().map_or("unmatched", |path| path.as_str()),
-        status,
-        duration_micros = started.elapsed().as_micros() as u64,
-        client = client.map(tracing::field::display),
-        "request"
-    );
-    response.headers_mut().insert(REQUEST_ID, request_id);
-    response
 }
 
 /// The id of the request that is being answered, as the answer will show it.
-pub struct RequestId(Option<HeaderValue>);
+pub struct RequestId(Option<Arc<Visit>>);
 
 impl RequestId {
-    /// Of this request: the frame put it there, in visible characters.
+    /// Of this request: the frame made it, in visible characters.
     pub fn of(parts: &Parts) -> Self {
-        Self(parts.headers.get(REQUEST_ID).cloned())
+        Self(Visit::of(&parts.extensions).cloned())
     }
 
     /// Its text.
     pub fn as_deref(&self) -> Option<&str> {
-        self.0.as_ref().and_then(|id| id.to_str().ok())
+        self.0.as_ref().and_then(|visit| visit.request_id.to_str().ok())
     }
 }
 
 impl<S: Sync + Send> FromRequestParts<S> for RequestId {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
         Ok(Self::of(parts))
     }
 }
@@ -108,7 +138,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         Some(given) => given.clone(),
         // The text of a UUID is a header value.
         None => {
-            HeaderValue::from_str(&crate::ids::new_request_id().to_string()).unwrap_or(HeaderValue::from_static("-"))
+            let text = Bytes::from(crate::ids::new_request_id().to_string());
+            HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("-"))
         }
     }
 }
@@ -127,11 +158,7 @@ pub async fn wrong_method(method: Method) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
-    use axum::body::Body;
-    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
-    use tower::ServiceExt;
 
     use super::*;
 
@@ -143,13 +170,13 @@ mod tests {
             .route("/fine", get(|| async { "fine" }))
             .route("/fall", get(fall))
             .fallback(unknown_route)
-            .method_not_allowed_fallback(wrong_method)
-            .layer(from_fn_with_state(Frame::new(HttpMeter::new(), Networks::default()), frame));
+            .method_not_allowed_fallback(wrong_method);
+        let surface = Surface::new(router, HttpMeter::new(), Networks::default());
         let mut request = Request::builder().method(method).uri(path);
         if let Some(id) = id {
             request = request.header(REQUEST_ID, id);
         }
-        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let response = surface.answer(request.body(Body::empty()).unwrap(), None).await;
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 4096).await.unwrap();
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())

@@ -130,7 +130,7 @@ fn changed_quota_requests_are_faults() {
         for item in request.items {
             // As a limit is shown, so it is read.
             let shown = super::wire::scalar::amount(item.quota_type, item.amount);
-            assert_eq!(item.quota_type.read(shown.get()), Ok(item.amount));
+            assert_eq!(item.quota_type.read(&shown.text()), Ok(item.amount));
         }
         true
     });

@@ -1,6 +1,5 @@
 //! What the server counts of its requests, for `/metrics`: by route pattern and status class, never by tenant.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,38 +24,32 @@ pub struct RouteMeter {
 
 /// The requests of every route. Clones count together.
 #[derive(Clone, Debug)]
-pub struct HttpMeter(Arc<Meters>);
+pub struct HttpMeter(Arc<[RouteMeter]>);
 
-#[derive(Debug)]
-struct Meters {
-    /// One for each route of the table, then one for the rest.
-    routes: Vec<RouteMeter>,
-    places: HashMap<(&'static str, &'static str), usize>,
-}
+/// The place of what no route has.
+pub const UNMATCHED: usize = usize::MAX;
 
 impl HttpMeter {
     /// Nothing counted yet.
     pub fn new() -> Self {
         let meter =
             |(method, route)| RouteMeter { method, route, classes: Default::default(), latency: Histogram::default() };
+        // One for each route of the table, then one for the rest.
         let names = route_table().iter().map(|route| (route.method, route.path));
-        let places = names.clone().enumerate().map(|(place, name)| (name, place)).collect();
-        let routes = names.chain([("-", "unmatched")]).map(meter).collect();
-        Self(Arc::new(Meters { routes, places }))
+        Self(names.chain([("-", "unmatched")]).map(meter).collect())
     }
 
-    /// Notes one answer.
-    pub fn note(&self, method: &str, route: Option<&str>, status: u16, took: Duration) {
-        let place = route.and_then(|route| self.0.places.get(&(method, route)));
-        // The last one takes what has no route.
-        let meter = &self.0.routes[place.copied().unwrap_or(self.0.routes.len() - 1)];
+    /// Notes one answer of the route that stands at `place` in the table, or of none. Gives the route's pattern.
+    pub fn note(&self, place: usize, status: u16, took: Duration) -> &'static str {
+        let meter = &self.0[place.min(self.0.len() - 1)];
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         meter.classes[class].add(1);
         meter.latency.note(took);
+        meter.route
     }
 
     /// Every route, whether asked or not.
     pub fn routes(&self) -> &[RouteMeter] {
-        &self.0.routes
+        &self.0
     }
 }

@@ -12,6 +12,7 @@ mod frame;
 #[cfg(test)]
 mod fuzz_tests;
 mod ingest_cap;
+mod lock;
 mod meter;
 mod metrics_table;
 mod openai_shape;
@@ -28,11 +29,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 
 pub use auth::{Role, TenantCheck};
 pub use client_address::{ClientAddress, client_address};
 pub use error_table::{ErrorInfo, error_table};
+pub use frame::Surface;
 pub use metrics_table::{MetricInfo, metrics_table};
 pub use route_notes::route_note;
 pub use routes::{RouteInfo, route_table};
@@ -47,9 +48,9 @@ use crate::jobs::Jobs;
 use crate::keys::ApiKeys;
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
-use auth::{Keys, Lock};
-use frame::Frame;
+use auth::Keys;
 use ingest_cap::IngestCap;
+use lock::{Lock, LockLayer};
 use meter::HttpMeter;
 
 /// The one route that a setting may open.
@@ -150,25 +151,29 @@ impl HttpState {
 }
 
 /// Every route of [`route_table`], each behind its lock, all within one frame.
-pub fn router(state: HttpState) -> Router {
+pub fn surface(state: HttpState) -> Surface {
     let development = state.engine.writer().shared().clock.can_be_moved();
-    locked_routes(&state.keys, state.metrics_open, development)
+    let (meter, trusted_proxies) = (state.meter.clone(), state.trusted_proxies.clone());
+    let router = locked_routes(&state.keys, state.metrics_open, development)
         .fallback(frame::unknown_route)
         .method_not_allowed_fallback(frame::wrong_method)
-        .layer(from_fn_with_state(Frame::new(state.meter.clone(), state.trusted_proxies.clone()), frame::frame))
-        .with_state(state)
+        .with_state(state);
+    Surface::new(router, meter, trusted_proxies)
 }
 
 fn locked_routes(keys: &Keys, metrics_open: bool, development: bool) -> Router<HttpState> {
     let mut router = Router::new();
-    for route in route_table().iter().filter(|route| development || !route.is_for_development()) {
+    for (place, route) in route_table().iter().enumerate() {
+        if route.is_for_development() && !development {
+            continue;
+        }
         let role = if metrics_open && route.path == METRICS_PATH { Role::Open } else { route.role };
-        let endpoint = format!("{} {}", route.method, route.path);
-        let lock = Arc::new(Lock { keys: keys.clone(), role, tenants: route.tenants, endpoint });
-        let lock = from_fn_with_state(lock, auth::lock);
-        router = router.route(route.path, route.endpoint().route_layer(lock.clone()));
+        let lock =
+            Lock { keys: keys.clone(), role, tenants: route.tenants, place, method: route.method, path: route.path };
+        let lock = Arc::new(lock);
+        router = router.route(route.path, route.endpoint().route_layer(LockLayer(Arc::clone(&lock))));
         for path in routes::fixed_beside(route) {
-            router = router.route(path, route.endpoint().route_layer(lock.clone()));
+            router = router.route(path, route.endpoint().route_layer(LockLayer(Arc::clone(&lock))));
         }
     }
     router

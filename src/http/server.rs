@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -17,11 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tower::ServiceExt;
 
+use super::frame::Surface;
 use super::write_deadline::WriteDeadline;
-
-use super::client_address::PeerAddress;
 
 /// How much one server takes on.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +51,7 @@ impl Default for ServerLimits {
 }
 
 /// Serves until `shutdown` resolves; then takes no more, lets requests in flight end, and returns.
-pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, surface: Surface, limits: ServerLimits, shutdown: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -64,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connect(stream, peer.ip(), router.clone(), limits);
+                    let connection = connect(stream, peer.ip(), surface.clone(), limits);
                     connections.spawn(run(graceful.watch(connection)));
                 }
                 Err(error) => {
@@ -84,11 +81,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     connections.shutdown().await;
 }
 
-/// A connection that speaks HTTP/1.1 to the router.
+/// A connection that speaks HTTP/1.1 to the surface.
 fn connect(
     stream: TcpStream,
     peer: IpAddr,
-    router: Router,
+    surface: Surface,
     limits: ServerLimits,
 ) -> http1::Connection<
     TokioIo<WriteDeadline<TcpStream>>,
@@ -104,10 +101,8 @@ fn connect(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(PeerAddress(peer));
-        async move { Ok::<_, Infallible>(answer(router, request).await) }
+        let answer = surface.clone().answer(request.map(Body::new), Some(peer));
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -115,13 +110,6 @@ fn connect(
         .max_buf_size(limits.header_bytes_max)
         .max_headers(limits.headers_max)
         .serve_connection(TokioIo::new(WriteDeadline::new(stream, limits.write_time_max)), service)
-}
-
-async fn answer(router: Router, request: Request<Body>) -> axum::response::Response {
-    match router.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
 }
 
 async fn run(connection: impl Future<Output = hyper::Result<()>>) {
@@ -161,10 +149,10 @@ pub struct LocalAnswer {
     pub body: Vec<u8>,
 }
 
-/// Asks the router without a connection. Fails on a method or target that is none.
-pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<LocalAnswer, axum::Error> {
+/// Asks without a connection. Fails on a method or target that is none.
+pub async fn in_process(surface: Surface, request: LocalRequest<'_>) -> Result<LocalAnswer, axum::Error> {
     let mut body = Vec::new();
-    let status = in_process_to(router, request, |piece| {
+    let status = in_process_to(surface, request, |piece| {
         body.extend_from_slice(piece);
         Ok(())
     });
@@ -174,7 +162,7 @@ pub async fn in_process(router: Router, request: LocalRequest<'_>) -> Result<Loc
 /// [`in_process`] for answers of any length: each piece of the body is handed to `take` as it comes. Gives the status.
 /// Fails when `take` does, and when the answer is broken off.
 pub async fn in_process_to(
-    router: Router,
+    surface: Surface,
     request: LocalRequest<'_>,
     mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<u16, axum::Error> {
@@ -183,7 +171,7 @@ pub async fn in_process_to(
     if let Some(media) = request.content_type {
         builder = builder.header(axum::http::header::CONTENT_TYPE, media);
     }
-    let response = answer(router, builder.body(Body::from(request.body)).map_err(axum::Error::new)?).await;
+    let response = surface.answer(builder.body(Body::from(request.body)).map_err(axum::Error::new)?, None).await;
     let status = response.status().as_u16();
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
@@ -201,11 +189,18 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use axum::Router;
     use axum::routing::{get, post};
     use tokio::sync::{Barrier, Notify, oneshot};
     use tokio::task::{JoinHandle, spawn_blocking};
 
+    use super::super::meter::HttpMeter;
     use super::*;
+    use crate::config::Networks;
+
+    fn bare(router: Router) -> Surface {
+        Surface::new(router, HttpMeter::new(), Networks::default())
+    }
 
     /// A server of `router`, with what stops it.
     async fn started(
@@ -215,7 +210,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(serve(listener, router, limits, async {
+        let served = tokio::spawn(serve(listener, bare(router), limits, async {
             let _ = stopped.await;
         }));
         Ok((address, stop, served))
@@ -318,8 +313,8 @@ mod tests {
             content_type: Some("text/plain"),
             body: b"it".to_vec(),
         };
-        let answer = in_process(router.clone(), request("POST", "/echo?x=1")).await.unwrap();
+        let answer = in_process(bare(router.clone()), request("POST", "/echo?x=1")).await.unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (200, &b"got it"[..]));
-        assert!(in_process(router, request("PO ST", "/echo")).await.is_err());
+        assert!(in_process(bare(router), request("PO ST", "/echo")).await.is_err());
     }
 }

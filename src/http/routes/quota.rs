@@ -1,10 +1,9 @@
 //! Checking, enforcing and showing quotas; and how every decision is answered.
 
-use std::fmt::Write as _;
-
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
@@ -19,6 +18,9 @@ use super::blocking;
 use crate::domain::quota::{Decision, QuotaType, Window};
 use crate::domain::time::MICROS_PER_SECOND;
 use crate::enforcer::ExplainQuery;
+
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Only looks: 200 whatever the answer is.
 pub async fn check(
@@ -111,9 +113,9 @@ pub(super) fn answer(status: StatusCode, decision: &Decision, json: DecisionJson
 /// The header fields that say what a decision left.
 pub(super) fn insert_rate_limit(response: &mut Response, decision: &Decision) {
     let (policy, state) = rate_limit_fields(decision);
-    for (name, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
         // Names of types and windows, and digits: a header value.
-        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_maybe_shared(Bytes::from(text))) {
             response.headers_mut().insert(name, value);
         }
     }
@@ -122,31 +124,57 @@ pub(super) fn insert_rate_limit(response: &mut Response, decision: &Decision) {
 /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none for what is
 /// unlimited. Cost is counted in millionths of a dollar, as its `qu` says, since the draft knows whole numbers only.
 fn rate_limit_fields(decision: &Decision) -> (String, String) {
-    let (mut policy, mut state) = (String::new(), String::new());
+    // An item has at most about 70 bytes.
+    let room = || String::with_capacity(72 * decision.limits.len());
+    let (mut policy, mut state) = (room(), room());
     for limit in &decision.limits {
         let (Some(quota), Some(remaining)) = (limit.limit, limit.remaining()) else { continue };
         let (kind, window) = (limit.quota_type, limit.window);
-        let comma = if policy.is_empty() { "" } else { ", " };
         let micros = limit.resets_at.micros_since(decision.decided_at).max(0);
         let seconds = (micros + MICROS_PER_SECOND - 1) / MICROS_PER_SECOND;
-        let unit = if kind == QuotaType::Cost { ";qu=\"micro-usd\"" } else { "" };
-        // Writing to a String cannot fail.
-        let _ =
-            write!(policy, "{comma}\"{kind}-{window}\";q={};w={}{unit}", units(kind, quota), window_seconds(window));
-        let _ = write!(state, "{comma}\"{kind}-{window}\";r={};t={seconds}", units(kind, remaining));
+        for field in [&mut policy, &mut state] {
+            let comma = if field.is_empty() { "\"" } else { ", \"" };
+            [comma, kind.name(), "-", window.name(), "\";"].into_iter().for_each(|text| field.push_str(text));
+        }
+        policy.push_str("q=");
+        push_number(&mut policy, units(kind, quota));
+        policy.push_str(";w=");
+        push_number(&mut policy, window_seconds(window));
+        if kind == QuotaType::Cost {
+            policy.push_str(";qu=\"micro-usd\"");
+        }
+        state.push_str("r=");
+        push_number(&mut state, units(kind, remaining));
+        state.push_str(";t=");
+        push_number(&mut state, seconds.unsigned_abs());
     }
     (policy, state)
 }
 
+/// Appends a number's digits. Every answer about a quota has dozens of them, and formatting costs more than deciding.
+fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
+}
+
 /// Whole units, rounded down; at most the 15 digits that a structured field's integer has.
-fn units(kind: QuotaType, amount: u128) -> u128 {
+fn units(kind: QuotaType, amount: u128) -> u64 {
     const FEMTOS_PER_MICRO: u128 = 1_000_000_000;
     let units = if kind == QuotaType::Cost { amount / FEMTOS_PER_MICRO } else { amount };
-    units.min(999_999_999_999_999)
+    units.min(999_999_999_999_999) as u64
 }
 
 /// The window's nominal length: the field is a policy, not a calendar.
-fn window_seconds(window: Window) -> u32 {
+fn window_seconds(window: Window) -> u64 {
     match window {
         Window::Minute => 60,
         Window::Day => 86_400,

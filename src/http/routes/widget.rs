@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ pub async fn preflight(State(state): State<HttpState>, headers: HeaderMap) -> Re
 /// `{sessionId, message, responseCharacterLimit?}` -> `{reply, sources, metadata}`; with `?stream=true` as events.
 pub async fn chat(
     State(state): State<HttpState>,
-    Extension(ClientAddress(address)): Extension<ClientAddress>,
+    ClientAddress(address): ClientAddress,
     request_id: RequestId,
     uri: Uri,
     headers: HeaderMap,

@@ -1,27 +1,69 @@
 //! Single values on the wire: exact numbers, money and times, each from and to its own text.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::domain::money::Money;
 use crate::domain::quota::QuotaType;
 
-/// A JSON number (or null) that keeps its text, so that no digit passes through a float.
-pub type Number = Box<RawValue>;
+/// A JSON number (or null) of which no digit passes through a float.
+#[derive(Clone, Debug)]
+pub enum Number {
+    /// A whole number.
+    Whole(i64),
+    /// Any number, as its text.
+    Text(Box<RawValue>),
+}
+
+impl Number {
+    /// Its text.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Whole(number) => number.to_string().into(),
+            Self::Text(text) => text.get().into(),
+        }
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Whole(number) => number.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::deserialize(deserializer).map(Self::Text)
+    }
+}
 
 /// A number from its decimal text.
 pub fn number(text: String) -> Number {
-    // The callers hand in decimal text, which is JSON; null is the honest rest.
-    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    Number::Text(raw(text))
+}
+
+/// JSON as it is.
+pub fn raw(json: String) -> Box<RawValue> {
+    // The callers hand in what is JSON; null is the honest rest.
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// An amount of a quota type: dollars for cost, else a whole number.
 pub fn amount(quota_type: QuotaType, amount: u128) -> Number {
-    number(quota_type.show(amount))
+    match i64::try_from(amount) {
+        Ok(whole) if quota_type != QuotaType::Cost => Number::Whole(whole),
+        _ => number(quota_type.show(amount)),
+    }
 }
 
 /// An amount, or -1 for unlimited, as the documented interface shows what remains.
 pub fn remaining(quota_type: QuotaType, left: Option<u128>) -> Number {
-    number(left.map_or_else(|| "-1".to_owned(), |left| quota_type.show(left)))
+    left.map_or(Number::Whole(-1), |left| amount(quota_type, left))
 }
 
 /// Anything with a text form, as a JSON string.
@@ -72,7 +114,7 @@ pub mod text_or_null {
 pub mod money_or_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    use super::{Money, Number, money_of, number};
+    use super::{Money, RawValue, money_of, number};
 
     /// Writes all digits, or null.
     pub fn serialize<S: Serializer>(money: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -81,7 +123,7 @@ pub mod money_or_null {
 
     /// Reads a number or a string from its text; null is `None`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Money>, D::Error> {
-        money_of(&Number::deserialize(deserializer)?).map_err(de::Error::custom)
+        money_of(&Box::<RawValue>::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -100,10 +142,6 @@ pub fn money_of(raw: &RawValue) -> Result<Option<Money>, String> {
 mod tests {
     use super::*;
 
-    fn raw(text: &str) -> Number {
-        number(text.to_owned())
-    }
-
     #[test]
     fn money_keeps_every_digit_of_its_text_and_nulls_stay_null() {
         for (sent, shown) in [
@@ -117,9 +155,9 @@ mod tests {
             ("{}", None),
             ("-1", None),
         ] {
-            let read = money_of(&raw(sent)).ok().flatten().map(|money| money.to_string());
+            let read = money_of(&raw(sent.to_owned())).ok().flatten().map(|money| money.to_string());
             assert_eq!(read.as_deref(), shown, "{sent}");
         }
-        assert_eq!(money_of(&raw("null")), Ok(None));
+        assert_eq!(money_of(&raw("null".to_owned())), Ok(None));
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::scalar::{money_or_null, number, text};
+use super::scalar::{money_or_null, raw, text};
 use crate::domain::event::{EventId, RecordedEvent, UsageEvent, event_types};
 use crate::domain::metrics::UsageMetrics;
 use crate::domain::models::{ModelKey, ModelSums};
@@ -272,7 +272,7 @@ impl From<RecordedEvent> for EventRow {
             cost_usd,
             cost_estimated,
             // It was JSON when it was recorded.
-            metadata: event.metadata.map(|json| number(json.into())),
+            metadata: event.metadata.map(|json| raw(json.into())),
             created_at: recorded.created_at,
             tenant_id: event.tenant_id,
         }
