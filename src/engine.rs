@@ -27,10 +27,12 @@ use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use crate::writer::{Policies, Shipped, Writer, read_book, start};
 
-/// How often the housekeeping looks whether anything is to be folded or forgotten.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
-/// Tenant hours that may wait for their fold in memory.
-const UNFOLDED_MAX: usize = 20_000;
+/// How often the housekeeping looks whether memory fills up.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// At each so many looks it looks whether anything else is to be folded or forgotten.
+const LOOKS_PER_ROUND: u64 = 20;
+/// At each so many it tidies up.
+const LOOKS_PER_TIDYING: u64 = 60 * LOOKS_PER_ROUND;
 
 /// Where signed checkpoints are appended unless `audit.checkpoint_file` names another place.
 const CHECKPOINT_FILE: &str = "audit-checkpoints.txt";
@@ -294,32 +296,36 @@ impl Metergate {
             let audit = AuditLogger::new(Arc::clone(&writer));
             let tenants = Tenants::new(Arc::clone(&writer));
             let keys = ApiKeys::new(Arc::clone(&writer));
-            let mut rounds = 0u64;
-            while stopped.recv_timeout(HOUSEKEEPING_EVERY) == Err(RecvTimeoutError::Timeout) {
+            // Also when this thread ends by a panic: nobody is to wait for it.
+            let folds = Folds::begin(&writer);
+            let mut looks = 0u64;
+            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 let shared = writer.shared();
                 let now = shared.clock.now();
-                rounds += 1;
-                if rounds.is_multiple_of(60) {
+                looks += 1;
+                let is_round = looks.is_multiple_of(LOOKS_PER_ROUND);
+                if looks.is_multiple_of(LOOKS_PER_TIDYING) {
                     shared.counters.tidy(now);
                 }
-                if writer.failure().is_none()
-                    && let Err(error) = tenants.expire_due()
-                {
-                    tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
+                if is_round {
+                    if writer.failure().is_none()
+                        && let Err(error) = tenants.expire_due()
+                    {
+                        tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
+                    }
+                    keys.keep_record(false);
+                    write_checkpoints(&audit, &checkpoint_file);
                 }
-                keys.keep_record(false);
-                write_checkpoints(&audit, &checkpoint_file);
-                let due = {
-                    let live = shared.live.read();
-                    // Ten minutes after its end an hour has most of what comes late.
-                    let settled = now.plus_micros(-10 * crate::domain::time::MICROS_PER_MINUTE).hour();
-                    live.filed_deltas() > UNFOLDED_MAX || live.first_moving_hour().is_some_and(|hour| hour < settled)
-                };
-                if due
-                    && writer.failure().is_none()
-                    && let Err(error) = tracker.aggregate_usage_metrics(None)
-                {
-                    tracing::error!(%error, "the aggregation failed; it is tried again");
+                // Ten minutes after its end an hour has most of what comes late.
+                let settled = now.plus_micros(-10 * crate::domain::time::MICROS_PER_MINUTE).hour();
+                let has_settled = || shared.live.read().first_moving_hour().is_some_and(|hour| hour < settled);
+                let due = shared.has_many_unfolded() || is_round && has_settled();
+                if due && writer.failure().is_none() {
+                    let folded = tracker.aggregate_usage_metrics(None);
+                    folds.go_on(folded.is_ok());
+                    if let Err(error) = folded {
+                        tracing::error!(%error, "the aggregation failed; it is tried again");
+                    }
                 }
             }
         };
@@ -327,6 +333,26 @@ impl Metergate {
         let thread = spawned.map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
         *self.housekeeping.lock() = Some((stop, thread));
         Ok(())
+    }
+}
+
+/// Tells the writer whether what waits for its fold is folded.
+struct Folds<'a>(&'a Writer);
+
+impl<'a> Folds<'a> {
+    fn begin(writer: &'a Writer) -> Self {
+        writer.shared().unfolded.set_folded(true);
+        Self(writer)
+    }
+
+    fn go_on(&self, is_folded: bool) {
+        self.0.shared().unfolded.set_folded(is_folded);
+    }
+}
+
+impl Drop for Folds<'_> {
+    fn drop(&mut self) {
+        self.go_on(false);
     }
 }
 

@@ -88,3 +88,9 @@ pub fn get(address: &str, path: &str) -> Value {
         ureq::get(format!("{address}{path}")).header("authorization", format!("Bearer {KEY}")).call().unwrap();
     answer.body_mut().read_json().unwrap()
 }
+
+/// Sends JSON. Panics when it is refused.
+pub fn post(address: &str, path: &str, body: &Value) {
+    let request = ureq::post(format!("{address}{path}")).header("authorization", format!("Bearer {KEY}"));
+    request.send_json(body).unwrap();
+}

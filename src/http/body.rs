@@ -1,5 +1,8 @@
 //! Reading bodies: of the right media type, within their size, within their time.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -41,14 +44,16 @@ pub enum Media {
 /// The media type of a body. Fails with 415.
 pub fn media_of(headers: &HeaderMap) -> Result<Media, ApiError> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match name.as_str() {
-        "application/json" => Ok(Media::Json),
-        "application/x-ndjson" | "application/ndjson" => Ok(Media::Ndjson),
-        "application/cloudevents+json" => Ok(Media::CloudEvent),
-        "application/cloudevents-batch+json" => Ok(Media::CloudEventBatch),
-        _ => Err(unsupported("application/json")),
-    }
+    let name = value.split(';').next().unwrap_or_default().trim();
+    let known = [
+        ("application/json", Media::Json),
+        ("application/x-ndjson", Media::Ndjson),
+        ("application/ndjson", Media::Ndjson),
+        ("application/cloudevents+json", Media::CloudEvent),
+        ("application/cloudevents-batch+json", Media::CloudEventBatch),
+    ];
+    let found = known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+    found.map(|(_, media)| media).ok_or_else(|| unsupported("application/json"))
 }
 
 /// 415: what to send instead.
@@ -90,14 +95,14 @@ fn waits_for_continue(headers: &HeaderMap) -> bool {
 /// The whole body, or why not. A body that is too large is read to its end within bounds and thrown away, since most
 /// senders hear no answer before they have sent; those that wait for our word hear it at once.
 async fn within(mut body: Body, bytes_max: usize, time_max: Duration, waits: bool) -> Result<Bytes, ApiError> {
-    let end = Instant::now() + time_max;
+    let mut end = End::After(time_max);
     let announced = body.size_hint().lower() > bytes_max as u64;
-    let read = if announced { Err(too_large(bytes_max)) } else { read_whole(&mut body, bytes_max, end).await };
+    let read = if announced { Err(too_large(bytes_max)) } else { read_whole(&mut body, bytes_max, &mut end).await };
     if let (Err(error), false) = (&read, announced && waits)
         && error.is_too_large()
     {
         let mut discarded = 0;
-        while let Ok(Some(piece)) = next_chunk(&mut body, end).await {
+        while let Ok(Some(piece)) = next_chunk(&mut body, &mut end).await {
             discarded += piece.len();
             if discarded > DISCARDED_BYTES_MAX {
                 break;
@@ -107,12 +112,35 @@ async fn within(mut body: Body, bytes_max: usize, time_max: Duration, waits: boo
     read
 }
 
-async fn read_whole(body: &mut Body, bytes_max: usize, end: Instant) -> Result<Bytes, ApiError> {
+/// When a body has to be whole. The clock is looked at once something is waited for: most bodies are there already.
+enum End {
+    /// So long after that.
+    After(Duration),
+    At(Instant),
+}
+
+impl End {
+    /// Until when the next piece may be waited for.
+    fn of_piece(&mut self) -> Instant {
+        let now = Instant::now();
+        let end = match *self {
+            Self::After(time) => now + time,
+            Self::At(end) => end,
+        };
+        *self = Self::At(end);
+        end.min(now + SILENCE_MAX)
+    }
+}
+
+async fn read_whole(body: &mut Body, bytes_max: usize, end: &mut End) -> Result<Bytes, ApiError> {
     let Some(first) = next_chunk(body, end).await? else { return Ok(Bytes::new()) };
     if first.len() > bytes_max {
         return Err(too_large(bytes_max));
     }
     // Most bodies come in one piece.
+    if body.is_end_stream() {
+        return Ok(first);
+    }
     let Some(second) = next_chunk(body, end).await? else { return Ok(first) };
     let mut whole = Vec::with_capacity(first.len() + second.len());
     whole.extend_from_slice(&first);
@@ -129,13 +157,18 @@ async fn read_whole(body: &mut Body, bytes_max: usize, end: Instant) -> Result<B
 
 /// The next piece of a stream, at most [`SILENCE_MAX`] after the one before.
 pub async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-    next_chunk(body, Instant::now() + SILENCE_MAX).await
+    next_chunk(body, &mut End::After(SILENCE_MAX)).await
 }
 
-async fn next_chunk(body: &mut Body, end: Instant) -> Result<Option<Bytes>, ApiError> {
-    let end = end.min(Instant::now() + SILENCE_MAX);
+async fn next_chunk(body: &mut Body, end: &mut End) -> Result<Option<Bytes>, ApiError> {
+    let mut until = None;
     loop {
-        match timeout_at(end, body.frame()).await {
+        let at_hand = poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await;
+        let read = match at_hand {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => timeout_at(*until.get_or_insert_with(|| end.of_piece()), body.frame()).await,
+        };
+        match read {
             Err(_) => {
                 let message = "the body did not arrive in time";
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
@@ -163,8 +196,7 @@ fn too_large(bytes_max: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
+    use std::task::Context;
 
     use hyper::body::Frame;
 

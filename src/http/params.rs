@@ -24,6 +24,9 @@ pub struct Params(Vec<(String, String)>);
 impl Params {
     /// Reads the query. Fails with 400 on a parameter that is unknown here, or given twice.
     pub fn read(uri: &Uri, known: &[&str]) -> Result<Self, ApiError> {
+        if uri.query().is_none_or(str::is_empty) {
+            return Ok(Self(Vec::new()));
+        }
         let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
             return Err(ApiError::parameter("the query", "cannot be read"));
         };
@@ -110,6 +113,17 @@ pub fn read_date(text: &str, last_day_included: bool) -> Option<Timestamp> {
     }
     // A `+` that was not encoded arrives as a space.
     text.parse().ok().or_else(|| text.replacen(' ', "+", 1).parse().ok())
+}
+
+/// No query parameters: a request that has any is refused with 400.
+pub struct NoParams;
+
+impl<S: Sync + Send> FromRequestParts<S> for NoParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        Params::read(&parts.uri, &[]).map(|_| Self)
+    }
 }
 
 /// The tenant that the path names.

@@ -58,13 +58,16 @@ pub struct HourLayer {
 pub struct LiveState {
     generations: VecDeque<Generation>,
     filed: BTreeMap<u32, Arc<HourLayer>>,
+    /// Tenant hours in it.
+    filed_deltas: usize,
     session_key: u64,
 }
 
 impl LiveState {
     /// Nothing yet; `session_key` keys the hashes of chat sessions.
     pub fn new(session_key: u64) -> Self {
-        Self { generations: VecDeque::from([Generation::default()]), filed: BTreeMap::new(), session_key }
+        let generations = VecDeque::from([Generation::default()]);
+        Self { generations, filed: BTreeMap::new(), filed_deltas: 0, session_key }
     }
 
     fn open(&mut self) -> &mut Generation {
@@ -162,6 +165,7 @@ impl LiveState {
             Some(known) => known.merge(&delta),
             None => {
                 tenants.insert(tenant_no, delta);
+                self.filed_deltas += 1;
             }
         }
     }
@@ -170,7 +174,9 @@ impl LiveState {
     pub fn add_filed_event(&mut self, tenant_no: u32, event: &CompactEvent, at: Timestamp, created_at: Timestamp) {
         let session_key = self.session_key;
         let tenants = &mut Arc::make_mut(self.filed.entry(at.hour()).or_default()).tenants;
+        let before = tenants.len();
         tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);
+        self.filed_deltas += tenants.len() - before;
     }
 
     /// The filed layer's hours, oldest first. Whoever folds them keeps them until they are published: so the writer need not
@@ -180,14 +186,20 @@ impl LiveState {
     }
 
     /// Tenant hours in the filed layer.
-    pub fn filed_deltas(&self) -> usize {
-        self.filed.values().map(|layer| layer.tenants.len()).sum()
+    pub const fn filed_deltas(&self) -> usize {
+        self.filed_deltas
+    }
+
+    /// Tenant hours that wait for their fold: those filed, and those of closed generations.
+    pub fn waiting_deltas(&self) -> usize {
+        let closed = self.generations.iter().take(self.closed_generations());
+        self.filed_deltas + closed.map(|generation| generation.hours.len()).sum::<usize>()
     }
 
     /// These hours' rows are folded: their filed layer is in the rows.
     pub fn publish_fold(&mut self, hours: &[u32]) {
         for hour in hours {
-            self.filed.remove(hour);
+            self.filed_deltas -= self.filed.remove(hour).map_or(0, |layer| layer.tenants.len());
         }
     }
 
@@ -262,5 +274,41 @@ impl LiveState {
                 .map(|((hour, tenant_no), delta)| (*hour, *tenant_no, delta))
         });
         filed.chain(unfiled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::compact_event::Text;
+    use crate::domain::time::MICROS_PER_HOUR;
+
+    #[test]
+    fn what_waits_for_its_fold_is_counted_until_it_is_folded() {
+        let mut live = LiveState::new(7);
+        let event = CompactEvent::new(Text::of("api_call"));
+        let commit = |live: &mut LiveState, seq, places: &[(i64, u32)]| {
+            for &(hour, tenant_no) in places {
+                let at = Timestamp::from_micros(hour * MICROS_PER_HOUR);
+                live.add_event(tenant_no, &event, at, at, None);
+            }
+            live.end_commit(seq, 0);
+            live.close_generation();
+        };
+        commit(&mut live, 1, &[(1, 1), (1, 1), (1, 2), (2, 1)]);
+        commit(&mut live, 2, &[(2, 1), (3, 3)]);
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (0, 5));
+        live.publish_filing();
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (3, 5));
+        live.publish_filing();
+        // Of (2, 1) both generations had something.
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (4, 4));
+        live.add_filed_event(1, &event, Timestamp::from_micros(MICROS_PER_HOUR), Timestamp::default());
+        live.add_filed_event(9, &event, Timestamp::from_micros(MICROS_PER_HOUR), Timestamp::default());
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (5, 5));
+        live.publish_fold(&[1, 7]);
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (2, 2));
+        live.publish_fold(&[2, 3]);
+        assert_eq!((live.filed_deltas(), live.waiting_deltas()), (0, 0));
     }
 }

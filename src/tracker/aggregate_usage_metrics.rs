@@ -17,7 +17,8 @@ use crate::live::{HourDelta, HourLayer};
 use crate::store::{FiledDenial, HourMark, MetricsReader, MetricsRow, RowBlocks, Snapshot, StoreError};
 use crate::writer::Publication;
 
-/// Tenant hours folded in one transaction, so that the writer is never held up for long.
+/// Tenant hours folded in one transaction, so that the writer is never held up for long; with more tenants as many as they
+/// are, since the rows of their days and months are written with each.
 const DELTAS_PER_PUBLICATION: usize = 2_000;
 
 /// One period's rows by tenant number.
@@ -71,12 +72,13 @@ impl UsageTracker {
     fn prepare_fold(&self) -> Result<(Publication, Layers, bool), StoreError> {
         let shared = self.writer.shared();
         let mut hours = Layers::new();
+        let deltas_max = DELTAS_PER_PUBLICATION.max(shared.counters.len());
         let mut deltas = 0;
         let mut more = false;
         {
             let live = shared.live.read();
             for (hour, layer) in live.filed_layers() {
-                if deltas > 0 && deltas + layer.tenants.len() > DELTAS_PER_PUBLICATION {
+                if deltas > 0 && deltas + layer.tenants.len() > deltas_max {
                     more = true;
                     break;
                 }

@@ -34,6 +34,7 @@ mod stored_totals;
 mod tenant_stage;
 mod thread;
 mod unfiled;
+mod unfolded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,6 +63,7 @@ pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Shipped, Started, start};
 pub use stored_totals::StoredTotals;
 pub use unfiled::Unfiled;
+pub use unfolded::Unfolded;
 
 use crate::counters::{Released, TenantSlot};
 use crate::domain::actor::Actor;
@@ -188,8 +190,10 @@ impl Writer {
         wait: bool,
     ) -> Result<Receipt<Recorded>, WriteError> {
         let count = events.len();
-        // Faster than it can be filed: what is unfiled lives in memory and in the journal, and both have an end.
-        while self.shared.live.read().closed_generations() > UNFILED_GENERATIONS_MAX {
+        // Faster than it can be filed or folded: what is not lives in memory, and that has an end.
+        while self.shared.live.read().closed_generations() > UNFILED_GENERATIONS_MAX
+            || self.shared.has_too_many_unfolded()
+        {
             if let Some(refusal) = self.health.refusal() {
                 return Err(refusal);
             }

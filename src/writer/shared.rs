@@ -19,6 +19,7 @@ use super::prices::{PriceTable, RecentModels, UnpricedModels};
 use super::sampled::SampledBook;
 use super::stored_totals::StoredTotals;
 use super::unfiled::Unfiled;
+use super::unfolded::Unfolded;
 use crate::clock::Clock;
 use crate::counters::{Counters, OwnPrices, Platform, StateMutex};
 use crate::domain::compact_event::CompactEvent;
@@ -166,6 +167,8 @@ pub struct Shared {
     pub filed_ids: FiledIds,
     /// Commits that the filer has not taken yet.
     pub unfiled: Unfiled,
+    /// Whether what waits for its fold is folded.
+    pub unfolded: Unfolded,
     /// Filings published. An id that was not among the filed ones is still not, or is in a generation, as long as this
     /// has not moved: only a publication, on the writer's own thread, takes ids out of the generations.
     pub filings: AtomicU64,

@@ -20,6 +20,7 @@ use super::prices::{PriceTable, read_book};
 use super::shared::{PlanBook, PlanTerms, Policies, Shared};
 use super::stage::Numbers;
 use super::unfiled::Unfiled;
+use super::unfolded::Unfolded;
 use crate::clock::Clock;
 use crate::counters::{Counters, Platform, StateMutex, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
@@ -142,6 +143,7 @@ pub(crate) fn start(
         recording_errors: AtomicU64::new(0),
         meter: Meter::default(),
         clock_unconfirmed: clock_unconfirmed.into(),
+        unfolded: Unfolded::default(),
         save_counters: false.into(),
         stored_totals: super::stored_totals::StoredTotals::default(),
         copying: Mutex::default(),

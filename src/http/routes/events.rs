@@ -1,9 +1,10 @@
 //! `POST /api/usage/events`: one event, an array, NDJSON or CloudEvents; one bad event never sinks its batch.
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::super::HttpState;
@@ -20,13 +21,8 @@ use super::{blocking, lines};
 use crate::domain::event::{EventId, EventOutcome, UsageEvent};
 
 /// `?ack=queued` answers before the disk does.
-pub async fn record(
-    State(state): State<HttpState>,
-    caller: Caller,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
+pub async fn record(State(state): State<HttpState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+    let (Parts { uri, headers, .. }, body) = request.into_parts();
     let params = Params::read(&uri, &["ack"])?;
     let queued = match params.get("ack") {
         None | Some("durable") => false,

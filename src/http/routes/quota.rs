@@ -11,7 +11,7 @@ use super::super::body::JsonBody;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
-use super::super::params::{Params, PathTenant, read_date};
+use super::super::params::{NoParams, Params, PathTenant, read_date};
 use super::super::wire::explain::ExplanationJson;
 use super::super::wire::quota::{DecisionJson, QuotaRequest, QuotaStatusJson};
 use super::blocking;
@@ -26,10 +26,9 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub async fn check(
     State(state): State<HttpState>,
     caller: Caller,
-    uri: Uri,
+    _: NoParams,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
     caller.check(&request.tenant_id)?;
     require_price(&state, &request)?;
@@ -41,11 +40,10 @@ pub async fn check(
 pub async fn enforce(
     State(state): State<HttpState>,
     caller: Caller,
-    uri: Uri,
+    _: NoParams,
     request_id: RequestId,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    Params::read(&uri, &[])?;
     let request = QuotaRequest::read(&body)?;
     caller.check(&request.tenant_id)?;
     require_price(&state, &request)?;
@@ -65,9 +63,8 @@ pub(super) fn require_price(state: &HttpState, request: &QuotaRequest) -> Result
 pub async fn status(
     State(state): State<HttpState>,
     PathTenant(tenant_id): PathTenant,
-    uri: Uri,
+    _: NoParams,
 ) -> Result<Json<QuotaStatusJson>, ApiError> {
-    Params::read(&uri, &[])?;
     Ok(Json(QuotaStatusJson::from(&state.enforcer.get_quota_status(&tenant_id)?)))
 }
 

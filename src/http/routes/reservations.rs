@@ -1,10 +1,9 @@
 //! Reserve, settle, release: the gate for callers who keep a handle.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::Uri;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -13,7 +12,7 @@ use super::super::body::{JsonBody, Media, media_of, read_batch, unsupported};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::frame::RequestId;
-use super::super::params::{Params, segment};
+use super::super::params::{NoParams, Params, segment};
 use super::super::wire::Fault;
 use super::super::wire::event::{BATCH_EVENTS_MAX, EventDraft};
 use super::super::wire::object::{INVALID_REQUEST, Object, read_array};
@@ -47,11 +46,10 @@ impl<S: Sync + Send> FromRequestParts<S> for PathReservation {
 pub async fn reserve(
     State(state): State<HttpState>,
     caller: Caller,
-    uri: Uri,
+    _: NoParams,
     request_id: RequestId,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    Params::read(&uri, &[])?;
     let request = QuotaRequest::read_reserve(&body)?;
     caller.check(&request.tenant_id)?;
     if request.reservation_id.as_deref().is_some_and(is_door_s) {
@@ -89,11 +87,10 @@ pub async fn settle(
     State(state): State<HttpState>,
     PathReservation(reservation_id): PathReservation,
     caller: Caller,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoParams,
+    request: Request,
 ) -> Result<Json<Settled>, ApiError> {
-    Params::read(&uri, &[])?;
+    let (Parts { headers, .. }, body) = request.into_parts();
     if media_of(&headers)? != Media::Json {
         return Err(unsupported("application/json"));
     }
