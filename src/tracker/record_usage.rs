@@ -63,7 +63,7 @@ pub struct PendingOutcomes {
 }
 
 impl PendingOutcomes {
-    /// Blocks this thread. Panics inside an async task: await it there.
+    /// Blocks this thread. Inside an async task, await it instead.
     pub fn wait(self) -> Result<Vec<EventOutcome>, WriteError> {
         Ok(weave(self.recorded.wait()?.outcomes, self.invalid))
     }

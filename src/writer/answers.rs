@@ -1,6 +1,7 @@
 //! What callers are told, once their commit is on disk and applied, or has failed.
 
 use super::apply::Ended;
+use super::bell;
 use super::command::{ChangeFailed, ChangeOutcome, KeyOutcome, PlanOutcome, Recorded, ResolveOutcome};
 use super::health::Trouble;
 use super::meter::Meter;
@@ -35,30 +36,31 @@ impl WriterThread {
                 Answer::Recorded { outcomes, settles, promise } => {
                     count(&self.shared.meter, &outcomes);
                     let settled = if settles { ended.next().and_then(as_settled) } else { None };
-                    keep(promise, Recorded { outcomes, settled });
+                    told(promise, Recorded { outcomes, settled });
                 }
-                Answer::Held(promise) | Answer::Published(promise) => keep(promise, ()),
+                Answer::Held(promise) | Answer::Published(promise) => told(promise, ()),
                 Answer::Released(promise) => {
                     let released = match ended.next() {
                         Some(Ended::Released(released)) => released,
                         _ => Released::Unknown,
                     };
-                    keep(promise, released);
+                    told(promise, released);
                 }
-                Answer::PlanChanged(outcome, promise) => keep(promise, outcome),
-                Answer::KeyChanged(outcome, promise) => keep(promise, outcome),
-                Answer::Audited(outcomes, promise) => keep(promise, outcomes),
-                Answer::AuditResolved(outcome, promise) => keep(promise, outcome),
+                Answer::PlanChanged(outcome, promise) => told(promise, outcome),
+                Answer::KeyChanged(outcome, promise) => told(promise, outcome),
+                Answer::Audited(outcomes, promise) => told(promise, outcomes),
+                Answer::AuditResolved(outcome, promise) => told(promise, outcome),
                 Answer::Signed(promise) => {
                     let stored = self.shared.store.snapshot().and_then(|snapshot| snapshot.audit_checkpoint());
                     match stored {
-                        Ok((note, _)) => keep(promise, note),
+                        Ok((note, _)) => told(promise, note),
                         Err(error) => fail(promise, &unavailable(&error)),
                     }
                 }
-                Answer::Changed(staged, promise) => keep(promise, changed(&self.shared, staged)),
+                Answer::Changed(staged, promise) => told(promise, changed(&self.shared, staged)),
             }
         }
+        bell::ring();
     }
 
     /// The store has failed, `before_commit` or in it: then, unless it was the room that lacked, it is not known whether
@@ -112,13 +114,17 @@ fn as_settled(ended: Ended) -> Option<Settled> {
     }
 }
 
+/// Keeps one of many promises: whoever waits is woken with the others.
+fn told<T>(promise: Promise<T>, value: T) {
+    promise.tell_quietly(Ok(value));
+}
+
 pub(super) fn keep<T>(promise: Promise<T>, value: T) {
-    // Whoever dropped the receipt did not want to know.
-    let _ = promise.send(Ok(value));
+    promise.tell(Ok(value));
 }
 
 pub(super) fn fail<T>(promise: Promise<T>, error: &WriteError) {
-    let _ = promise.send(Err(error.clone()));
+    promise.tell(Err(error.clone()));
 }
 
 pub(super) fn unavailable(error: &StoreError) -> WriteError {

@@ -70,9 +70,9 @@ impl Command {
     /// Whether somebody waits for its commit, as far as can be told.
     pub(super) fn is_awaited(&self) -> bool {
         match self {
-            Self::Record { promise, .. } => !promise.is_closed(),
-            Self::Audit { promise, .. } => !promise.is_closed(),
-            Self::Release { promise, .. } => !promise.is_closed(),
+            Self::Record { promise, .. } => !promise.is_dropped(),
+            Self::Audit { promise, .. } => !promise.is_dropped(),
+            Self::Release { promise, .. } => !promise.is_dropped(),
             _ => true,
         }
     }

@@ -10,6 +10,7 @@ mod alerts;
 mod answers;
 mod apply;
 mod audit_stage;
+mod bell;
 mod checkpoints;
 mod command;
 mod company;

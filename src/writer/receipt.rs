@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
+use super::bell;
 use crate::store::StoreError;
 
 /// Why something could not be made durable.
@@ -40,27 +42,61 @@ impl From<StoreError> for WriteError {
 #[derive(Debug)]
 pub struct Receipt<T>(oneshot::Receiver<Result<T, WriteError>>);
 
-/// The other end of a [`Receipt`].
-pub(crate) type Promise<T> = oneshot::Sender<Result<T, WriteError>>;
+/// The other end of a [`Receipt`]. Dropped untold it reads as unavailable.
+#[derive(Debug)]
+pub(crate) struct Promise<T>(Option<oneshot::Sender<Result<T, WriteError>>>);
+
+impl<T> Promise<T> {
+    /// Tells the outcome. A thread that waits for it is woken by the next [`bell::ring`], a task at once.
+    pub(super) fn tell_quietly(mut self, outcome: Result<T, WriteError>) {
+        if let Some(sender) = self.0.take() {
+            // Whoever dropped the receipt did not want to know.
+            let _ = sender.send(outcome);
+        }
+    }
+
+    /// Tells the outcome.
+    pub(super) fn tell(self, outcome: Result<T, WriteError>) {
+        self.tell_quietly(outcome);
+        bell::ring();
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.0.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if self.0.take().is_some() {
+            bell::ring();
+        }
+    }
+}
 
 impl<T> Receipt<T> {
-    /// A receipt and the promise that fulfils it. A promise dropped unkept reads as unavailable.
+    /// A receipt and the promise that fulfils it.
     pub(crate) fn new() -> (Promise<T>, Self) {
         let (promise, receipt) = oneshot::channel();
-        (promise, Self(receipt))
+        (Promise(Some(promise)), Self(receipt))
     }
 
     /// A receipt that is fulfilled already.
     pub(crate) fn ready(value: Result<T, WriteError>) -> Self {
         let (promise, receipt) = Self::new();
-        // The receiver is in our hand.
-        let _ = promise.send(value);
+        promise.tell_quietly(value);
         receipt
     }
 
-    /// Blocks this thread until the outcome is known. Panics inside an async task: await it there.
-    pub fn wait(self) -> Result<T, WriteError> {
-        self.0.blocking_recv().unwrap_or_else(|_| Err(stopped()))
+    /// Blocks this thread until the outcome is known. Inside an async task, await it instead: a blocked worker serves
+    /// nobody else.
+    pub fn wait(mut self) -> Result<T, WriteError> {
+        bell::wait_until(|| match self.0.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Closed) => Some(Err(stopped())),
+            Err(TryRecvError::Empty) => None,
+        })
     }
 }
 

@@ -15,7 +15,8 @@ use super::super::metrics_table::{
     GRANTS_NOT_DURABLE, HTTP_DURATION, HTTP_REQUESTS, JOB_FAILURES, JOB_LAST_SUCCESS, JOB_OVERLAPS, MEMORY_BUDGET,
     MEMORY_RESIDENT, MetricInfo, PLATFORM_CEILING, PLATFORM_HELD, PLATFORM_USED, QUEUE_COMMANDS, QUEUE_EVENTS,
     RECORDING_ERRORS, REFUSED_REQUESTS, SCHEDULE_RESTARTS, STORE_FILE_BYTES, STORE_FREE_BYTES, STORE_NEXT_GROWTH,
-    STORE_REOPENED, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNPRICED_EVENTS, UNPRICED_MODELS, WRITER_READY,
+    STORE_REOPENED, TENANTS, THRESHOLDS_CROSSED, UNFILED_GENERATIONS, UNFOLDED_HOURS, UNPRICED_EVENTS, UNPRICED_MODELS,
+    WRITER_READY,
 };
 use super::blocking;
 use crate::domain::quota::LimitState;
@@ -59,8 +60,11 @@ fn engine(state: &HttpState, text: &mut Exposition) {
     let (events, commands) = writer.queued();
     text.one(&QUEUE_EVENTS, events);
     text.one(&QUEUE_COMMANDS, commands);
-    let unfiled = shared.live.read().closed_generations();
+    let live = shared.live.read();
+    let (unfiled, unfolded) = (live.closed_generations(), live.waiting_deltas());
+    drop(live);
     text.one(&UNFILED_GENERATIONS, unfiled);
+    text.one(&UNFOLDED_HOURS, unfolded);
     text.one(&TENANTS, shared.counters.len());
     let (prints, bytes) = (shared.fingerprints.len(), shared.fingerprints.bytes());
     text.one(&FINGERPRINTS, prints);
