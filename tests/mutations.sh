@@ -22,7 +22,7 @@ journal_cut_early|the journal goes before the counters are saved|src/writer/file
 not_reopened|a store that failed stays closed|src/writer/recovery.rs|s/shared.store.install(reopened);/drop(reopened);/|failing_syncs
 full_is_down|a full disk stops reads and releases|src/writer/answers.rs|s/StoreError::Full(_) => (Trouble::Full(reason.clone()), WriteError::Full(reason)),/StoreError::Full(_) => (Trouble::Broken(reason.clone()), WriteError::Full(reason)),/|full_disk
 alone_is_forgotten|a grant of memory alone never reaches the disk|src/writer/health.rs|s/std::mem::take(&mut self.unjournaled.lock())/Vec::new()/|dead_disk
-refused_when_open|memory does not decide alone although it is to|src/engine.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
+refused_when_open|memory does not decide alone although it is to|src/engine/mod.rs|s/grants_without_store: settings.on_storage_failure == OnStorageFailure::Open/grants_without_store: false/|dead_disk
 acked_early|events are acknowledged before their commit|src/writer/thread.rs|s/answers.push(Answer::Recorded { outcomes, settles: settles.is_some(), promise });/keep(promise, super::Recorded { outcomes, settled: None });/|kills/r3_kills
 role_forgotten|a route asks for no role|src/http/routes/mod.rs|s#"GET" "/api/usage/{tenant}/events" Viewer#"GET" "/api/usage/{tenant}/events" Open#|roles/without_a_key
 taken_later|what fits is decided under one lock and taken under another|src/counters/step.rs|/pub fn take/,/^    }/s/let mut state = self.lock();/let copy = self.lock().clone(); let mut state = self.lock(); *state = copy;/|orders/order_tests

@@ -129,6 +129,10 @@ impl ModelTable {
             // The last by name: it would be the one to go.
             Err(MODELS_MAX..) => self.other.get_or_insert_default().add(sums),
             Err(place) => {
+                if self.models.capacity() == 0 {
+                    // Most tenants' hours have one, and there are many: a list of its own makes room for four.
+                    self.models.reserve_exact(1);
+                }
                 self.models.insert(place, (model.into(), sums.clone()));
                 if self.models.len() > MODELS_MAX
                     && let Some((_, last)) = self.models.pop()

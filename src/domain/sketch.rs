@@ -43,7 +43,13 @@ impl Sketch {
     fn add_bin(&mut self, bin: u16, count: u64) {
         match self.bins.binary_search_by_key(&bin, |&(bin, _)| bin) {
             Ok(place) => self.bins[place].1 += count,
-            Err(place) => self.bins.insert(place, (bin, count)),
+            Err(place) => {
+                if self.bins.capacity() == 0 {
+                    // Many stay with one.
+                    self.bins.reserve_exact(1);
+                }
+                self.bins.insert(place, (bin, count));
+            }
         }
     }
 

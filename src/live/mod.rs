@@ -35,14 +35,15 @@ pub struct Generation {
     pub last_seq: u64,
     /// Events and operations in it: what its filing has to read.
     pub weight: usize,
-    hours: HashMap<HourKey, HourDelta>,
+    /// Boxed: a table has room for twice as many as there are, and is moved when it grows.
+    hours: HashMap<HourKey, Box<HourDelta>>,
     ids: HashMap<IdHash, u64>,
 }
 
 impl Generation {
     /// The hours and tenants it touches.
     pub fn hours(&self) -> impl Iterator<Item = (HourKey, &HourDelta)> {
-        self.hours.iter().map(|(key, delta)| (*key, delta))
+        self.hours.iter().map(|(key, delta)| (*key, &**delta))
     }
 }
 
@@ -50,7 +51,7 @@ impl Generation {
 #[derive(Clone, Debug, Default)]
 pub struct HourLayer {
     /// By tenant number.
-    pub tenants: HashMap<u32, HourDelta>,
+    pub tenants: HashMap<u32, Box<HourDelta>>,
 }
 
 /// See the module.
@@ -159,7 +160,7 @@ impl LiveState {
     }
 
     /// Adds to the filed layer; at start, from the segments.
-    pub fn add_filed(&mut self, hour: u32, tenant_no: u32, delta: HourDelta) {
+    pub fn add_filed(&mut self, hour: u32, tenant_no: u32, delta: Box<HourDelta>) {
         let tenants = &mut Arc::make_mut(self.filed.entry(hour).or_default()).tenants;
         match tenants.get_mut(&tenant_no) {
             Some(known) => known.merge(&delta),
@@ -216,7 +217,7 @@ impl LiveState {
         for delta in filed.into_iter().chain(unfiled) {
             match &mut sum {
                 Some(sum) => sum.merge(delta),
-                None => sum = Some(delta.clone()),
+                None => sum = Some((**delta).clone()),
             }
         }
         sum
@@ -264,14 +265,14 @@ impl LiveState {
         let filed = self
             .filed
             .range(hours.clone())
-            .flat_map(|(hour, layer)| layer.tenants.iter().map(|(tenant_no, delta)| (*hour, *tenant_no, delta)));
+            .flat_map(|(hour, layer)| layer.tenants.iter().map(|(tenant_no, delta)| (*hour, *tenant_no, &**delta)));
         let unfiled = self.generations.iter().flat_map(move |generation| {
             let hours = hours.clone();
             generation
                 .hours
                 .iter()
                 .filter(move |((hour, _), _)| hours.contains(hour))
-                .map(|((hour, tenant_no), delta)| (*hour, *tenant_no, delta))
+                .map(|((hour, tenant_no), delta)| (*hour, *tenant_no, &**delta))
         });
         filed.chain(unfiled)
     }

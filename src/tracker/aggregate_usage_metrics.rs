@@ -17,9 +17,9 @@ use crate::live::{HourDelta, HourLayer};
 use crate::store::{FiledDenial, HourMark, MetricsReader, MetricsRow, RowBlocks, Snapshot, StoreError};
 use crate::writer::Publication;
 
-/// Tenant hours folded in one transaction, so that the writer is never held up for long; with more tenants as many as they
-/// are, since the rows of their days and months are written with each.
-const DELTAS_PER_PUBLICATION: usize = 2_000;
+/// Tenant hours folded in one transaction, so that the writer is never held up for long: as many as there are tenants, since
+/// the rows of their days and months are written with each, within bounds.
+const DELTAS_PER_PUBLICATION: (usize, usize) = (2_000, 20_000);
 
 /// One period's rows by tenant number.
 pub(super) type Rows = BTreeMap<u32, MetricsRow>;
@@ -72,7 +72,8 @@ impl UsageTracker {
     fn prepare_fold(&self) -> Result<(Publication, Layers, bool), StoreError> {
         let shared = self.writer.shared();
         let mut hours = Layers::new();
-        let deltas_max = DELTAS_PER_PUBLICATION.max(shared.counters.len());
+        let (least, most) = DELTAS_PER_PUBLICATION;
+        let deltas_max = shared.counters.len().clamp(least, most);
         let mut deltas = 0;
         let mut more = false;
         {

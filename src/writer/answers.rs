@@ -77,18 +77,19 @@ impl WriterThread {
         for answer in answers {
             let unknown = if nothing_is_there { certain.clone() } else { WriteError::OutcomeUnknown };
             match answer {
-                Answer::Recorded { promise, .. } => fail(promise, &unknown),
-                Answer::Held(promise) => fail(promise, &WriteError::OutcomeUnknown),
-                Answer::Published(promise) => fail(promise, &unknown),
-                Answer::Released(promise) => fail(promise, &unknown),
-                Answer::PlanChanged(_, promise) => fail(promise, &unknown),
-                Answer::KeyChanged(_, promise) => fail(promise, &unknown),
-                Answer::Audited(_, promise) => fail(promise, &unknown),
-                Answer::AuditResolved(_, promise) => fail(promise, &unknown),
-                Answer::Signed(promise) => fail(promise, &unknown),
-                Answer::Changed(_, promise) => fail(promise, &unknown),
+                Answer::Recorded { promise, .. } => failed(promise, &unknown),
+                Answer::Held(promise) => failed(promise, &WriteError::OutcomeUnknown),
+                Answer::Published(promise) => failed(promise, &unknown),
+                Answer::Released(promise) => failed(promise, &unknown),
+                Answer::PlanChanged(_, promise) => failed(promise, &unknown),
+                Answer::KeyChanged(_, promise) => failed(promise, &unknown),
+                Answer::Audited(_, promise) => failed(promise, &unknown),
+                Answer::AuditResolved(_, promise) => failed(promise, &unknown),
+                Answer::Signed(promise) => failed(promise, &unknown),
+                Answer::Changed(_, promise) => failed(promise, &unknown),
             }
         }
+        bell::ring();
     }
 }
 
@@ -117,6 +118,11 @@ fn as_settled(ended: Ended) -> Option<Settled> {
 /// Keeps one of many promises: whoever waits is woken with the others.
 fn told<T>(promise: Promise<T>, value: T) {
     promise.tell_quietly(Ok(value));
+}
+
+/// Breaks one of many promises.
+fn failed<T>(promise: Promise<T>, error: &WriteError) {
+    promise.tell_quietly(Err(error.clone()));
 }
 
 pub(super) fn keep<T>(promise: Promise<T>, value: T) {

@@ -192,9 +192,7 @@ impl Writer {
     ) -> Result<Receipt<Recorded>, WriteError> {
         let count = events.len();
         // Faster than it can be filed or folded: what is not lives in memory, and that has an end.
-        while self.shared.live.read().closed_generations() > UNFILED_GENERATIONS_MAX
-            || self.shared.has_too_many_unfolded()
-        {
+        while self.is_ahead(wait, settles.is_some()) {
             if let Some(refusal) = self.health.refusal() {
                 return Err(refusal);
             }
@@ -213,6 +211,15 @@ impl Writer {
             self.queued_events.fetch_sub(count, Ordering::Relaxed);
         }
         submitted
+    }
+
+    /// Whether more is recorded than is filed and folded. A settlement is not held up by what waits for its fold: it is of
+    /// now.
+    fn is_ahead(&self, can_wait: bool, settles: bool) -> bool {
+        let live = self.shared.live.read();
+        let (unfiled, unfolded) = (live.closed_generations(), live.waiting_deltas());
+        drop(live);
+        unfiled > UNFILED_GENERATIONS_MAX || !settles && self.shared.has_too_many_unfolded(unfolded, can_wait)
     }
 
     /// Journals a grant.

@@ -338,7 +338,7 @@ fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), Sto
             if denial.refused() > 0 && unfolded(denial.at, entry_id) {
                 let mut delta = HourDelta::default();
                 delta.add_denials(denial.refused(), denial.at);
-                live.add_filed(denial.at.hour(), tenant_no, delta);
+                live.add_filed(denial.at.hour(), tenant_no, Box::new(delta));
             }
         }
     }

@@ -3,21 +3,28 @@
 //! Live traffic of any size is in few hours. Old events that are imported may be in so many that folding them, which writes
 //! three rows for each, takes longer than recording.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::shared::Shared;
 
 /// So many are left to be folded when their hours are over, and twice as many as there are tenants: two hours of them all.
 const KEPT: usize = 20_000;
 const KEPT_PER_TENANT: usize = 2;
-/// Recording waits when there are more, of about 1 kB each, and eight for each tenant: see `rules::memory`.
+/// Who records and can wait does so when there are more, of about 1 kB each, and three for each tenant.
 const WAITING_MAX: usize = 200_000;
-const WAITING_PER_TENANT: usize = 8;
+const WAITING_PER_TENANT: usize = 3;
 
 /// Whether somebody folds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Unfolded {
     is_folded: AtomicBool,
+    waiting_max: AtomicUsize,
+}
+
+impl Default for Unfolded {
+    fn default() -> Self {
+        Self { is_folded: AtomicBool::new(false), waiting_max: AtomicUsize::new(WAITING_MAX) }
+    }
 }
 
 impl Unfolded {
@@ -25,19 +32,29 @@ impl Unfolded {
     pub fn set_folded(&self, is_folded: bool) {
         self.is_folded.store(is_folded, Ordering::Relaxed);
     }
+
+    /// Another limit, beside what each tenant adds; for tests.
+    #[cfg(test)]
+    pub(crate) fn set_waiting_max(&self, waiting_max: usize) {
+        self.waiting_max.store(waiting_max, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
     /// Whether there are so many that they are to be folded before their hours are over.
     pub fn has_many_unfolded(&self) -> bool {
-        self.live.read().filed_deltas() > KEPT.max(self.counters.len() * KEPT_PER_TENANT)
+        let kept = KEPT.max(self.counters.len() * KEPT_PER_TENANT);
+        self.live.read().filed_deltas() > kept
     }
 
-    /// Whether there are so many that recording waits until some are folded.
-    pub(super) fn has_too_many_unfolded(&self) -> bool {
-        let waiting = self.live.read().waiting_deltas();
-        waiting > WAITING_MAX
-            && waiting > WAITING_MAX + self.counters.len() * WAITING_PER_TENANT
-            && self.unfolded.is_folded.load(Ordering::Relaxed)
+    /// Whether there are so many that recording waits until some are folded. Who cannot wait is refused later: it has more
+    /// likely to tell of now, which is in few hours, than who imports.
+    pub(super) fn has_too_many_unfolded(&self, waiting: usize, can_wait: bool) -> bool {
+        let base = self.unfolded.waiting_max.load(Ordering::Relaxed);
+        if waiting <= base || !self.unfolded.is_folded.load(Ordering::Relaxed) {
+            return false;
+        }
+        let most = base + self.counters.len() * WAITING_PER_TENANT;
+        waiting > if can_wait { most } else { most + most / 2 }
     }
 }

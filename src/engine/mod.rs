@@ -1,13 +1,12 @@
 //! The engine: opens the parts in order, hands out the utilities, closes in reverse.
 
+mod housekeeping;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender};
-use parking_lot::Mutex;
+use housekeeping::{Housekeeping, write_checkpoints};
 
 use crate::audit::{AuditLogger, read_or_make_signing_key};
 use crate::backup::Backups;
@@ -26,13 +25,6 @@ use crate::store::{Medium, Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use crate::writer::{Policies, Shipped, Writer, read_book, start};
-
-/// How often the housekeeping looks whether memory fills up.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// At each so many looks it looks whether anything else is to be folded or forgotten.
-const LOOKS_PER_ROUND: u64 = 20;
-/// At each so many it tidies up.
-const LOOKS_PER_TIDYING: u64 = 60 * LOOKS_PER_ROUND;
 
 /// Where signed checkpoints are appended unless `audit.checkpoint_file` names another place.
 const CHECKPOINT_FILE: &str = "audit-checkpoints.txt";
@@ -84,7 +76,7 @@ pub struct Metergate {
     backups: Backups,
     /// Where signed checkpoints of the audit log are appended, outside the store.
     checkpoint_file: PathBuf,
-    housekeeping: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    housekeeping: Housekeeping,
     closed: AtomicBool,
 }
 
@@ -191,12 +183,12 @@ impl Metergate {
             enforcer,
             backups,
             checkpoint_file,
-            housekeeping: Mutex::default(),
+            housekeeping: Housekeeping::default(),
             closed: AtomicBool::new(false),
         };
         // What ran out while nobody served.
         engine.tenants().expire_due().map_err(|error| OpenError::Storage(error.to_string()))?;
-        engine.start_housekeeping()?;
+        engine.housekeeping.start(&engine.writer, &engine.checkpoint_file)?;
         Ok(engine)
     }
 
@@ -263,7 +255,7 @@ impl Metergate {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.end_housekeeping();
+        self.housekeeping.end();
         self.api_keys().keep_record(true);
         self.writer.stop();
         write_checkpoints(&self.audit_logger(), &self.checkpoint_file);
@@ -273,99 +265,15 @@ impl Metergate {
     /// Lets go of everything as a crash would, but for the threads, which end: nothing more is written. For tests.
     pub fn abandon(&self) {
         self.closed.store(true, Ordering::Release);
-        self.end_housekeeping();
+        self.housekeeping.end();
         self.writer.abandon();
         self.writer.shared().store.close();
-    }
-
-    fn end_housekeeping(&self) {
-        if let Some((stop, thread)) = self.housekeeping.lock().take() {
-            drop(stop);
-            if thread.join().is_err() {
-                tracing::error!("the housekeeping had panicked");
-            }
-        }
-    }
-
-    /// Folds ended hours, and more when memory fills up; forgets lapsed holds; stores plans that ran out as expired. Correctness does not depend on it.
-    fn start_housekeeping(&self) -> Result<(), OpenError> {
-        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        let (writer, checkpoint_file) = (Arc::clone(&self.writer), self.checkpoint_file.clone());
-        let run = move || {
-            let tracker = UsageTracker::new(Arc::clone(&writer));
-            let audit = AuditLogger::new(Arc::clone(&writer));
-            let tenants = Tenants::new(Arc::clone(&writer));
-            let keys = ApiKeys::new(Arc::clone(&writer));
-            // Also when this thread ends by a panic: nobody is to wait for it.
-            let folds = Folds::begin(&writer);
-            let mut looks = 0u64;
-            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                let shared = writer.shared();
-                let now = shared.clock.now();
-                looks += 1;
-                let is_round = looks.is_multiple_of(LOOKS_PER_ROUND);
-                if looks.is_multiple_of(LOOKS_PER_TIDYING) {
-                    shared.counters.tidy(now);
-                }
-                if is_round {
-                    if writer.failure().is_none()
-                        && let Err(error) = tenants.expire_due()
-                    {
-                        tracing::error!(%error, "plans that ran out could not be stored as expired; it is tried again");
-                    }
-                    keys.keep_record(false);
-                    write_checkpoints(&audit, &checkpoint_file);
-                }
-                // Ten minutes after its end an hour has most of what comes late.
-                let settled = now.plus_micros(-10 * crate::domain::time::MICROS_PER_MINUTE).hour();
-                let has_settled = || shared.live.read().first_moving_hour().is_some_and(|hour| hour < settled);
-                let due = shared.has_many_unfolded() || is_round && has_settled();
-                if due && writer.failure().is_none() {
-                    let folded = tracker.aggregate_usage_metrics(None);
-                    folds.go_on(folded.is_ok());
-                    if let Err(error) = folded {
-                        tracing::error!(%error, "the aggregation failed; it is tried again");
-                    }
-                }
-            }
-        };
-        let spawned = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(run);
-        let thread = spawned.map_err(|error| OpenError::Storage(format!("a thread cannot be started: {error}")))?;
-        *self.housekeeping.lock() = Some((stop, thread));
-        Ok(())
-    }
-}
-
-/// Tells the writer whether what waits for its fold is folded.
-struct Folds<'a>(&'a Writer);
-
-impl<'a> Folds<'a> {
-    fn begin(writer: &'a Writer) -> Self {
-        writer.shared().unfolded.set_folded(true);
-        Self(writer)
-    }
-
-    fn go_on(&self, is_folded: bool) {
-        self.0.shared().unfolded.set_folded(is_folded);
-    }
-}
-
-impl Drop for Folds<'_> {
-    fn drop(&mut self) {
-        self.go_on(false);
     }
 }
 
 impl Drop for Metergate {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A file that cannot be written does not stop metergate: the notes are in the store, and are tried again.
-fn write_checkpoints(audit: &AuditLogger, file: &Path) {
-    if let Err(error) = audit.write_checkpoints(file) {
-        tracing::error!(%error, file = %file.display(), "checkpoints of the audit log could not be written to their file");
     }
 }
 
