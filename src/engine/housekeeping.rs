@@ -166,7 +166,7 @@ mod tests {
         let all = |outcomes: Vec<EventOutcome>| outcomes.iter().all(|outcome| *outcome == EventOutcome::Accepted);
         assert!(all(record(old_events(now, 20, 10))));
         writer.file_everything().unwrap();
-        assert!(shared.live.read().waiting_deltas() > 50 + 3 * 20, "there is something to wait for");
+        assert!(shared.live.read().waiting_deltas() > 50 + 5 * 20, "there is something to wait for");
 
         // Who does not wait is told.
         shared.unfolded.set_folded(true);
@@ -186,7 +186,7 @@ mod tests {
         // Where nothing is folded any more, nothing is waited for.
         assert!(all(record(old_events(now, 20, 10))));
         writer.file_everything().unwrap();
-        assert!(shared.live.read().waiting_deltas() > 50 + 3 * 20);
+        assert!(shared.live.read().waiting_deltas() > 50 + 5 * 20);
         shared.unfolded.set_folded(false);
         assert!(all(record(old_events(now, 20, 1))));
         engine.close();

@@ -10,9 +10,9 @@ use super::shared::Shared;
 /// So many are left to be folded when their hours are over, and twice as many as there are tenants: two hours of them all.
 const KEPT: usize = 20_000;
 const KEPT_PER_TENANT: usize = 2;
-/// Who records and can wait does so when there are more, of about 1 kB each, and three for each tenant.
+/// Who records and can wait does so when there are more, of about 700 bytes each, and five for each tenant.
 const WAITING_MAX: usize = 200_000;
-const WAITING_PER_TENANT: usize = 3;
+const WAITING_PER_TENANT: usize = 5;
 
 /// Whether somebody folds.
 #[derive(Debug)]
