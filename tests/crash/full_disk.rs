@@ -27,7 +27,7 @@ fn run(seed: u64, capacity: u64, tells_free: bool) -> bool {
         events: (0..100).map(|e| (format!("f{seed}-{n}-{e}-{:0>60}", e * 7 % 13), 1)).collect(),
     };
     let mut full_at = None;
-    for n in 0..800 {
+    for n in 0..1_600 {
         let step = filling(n);
         match step.run(&engine) {
             Ended::Done => model.apply(&step, start()),
