@@ -385,9 +385,9 @@
 //!
 //! # Where this is not the measured prototype, and why
 //!
-//! - *Generations.* Unfiled events pass through memory in generations of 100,000 events or 20 seconds, filed as a whole. A
+//! - *Generations.* Unfiled events pass through memory in generations of 50,000 events or 20 seconds, filed as a whole. A
 //!   generation has its own ids and hour deltas, so filing drops it in one step instead of picking a tail apart.
-//!   Recording waits while 20 of them are unfiled, or while more tenant hours wait for their fold than memory is to hold.
+//!   Recording waits while 40 of them are unfiled, or while more tenant hours wait for their fold than memory is to hold.
 //! - *Deltas are folded, rows are not rebuilt.* An hour keeps only what it gained since its row was written; folding adds
 //!   it to hour, day and month. Only `peak_qps` needs the hour's events again, when an hour is folded a second time.
 //! - *Repeats are decoded on the caller's thread.* The prototype inflated blocks on the writer's thread, and 0.8 % of
@@ -413,7 +413,7 @@
 //!   the last one answered and who came meanwhile, at most a quarter of the time that one took (`WriterThread::in_company`).
 //! - *One bell.* Threads that wait for a commit are told one by one and woken together (`writer::bell`): waking each by itself
 //!   took the writer longer than its commit. Tasks have wakers of their own.
-//! - *The filer takes commits from memory* (`writer::Unfiled`), up to 48 MiB of them, and reads the journal for the rest.
+//! - *The filer takes commits from memory* (`writer::Unfiled`), up to 32 MiB of them, and reads the journal for the rest.
 //! - *Passes.* What a batch looks up in large tables (tenants, fingerprints) it looks up in loops that do nothing else
 //!   (`Shared::prepare`), so that the look-ups wait for memory together: a look-up is a cache miss, or two.
 //! - *Not built:* encoding one commit while the last one syncs, and merging a day at its close (of a day with more than 8

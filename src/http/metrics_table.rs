@@ -32,7 +32,7 @@ metrics! {
     COMMIT_DURATION "metergate_commit_duration_seconds" "histogram" [] "Write transactions, each with its sync.";
     QUEUE_EVENTS "metergate_queue_events" "gauge" [] "Events that wait for the writer.";
     QUEUE_COMMANDS "metergate_queue_commands" "gauge" [] "Commands that wait for the writer.";
-    UNFILED_GENERATIONS "metergate_unfiled_generations" "gauge" [] "Closed generations that wait to be filed; above 20 new events wait.";
+    UNFILED_GENERATIONS "metergate_unfiled_generations" "gauge" [] "Closed generations that wait to be filed; above 40 new events wait.";
     UNFOLDED_HOURS "metergate_unfolded_tenant_hours" "gauge" [] "Tenant hours that wait in memory for their rows; above 200,000 and 5 a tenant new events wait.";
     TENANTS "metergate_tenants" "gauge" [] "Tenants registered, tombstones included.";
     FINGERPRINTS "metergate_fingerprints" "gauge" [] "Event ids remembered to know repeats.";

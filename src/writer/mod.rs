@@ -81,7 +81,7 @@ use thread::WriterThread;
 /// Events that may wait for the writer.
 const QUEUED_EVENTS_MAX: usize = 100_000;
 /// Closed generations that may wait for the filer: about two million events.
-const UNFILED_GENERATIONS_MAX: usize = 20;
+const UNFILED_GENERATIONS_MAX: usize = 40;
 /// Commands that may wait for the writer.
 const QUEUED_COMMANDS_MAX: usize = 16_384;
 

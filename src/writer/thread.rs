@@ -32,7 +32,7 @@ pub(super) const COMMANDS_PER_COMMIT: usize = 4_096;
 /// How long noted denials may wait for a commit to ride on.
 const DENIALS_WAIT: Duration = Duration::from_millis(200);
 /// A generation is closed, and filed, at this many events and operations.
-pub(super) const WEIGHT_PER_GENERATION: usize = 100_000;
+pub(super) const WEIGHT_PER_GENERATION: usize = 50_000;
 
 pub(super) struct WriterThread {
     pub(super) shared: Arc<Shared>,

@@ -11,7 +11,7 @@ use crate::live::IdHash;
 use crate::store::{Commit, StoredEvent};
 
 /// About how much memory they may take.
-const BYTES_MAX: usize = 48 << 20;
+const BYTES_MAX: usize = 32 << 20;
 /// An operation with its names, about.
 const OPERATION_BYTES: usize = 400;
 
