@@ -239,9 +239,10 @@
 //!
 //! **Aggregate.** `UsageTracker::aggregate_usage_metrics` files everything (`Writer::file_everything`), takes the
 //! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`prepare_fold`) and publishes them,
-//! at most about 5,000 tenant hours a transaction. With a range it recomputes whole hours above the retention cut from
-//! their events, days from hours, months from days (`recompute`), and writes only rows that differ. The engine's
-//! housekeeping folds hours ten minutes after their end; reads are exact without it.
+//! about as many tenant hours a transaction as there are tenants, 2,000 to 20,000. With a range it recomputes whole hours
+//! above the retention cut from their events, days from hours, months from days (`recompute`), and writes only rows that
+//! differ. The engine's housekeeping folds hours ten minutes after their end, and sooner when memory fills up; reads are
+//! exact without it.
 //!
 //! **Clean up.** `UsageTracker::cleanup_old_realtime_events` files everything, lets `next_cut` decide, counts what falls
 //! below the new cut, and publishes it with the whole days that lie below it and the hourly rows older than 90 days; then

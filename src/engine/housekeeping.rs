@@ -99,12 +99,13 @@ impl<'a> House<'a> {
         write_checkpoints(&self.audit, checkpoint_file);
     }
 
-    /// Folds when memory fills up; in a round, also when an hour is over.
+    /// Folds when memory fills up; in a round, also when an hour is over. What failed is tried again in a round.
     fn fold(&self, is_round: bool) {
         let shared = self.writer.shared();
         let settled = shared.clock.now().plus_micros(-SETTLED_AFTER_MICROS).hour();
         let has_settled = || shared.live.read().first_moving_hour().is_some_and(|hour| hour < settled);
-        let is_due = shared.has_many_unfolded() || is_round && has_settled();
+        let may_fold = is_round || shared.unfolded.is_folded();
+        let is_due = may_fold && shared.has_many_unfolded() || is_round && has_settled();
         if !is_due || self.writer.failure().is_some() {
             return;
         }
@@ -138,8 +139,11 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::EngineSettings;
     use crate::domain::event::{EventOutcome, UsageEvent};
+    use crate::domain::quota::{Item, QuotaType};
     use crate::domain::time::{MICROS_PER_HOUR, Timestamp};
+    use crate::enforcer::ReserveRequest;
     use crate::engine::Metergate;
+    use crate::writer::WAITING_PER_TENANT;
 
     /// An event of each of so many tenants in each of so many hours before now.
     fn old_events(now: Timestamp, tenants: u32, hours: i64) -> Vec<UsageEvent> {
@@ -162,7 +166,7 @@ mod tests {
         shared.unfolded.set_waiting_max(50);
         let record = |events: Vec<UsageEvent>| tracker.record_blocking(events).unwrap();
         let all = |outcomes: Vec<EventOutcome>| outcomes.iter().all(|outcome| *outcome == EventOutcome::Accepted);
-        let too_many = || shared.live.read().waiting_deltas() > (50 + 5 * 20) * 3 / 2;
+        let too_many = || shared.live.read().waiting_deltas() > (50 + WAITING_PER_TENANT * 20) * 3 / 2;
         assert!(all(record(old_events(now, 20, 20))));
         writer.file_everything().unwrap();
         assert!(too_many(), "there is something to wait for");
@@ -170,6 +174,19 @@ mod tests {
         // Who does not wait is told.
         shared.unfolded.set_folded(true);
         assert!(tracker.record(old_events(now, 1, 1)).is_err());
+        // A settlement is of now, and is not held up.
+        let enforcer = engine.quota_enforcer();
+        let held = enforcer.reserve_blocking(ReserveRequest {
+            tenant_id: "t0".parse().unwrap(),
+            items: vec![Item { quota_type: QuotaType::Tokens, amount: 10 }],
+            ttl_seconds: None,
+            reservation_id: Some("job-7".to_owned()),
+            request_id: None,
+        });
+        assert!(held.unwrap().reservation.is_some());
+        let settled = enforcer.settle_blocking(None, "job-7", vec![UsageEvent::new("t0".parse().unwrap(), "api_call")]);
+        assert!(all(settled.unwrap().outcomes));
+        assert!(too_many(), "and waited for nothing");
         let (done, tracker) = (AtomicBool::new(false), &tracker);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use housekeeping::{Housekeeping, write_checkpoints};
-
 use crate::audit::{AuditLogger, read_or_make_signing_key};
 use crate::backup::Backups;
 use crate::clock::Clock;
@@ -25,6 +23,7 @@ use crate::store::{Medium, Store, StoreError, StoredBook};
 use crate::tenants::Tenants;
 use crate::tracker::UsageTracker;
 use crate::writer::{Policies, Shipped, Writer, read_book, start};
+use housekeeping::{Housekeeping, write_checkpoints};
 
 /// Where signed checkpoints are appended unless `audit.checkpoint_file` names another place.
 const CHECKPOINT_FILE: &str = "audit-checkpoints.txt";

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tower::Service;
 
@@ -51,8 +51,8 @@ pub(super) struct Visit {
 
 impl Visit {
     /// The visit that this request is.
-    pub(super) fn of(parts: &axum::http::Extensions) -> Option<&Arc<Self>> {
-        parts.get()
+    pub(super) fn of(extensions: &Extensions) -> Option<&Arc<Self>> {
+        extensions.get()
     }
 
     /// Notes the route that the request found, by its place in the meter.

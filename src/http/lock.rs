@@ -62,7 +62,7 @@ pub enum AtLock<F> {
     In(F),
     /// It is refused; `None` once that is told.
     Refused(Option<Box<Response>>),
-    /// It is of a key of some tenants: whose it names, is seen while it runs.
+    /// It is of a key of some tenants, whose it names is seen while it runs; or of too small a role, which is noted.
     Watched(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
 }
 

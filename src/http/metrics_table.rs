@@ -75,11 +75,18 @@ pub fn metrics_table() -> &'static [&'static MetricInfo] {
 mod tests {
     use super::*;
     use crate::rules::memory::{BASE_BYTES, EVENT_BYTES, TENANT_BYTES};
+    use crate::writer::{WAITING_MAX, WAITING_PER_TENANT};
 
     #[test]
     fn the_budget_that_is_told_is_the_one_that_is_reckoned() {
         let (base, tenant, million) = (BASE_BYTES / 1_000_000, TENANT_BYTES / 1_000, EVENT_BYTES);
         let told = format!(": {base} MB, {tenant} kB a tenant and {million} MB a million events");
         assert!(MEMORY_BUDGET.help.contains(&told), "{told}");
+    }
+
+    #[test]
+    fn what_is_told_of_unfolded_hours_is_what_recording_waits_by() {
+        let told = format!("above {},000 and {WAITING_PER_TENANT} a tenant", WAITING_MAX / 1_000);
+        assert!(UNFOLDED_HOURS.help.contains(&told), "{told}");
     }
 }

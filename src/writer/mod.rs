@@ -64,7 +64,7 @@ pub use shared::{Incoming, PlanBook, Policies, Shared};
 pub(crate) use start::{Shipped, Started, start};
 pub use stored_totals::StoredTotals;
 pub use unfiled::Unfiled;
-pub use unfolded::Unfolded;
+pub use unfolded::{Unfolded, WAITING_MAX, WAITING_PER_TENANT};
 
 use crate::counters::{Released, TenantSlot};
 use crate::domain::actor::Actor;

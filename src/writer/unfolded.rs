@@ -10,9 +10,10 @@ use super::shared::Shared;
 /// So many are left to be folded when their hours are over, and twice as many as there are tenants: two hours of them all.
 const KEPT: usize = 20_000;
 const KEPT_PER_TENANT: usize = 2;
-/// Who records and can wait does so when there are more, of about 700 bytes each, and five for each tenant.
-const WAITING_MAX: usize = 200_000;
-const WAITING_PER_TENANT: usize = 5;
+/// Who records and can wait does so when there are more, of about 700 bytes each...
+pub const WAITING_MAX: usize = 200_000;
+/// ...and so many for each tenant.
+pub const WAITING_PER_TENANT: usize = 5;
 
 /// Whether somebody folds.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ impl Unfolded {
         self.is_folded.store(is_folded, Ordering::Relaxed);
     }
 
+    /// Whether folding goes on.
+    pub fn is_folded(&self) -> bool {
+        self.is_folded.load(Ordering::Relaxed)
+    }
+
     /// Another limit, beside what each tenant adds; for tests.
     #[cfg(test)]
     pub(crate) fn set_waiting_max(&self, waiting_max: usize) {
@@ -51,7 +57,7 @@ impl Shared {
     /// likely to tell of now, which is in few hours, than who imports.
     pub(super) fn has_too_many_unfolded(&self, waiting: usize, can_wait: bool) -> bool {
         let base = self.unfolded.waiting_max.load(Ordering::Relaxed);
-        if waiting <= base || !self.unfolded.is_folded.load(Ordering::Relaxed) {
+        if waiting <= base || !self.unfolded.is_folded() {
             return false;
         }
         let most = base + self.counters.len() * WAITING_PER_TENANT;
