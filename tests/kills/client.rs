@@ -106,6 +106,20 @@ impl Client {
         Ok(answer)
     }
 
+    /// Asks for a clean-up of old events; whether it was done is seen at the end.
+    pub fn clean_up(&mut self, killed: &AtomicBool) {
+        let asked = self.exchange(&Request {
+            method: "POST",
+            path: "/api/admin/jobs".to_owned(),
+            headers: "content-type: application/json\r\n".to_owned(),
+            body: br#"{"job": "cleanup_old_realtime_events"}"#.to_vec(),
+        });
+        match asked {
+            Ok(answer) => assert!([200, 409].contains(&answer.status), "{answer:?}"),
+            Err(error) => assert!(killed.load(Ordering::SeqCst), "the server is gone by itself: {error}"),
+        }
+    }
+
     /// Asks for one thing after the other until the server is gone.
     pub fn load(&mut self, killed: &AtomicBool) {
         while !killed.load(Ordering::SeqCst) {

@@ -31,6 +31,8 @@ const CLIENTS: u64 = 6;
 const KILLS_PER_SEASON: u32 = 100;
 /// Seasons that run beside each other: each waits for its server most of the time.
 const SEASONS_AT_ONCE: usize = 2;
+/// So often a clean-up is asked for just before the kill, beside those of the schedule.
+const KILLS_PER_CLEANUP: u32 = 10;
 /// After so many kills it stops in order, as now and then in life: counters are saved, and the journal begins anew.
 const KILLS_PER_STOP: u32 = 20;
 /// Tokens by which a gate's limit rises from kill to kill: less than is asked for.
@@ -75,6 +77,8 @@ impl Season {
             });
             server.record(&old.collect());
         }
+        // Only what is aggregated may go, and no server here lives long enough to aggregate by itself.
+        server.aggregate();
         // From now on a day of it goes with each clean-up, and there is one each minute: a missed one at the next start.
         server.flags =
             ["--realtime-days", "1", "--cleanup-cron", "* * * * *", "--log-level", "warn"].map(str::to_owned).to_vec();
@@ -118,7 +122,13 @@ impl Season {
         }
         let since = rfc3339(Utc::now() - chrono::Duration::seconds(1));
         let after = Duration::from_micros(5_000 + self.random.below(200_000));
-        self.killed_after(after, |client, killed| client.load(killed));
+        let cleans = self.seen.kills.is_multiple_of(KILLS_PER_CLEANUP);
+        self.killed_after(after, |client, killed| {
+            if cleans && client.number == 0 {
+                client.clean_up(killed);
+            }
+            client.load(killed);
+        });
         self.seen.kills += 1;
         loop {
             while self.random.below(4) == 0 {
