@@ -1,7 +1,7 @@
 //! Event ids as a column of their own, outside the compressed part, so that an id is found without inflating a block.
 //!
-//! A UUIDv7 keeps its 74 random bits here, packed; its clock is kept as a difference to the event's time. Any other UUID
-//! keeps its 128 bits. Texts keep their bytes, compressed together when that helps.
+//! A UUIDv7 keeps its 74 random bits here, packed; its clock is kept as a difference to the event's time. A UUIDv4 keeps
+//! its 122 random bits, any other UUID its 128. Texts keep their bytes, compressed together when that helps.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,9 +18,12 @@ const UUID: u8 = 1;
 const UUID_V7: u8 = 2;
 /// Each id has a class of its own, listed.
 const MIXED: u8 = 3;
+const UUID_V4: u8 = 4;
 
 /// Bits of a UUIDv7 that are neither its clock nor its version and variant.
 const V7_RANDOM_BITS: usize = 74;
+/// Bits of a UUIDv4 that are neither its version nor its variant.
+const V4_RANDOM_BITS: usize = 122;
 /// Texts below this many bytes are not worth a compressor's header.
 const COMPRESS_FROM: usize = 64;
 
@@ -28,21 +31,23 @@ fn class_of(id: &EventId) -> u8 {
     match id {
         EventId::Text(_) => TEXT,
         EventId::Uuid(uuid) if is_v7(uuid) => UUID_V7,
+        EventId::Uuid(uuid) if is_v4(uuid) => UUID_V4,
         EventId::Uuid(_) => UUID,
     }
 }
 
-fn v7_clock(uuid: &Uuid) -> i64 {
-    (uuid.as_u128() >> 80) as i64
+fn is_v4(uuid: &Uuid) -> bool {
+    uuid.as_u128() >> 76 & 0xf == 4 && uuid.as_u128() >> 62 & 3 == 2
 }
 
-fn v7(clock: i64, random: u128) -> Uuid {
-    let bits = (clock as u128 & 0xffff_ffff_ffff) << 80
-        | 7 << 76
-        | (random >> 62 & 0xfff) << 64
-        | 2 << 62
-        | random & ((1 << 62) - 1);
-    Uuid::from_u128(bits)
+/// The first 48 bits of a UUID: the clock of a UUIDv7.
+fn first_bits(uuid: &Uuid) -> u128 {
+    uuid.as_u128() >> 80
+}
+
+/// The UUID of a version with these first 48 bits and these other 74.
+fn of_version(version: u128, first: u128, other: u128) -> u128 {
+    (first & 0xffff_ffff_ffff) << 80 | version << 76 | (other >> 62 & 0xfff) << 64 | 2 << 62 | other & ((1 << 62) - 1)
 }
 
 /// Appends the column, its texts compressed when `squeeze`, and the clocks of UUIDv7 ids to `clocks`, which belongs into the compressed part.
@@ -69,7 +74,10 @@ pub(super) fn put_ids<'a>(
         match (&stored.event_id, class_of(&stored.event_id)) {
             (EventId::Uuid(uuid), UUID_V7) => {
                 packed.put(v7_random(uuid), V7_RANDOM_BITS);
-                drift.push(zigzag(stored.event_timestamp.micros() / 1_000 - v7_clock(uuid)));
+                drift.push(zigzag(stored.event_timestamp.micros() / 1_000 - first_bits(uuid) as i64));
+            }
+            (EventId::Uuid(uuid), UUID_V4) => {
+                packed.put(first_bits(uuid) << V7_RANDOM_BITS | v7_random(uuid), V4_RANDOM_BITS);
             }
             (EventId::Uuid(uuid), _) => packed.put(uuid.as_u128(), 128),
             (EventId::Text(text), _) => {
@@ -129,7 +137,7 @@ impl<'a> IdColumn<'a> {
     pub(super) fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, StoreError> {
         let class = reader.byte()?;
         let classes = reader.take(if class == MIXED { count } else { 0 })?;
-        if class > MIXED || classes.iter().any(|class| *class >= MIXED) {
+        if class > UUID_V4 || classes.iter().any(|class| *class == MIXED || *class > UUID_V4) {
             return Err(StoreError::Damaged("an id has no known class"));
         }
         let packed_bytes = reader.count(reader.rest().len())?;
@@ -176,7 +184,7 @@ impl<'a> IdColumn<'a> {
         };
         let (texts, v7s) = (with(TEXT), with(UUID_V7));
         Place {
-            bit: with(UUID) * 128 + v7s * V7_RANDOM_BITS,
+            bit: with(UUID) * 128 + with(UUID_V4) * V4_RANDOM_BITS + v7s * V7_RANDOM_BITS,
             text: texts,
             text_byte: self.lengths[..texts].iter().fold(0, |sum, length| sum.saturating_add(*length as usize)),
             v7s,
@@ -190,6 +198,10 @@ impl<'a> IdColumn<'a> {
         places.map(move |place| match self.class_at(place) {
             // That all is there was found when the column was read.
             UUID => PartialId::Uuid(packed.take(128).unwrap_or_default()),
+            UUID_V4 => {
+                let random = packed.take(V4_RANDOM_BITS).unwrap_or_default();
+                PartialId::Uuid(of_version(4, random >> V7_RANDOM_BITS, random))
+            }
             UUID_V7 => PartialId::V7Random(packed.take(V7_RANDOM_BITS).unwrap_or_default()),
             _ => {
                 let end = text_byte + self.lengths[text] as usize;
@@ -222,7 +234,7 @@ impl<'a> IdColumn<'a> {
                 PartialId::Uuid(bits) => EventId::Uuid(Uuid::from_u128(bits)),
                 PartialId::V7Random(random) => {
                     let clock = (time / 1_000).wrapping_sub(unzigzag(drift.next().unwrap_or(0)));
-                    EventId::Uuid(v7(clock, random))
+                    EventId::Uuid(Uuid::from_u128(of_version(7, clock as u128, random)))
                 }
             })
             .collect())
@@ -244,4 +256,42 @@ struct Place {
 
 fn not_utf8<T>(_: T) -> StoreError {
     StoreError::Damaged("an id is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::format_tests::event;
+
+    fn read_back(bytes: &[u8], clocks: &[u8], times: &[i64]) -> Vec<EventId> {
+        let column = IdColumn::read(&mut Reader::new(bytes), times.len()).unwrap();
+        column.finish(0..times.len(), times, &mut Reader::new(clocks)).unwrap()
+    }
+
+    #[test]
+    fn a_random_id_takes_its_random_bits_and_nothing_more() {
+        let ids: Vec<EventId> = (0..64).map(|_| EventId::Uuid(Uuid::new_v4())).collect();
+        let events: Vec<StoredEvent> = ids.iter().map(|id| StoredEvent { event_id: id.clone(), ..event() }).collect();
+        let (mut bytes, mut clocks) = (Vec::new(), Vec::new());
+        put_ids(&mut bytes, &mut clocks, events.iter(), true).unwrap();
+        assert_eq!(read_back(&bytes, &clocks, &[0; 64]), ids);
+        // A class, two lengths that take one or two bytes, and no texts.
+        let rest = bytes.len() - 64 * V4_RANDOM_BITS / 8;
+        assert!(rest <= 6, "{rest} bytes beside the random ones");
+    }
+
+    #[test]
+    fn an_id_that_was_kept_whole_is_still_read() {
+        let uuid = Uuid::new_v4();
+        let mut packed = BitWriter::default();
+        packed.put(uuid.as_u128(), 128);
+        let packed = packed.finish();
+        let mut bytes = vec![UUID, 16];
+        bytes.extend_from_slice(&packed);
+        put_planes(&mut bytes, &[]);
+        bytes.extend_from_slice(&[0, 0]);
+        let mut clocks = Vec::new();
+        put_planes(&mut clocks, &[]);
+        assert_eq!(read_back(&bytes, &clocks, &[0]), [EventId::Uuid(uuid)]);
+    }
 }

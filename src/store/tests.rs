@@ -20,6 +20,7 @@ fn tenant(number: u32) -> TenantId {
 fn any_id() -> impl Strategy<Value = EventId> {
     prop_oneof![
         any::<u128>().prop_map(|bits| EventId::Uuid(uuid::Uuid::from_u128(bits))),
+        any::<[u8; 16]>().prop_map(|random| EventId::Uuid(uuid::Builder::from_random_bytes(random).into_uuid())),
         (0u64..1 << 48, any::<[u8; 10]>()).prop_map(|(ms, random)| {
             EventId::Uuid(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
         }),
