@@ -4,6 +4,10 @@ use xxhash_rust::xxh3;
 
 use crate::domain::quota::{Charges, Item, QuotaType};
 
+/// The most that counts of a type at once: far above every limit and every amount that is let in, and so far below what
+/// an integer holds that no sum of the counters comes to its end.
+const AMOUNT_MAX: u128 = 1 << 96;
+
 /// What is asked for, by type; a type may be asked for with nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
@@ -13,12 +17,12 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// Sums items of the same type. A sum beyond what an integer holds stays at its end, and fits in no limit.
+    /// Sums items of the same type. A sum above 2^96 counts as that, and fits in no limit.
     pub fn sum(items: &[Item]) -> Self {
         let mut amounts = Self::default();
         for item in items {
             let sum = &mut amounts.of[item.quota_type.index()];
-            *sum = sum.saturating_add(item.amount);
+            *sum = sum.saturating_add(item.amount).min(AMOUNT_MAX);
             amounts.asked |= 1 << item.quota_type.index();
         }
         amounts
@@ -58,11 +62,11 @@ impl Amounts {
     }
 }
 
-/// Adds each amount; a sum stays at its end.
+/// Adds each amount.
 #[inline]
 pub(super) fn add(sums: &mut Charges, amounts: &Charges) {
     for (sum, amount) in sums.iter_mut().zip(amounts) {
-        *sum = sum.saturating_add(*amount);
+        *sum += *amount;
     }
 }
 

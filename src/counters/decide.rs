@@ -38,7 +38,7 @@ impl TenantState {
             return true;
         }
         let (used, held) = self.counted(limit.quota_type, limit.window);
-        used.saturating_add(held).saturating_add(amounts.amount(limit.quota_type)) <= limit.limit
+        used + held + amounts.amount(limit.quota_type) <= limit.limit
     }
 
     #[inline]
@@ -114,7 +114,7 @@ impl TenantState {
             if *asked > limit {
                 return None;
             }
-            let excess = state.used.saturating_add(state.held).saturating_add(*asked) - limit;
+            let excess = state.used + state.held + asked - limit;
             let fits_at = match state.window {
                 Window::Minute => self.minute.frees_at(state.quota_type, excess, now),
                 Window::Day | Window::Month => state.resets_at,

@@ -135,16 +135,7 @@ impl Holds {
                 self.named.insert(hash, Named { id: text.as_str().into(), hold });
             }
             (HoldId::Anonymous(number), _) => {
-                let mut place = self.anonymous.len();
-                while place > 0 && self.anonymous[place - 1].number > *number {
-                    place -= 1;
-                }
-                let last = place == self.anonymous.len();
-                let regular = last && (place == 0 || self.regular_until <= hold.expires_at);
-                self.anonymous.insert(place, Anonymous { number: *number, hold, regular });
-                if regular {
-                    self.regular_until = hold.expires_at;
-                    self.next_lapse = self.next_lapse.min(hold.expires_at);
+                if self.insert_anonymous(*number, hold) {
                     return;
                 }
             }
@@ -153,6 +144,25 @@ impl Holds {
         }
         self.lapses.insert((hold.expires_at, key));
         self.next_lapse = self.next_lapse.min(hold.expires_at);
+    }
+
+    /// True when it is a regular one.
+    #[inline]
+    fn insert_anonymous(&mut self, number: u64, hold: OpenHold) -> bool {
+        let latest = self.anonymous.back().map(|latest| latest.number);
+        // Numbers are given in order, and nearly always come in it.
+        if latest.is_some_and(|latest| latest > number) {
+            let place = self.anonymous.partition_point(|other| other.number <= number);
+            self.anonymous.insert(place, Anonymous { number, hold, regular: false });
+            return false;
+        }
+        let regular = latest.is_none() || self.regular_until <= hold.expires_at;
+        self.anonymous.push_back(Anonymous { number, hold, regular });
+        if regular {
+            self.regular_until = hold.expires_at;
+            self.next_lapse = self.next_lapse.min(hold.expires_at);
+        }
+        regular
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<OpenHold> {
@@ -170,6 +180,24 @@ impl Holds {
                 hold
             }
         };
+        self.removed(&hold);
+        Some(hold)
+    }
+
+    /// Takes out the anonymous hold that was granted first; gives its number, too.
+    #[inline]
+    pub(super) fn remove_oldest_anonymous(&mut self) -> Option<(u64, OpenHold)> {
+        let Anonymous { number, hold, regular } = self.anonymous.pop_front()?;
+        if !regular {
+            self.lapses.remove(&(hold.expires_at, Key::Anonymous(number)));
+        }
+        self.removed(&hold);
+        Some((number, hold))
+    }
+
+    /// What is to be done once a hold is gone.
+    #[inline]
+    fn removed(&mut self, hold: &OpenHold) {
         if hold.expires_at == self.next_lapse {
             self.next_lapse = self.first_lapse().map_or(Timestamp::MAX, |(time, _)| time);
         }
@@ -180,19 +208,18 @@ impl Holds {
         if self.named.is_empty() && self.named.capacity() > 64 {
             self.named = HashMap::default();
         }
-        Some(hold)
     }
 
-    /// Takes out the anonymous hold that was granted first; gives its number, too.
-    pub(super) fn remove_oldest_anonymous(&mut self) -> Option<(u64, OpenHold)> {
-        let number = self.anonymous.front()?.number;
-        self.remove(Key::Anonymous(number)).map(|hold| (number, hold))
+    /// Whether a hold lapses by now.
+    #[inline]
+    pub(super) fn lapses_by(&self, now: Timestamp) -> bool {
+        now >= self.next_lapse
     }
 
     /// Takes out one hold whose time is over, remembering a named one as lapsed; `None` when there is none.
     #[inline]
     pub(super) fn lapse_one(&mut self, now: Timestamp) -> Option<OpenHold> {
-        if now < self.next_lapse {
+        if !self.lapses_by(now) {
             return None;
         }
         let (_, key) = self.first_lapse()?;

@@ -84,11 +84,16 @@ impl Default for Minute {
 }
 
 impl Minute {
+    /// Whether a second has left the window.
+    #[inline]
+    pub(super) fn slides_by(&self, now: Timestamp) -> bool {
+        self.leaves <= now.seconds() as u64
+    }
+
     /// Drops the seconds that have left the window.
     #[inline]
     pub(super) fn slide(&mut self, now: Timestamp) {
-        let second = now.seconds() as u64;
-        while self.leaves <= second {
+        while self.slides_by(now) {
             self.drop_oldest();
         }
     }
@@ -136,7 +141,12 @@ impl Minute {
     #[inline]
     pub(super) fn give_back(&mut self, time: Timestamp, amounts: &Charges) {
         let second = time.seconds() as u64;
-        let Some(bucket) = self.buckets.iter_mut().rev().find(|bucket| bucket.second == second) else { return };
+        // Nearly always the last one.
+        let place = match self.buckets.back() {
+            Some(last) if last.second == second => self.buckets.len() - 1,
+            _ => self.buckets.partition_point(|bucket| bucket.second < second),
+        };
+        let Some(bucket) = self.buckets.get_mut(place).filter(|bucket| bucket.second == second) else { return };
         for (count, amount) in bucket.held.iter_mut().zip(amounts) {
             *count = count.saturating_sub(narrow(*amount));
         }
@@ -154,17 +164,20 @@ impl Minute {
         if second + BUCKETS <= now.seconds() as u64 {
             return None;
         }
-        // Nearly always the last one, or a new last one.
-        let mut place = self.buckets.len();
-        while place > 0 && self.buckets[place - 1].second > second {
-            place -= 1;
+        // Nearly always the last one.
+        if self.buckets.back().is_some_and(|last| last.second == second) {
+            return self.buckets.back_mut();
         }
-        if place == 0 || self.buckets[place - 1].second != second {
+        self.make_bucket(second)
+    }
+
+    fn make_bucket(&mut self, second: u64) -> Option<&mut Bucket> {
+        let place = self.buckets.partition_point(|bucket| bucket.second < second);
+        if self.buckets.get(place).is_none_or(|bucket| bucket.second != second) {
             self.buckets.insert(place, Bucket::new(second));
             self.leaves = self.leaves.min(second + BUCKETS);
-            place += 1;
         }
-        self.buckets.get_mut(place - 1)
+        self.buckets.get_mut(place)
     }
 
     /// When the oldest second with any of the type in it leaves the window; `now` when there is none.

@@ -75,7 +75,7 @@ impl Platform {
         for ceiling in ceilings.iter().filter(|ceiling| amounts.asks(ceiling.quota_type)) {
             let (used, held) = self.counted(ceiling);
             let asked = amounts.amount(ceiling.quota_type);
-            let wanted = used.saturating_add(held).saturating_add(asked);
+            let wanted = used + held + asked;
             if wanted <= ceiling.limit {
                 continue;
             }

@@ -122,6 +122,19 @@ impl TenantState {
     pub(super) fn advance(&mut self, now: Timestamp) -> Timestamp {
         let now = now.max(self.as_of);
         self.as_of = now;
+        let is_due = self.minute.slides_by(now)
+            || now >= self.day.end()
+            || now >= self.month.end()
+            || self.holds.lapses_by(now)
+            || now >= self.limits_until;
+        if is_due {
+            self.move_on(now);
+        }
+        now
+    }
+
+    #[inline(never)]
+    fn move_on(&mut self, now: Timestamp) {
         self.minute.slide(now);
         let tenant = &self.tenant;
         let rolled = self.day.roll(|| tenant.zone, now) | self.month.roll(|| tenant.zone, now);
@@ -134,7 +147,6 @@ impl TenantState {
         if now >= self.limits_until {
             self.refresh_limits(now);
         }
-        now
     }
 
     #[cold]
