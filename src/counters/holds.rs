@@ -201,9 +201,12 @@ impl Holds {
         if hold.expires_at == self.next_lapse {
             self.next_lapse = self.first_lapse().map_or(Timestamp::MAX, |(time, _)| time);
         }
-        // An idle tenant keeps no memory for holds it once had.
-        if self.anonymous.is_empty() && self.anonymous.capacity() > 64 {
-            self.anonymous = VecDeque::new();
+        if self.anonymous.is_empty() {
+            // An idle tenant keeps no memory for holds it once had; the next one takes the place that was used last.
+            if self.anonymous.capacity() > 64 {
+                self.anonymous = VecDeque::new();
+            }
+            self.anonymous.clear();
         }
         if self.named.is_empty() && self.named.capacity() > 64 {
             self.named = HashMap::default();

@@ -44,9 +44,11 @@ impl Gate {
     /// The same by a clock of the caller's.
     pub fn at(clock: Clock, number: u32, tokens: u128) -> Self {
         let (counters, ids) = (Counters::new(), tenants(number));
+        // One list for all tenants of a plan, as in the engine.
+        let limits = limits(tokens);
         for (no, id) in (0..).zip(&ids) {
             let tenant = Tenant::new(id.clone(), "pro", chrono_tz::UTC, clock.now());
-            counters.insert(no, TenantState::new(Arc::new(tenant), limits(tokens)));
+            counters.insert(no, TenantState::new(Arc::new(tenant), Arc::clone(&limits)));
         }
         let types = [QuotaType::Tokens, QuotaType::ApiCalls, QuotaType::ChatMessages, QuotaType::Embeddings];
         let amounts = Amounts::sum(&types.map(|quota_type| Item { quota_type, amount: 1 }));
