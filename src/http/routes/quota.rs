@@ -123,7 +123,7 @@ pub(super) fn insert_rate_limit(response: &mut Response, decision: &Decision) {
 fn rate_limit_fields(decision: &Decision) -> (String, String) {
     // An item has at most about 70 bytes.
     let room = || String::with_capacity(72 * decision.limits.len());
-    let (mut policy, mut state) = (room(), room());
+    let (mut policy, mut state, mut digits) = (room(), room(), itoa::Buffer::new());
     for limit in &decision.limits {
         let (Some(quota), Some(remaining)) = (limit.limit, limit.remaining()) else { continue };
         let (kind, window) = (limit.quota_type, limit.window);
@@ -134,33 +134,18 @@ fn rate_limit_fields(decision: &Decision) -> (String, String) {
             [comma, kind.name(), "-", window.name(), "\";"].into_iter().for_each(|text| field.push_str(text));
         }
         policy.push_str("q=");
-        push_number(&mut policy, units(kind, quota));
+        policy.push_str(digits.format(units(kind, quota)));
         policy.push_str(";w=");
-        push_number(&mut policy, window_seconds(window));
+        policy.push_str(digits.format(window_seconds(window)));
         if kind == QuotaType::Cost {
             policy.push_str(";qu=\"micro-usd\"");
         }
         state.push_str("r=");
-        push_number(&mut state, units(kind, remaining));
+        state.push_str(digits.format(units(kind, remaining)));
         state.push_str(";t=");
-        push_number(&mut state, seconds.unsigned_abs());
+        state.push_str(digits.format(seconds.unsigned_abs()));
     }
     (policy, state)
-}
-
-/// Appends a number's digits. Every answer about a quota has dozens of them, and formatting costs more than deciding.
-fn push_number(text: &mut String, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
 }
 
 /// Whole units, rounded down; at most the 15 digits that a structured field's integer has.
