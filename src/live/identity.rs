@@ -78,10 +78,10 @@ impl TenantIdentity {
                 hasher.write(text.as_bytes());
             }
             IdKey::Bits(bits) => {
-                // In one piece: it is hashed as the two pieces would be.
-                let mut bytes = [1; 17];
-                bytes[1..].copy_from_slice(&bits.to_le_bytes());
-                hasher.write(&bytes);
+                // The same bytes as by `write`, which does not know how many they are.
+                hasher.write_u8(1);
+                hasher.write_u64((bits as u64).to_le());
+                hasher.write_u64(((bits >> 64) as u64).to_le());
             }
         }
         hasher.finish128().into()

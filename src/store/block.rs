@@ -146,10 +146,12 @@ impl<'a> Block<'a> {
         0..0
     }
 
-    /// Each id's tenant number and the part of it that is known without inflating.
-    pub(super) fn id_keys(&self) -> impl Iterator<Item = (u32, IdKey<'_>)> {
-        let tenants = self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count));
-        tenants.zip(self.ids.keys(0..self.count))
+    /// Hands out each id's tenant number and the part of it that is known without inflating.
+    pub(super) fn each_id_key(&self, mut see: impl FnMut(u32, IdKey<'_>)) {
+        let mut keys = self.ids.keys(0..self.count);
+        for &(tenant, count) in &self.tenants {
+            keys.by_ref().take(count).for_each(|key| see(tenant, key));
+        }
     }
 
     /// The places of a tenant's events whose ids have this key: hardly ever more than one.

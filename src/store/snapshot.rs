@@ -387,7 +387,7 @@ impl Snapshot {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
         for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
             let (_, bytes) = row?;
-            Block::read(bytes.value())?.id_keys().for_each(|(tenant, key)| see(tenant, key));
+            Block::read(bytes.value())?.each_id_key(&mut see);
         }
         Ok(())
     }

@@ -118,8 +118,10 @@ proptest! {
             let events = Block::read(bytes).unwrap().events().unwrap();
             for (place, event) in events.iter().enumerate() {
                 prop_assert_eq!(places.contains(&place), event.tenant_no == 2);
-                prop_assert!(block.id_keys().any(|key| key == (event.tenant_no, event.event_id.key())));
             }
+            let mut of_events = events.iter().map(|event| (event.tenant_no, event.event_id.key()));
+            block.each_id_key(|tenant_no, key| assert_eq!(Some((tenant_no, key)), of_events.next()));
+            prop_assert_eq!(of_events.next(), None);
             read.extend(events);
         }
         prop_assert_eq!(read, sorted.into_iter().cloned().collect::<Vec<_>>());

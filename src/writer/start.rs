@@ -35,8 +35,8 @@ use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreErr
 
 /// A start later than this after the last commit is not believed by retention until the clock is confirmed.
 const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
-/// Ids that a thread hashes before it notes them: 4 MB of them.
-const IDS_AT_ONCE: usize = 1 << 18;
+/// Ids that a thread hashes before it notes them: 1 MB of them, which stays in its cache.
+const IDS_AT_ONCE: usize = 1 << 16;
 /// Threads that hash ids at the start.
 const LOADING_THREADS_MAX: usize = 8;
 
