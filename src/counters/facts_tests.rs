@@ -91,6 +91,26 @@ fn a_type_without_a_limit_is_unlimited() {
 }
 
 #[test]
+fn amounts_beyond_every_limit_fit_in_none_and_come_to_no_end() {
+    let now = at(NOW);
+    let mut limited = state(&[limit(QuotaType::Tokens, Window::Day, QuotaType::Tokens.max())]);
+    denied(limited.take(now, &[tokens(u128::MAX)], named("a", now)).unwrap());
+    let mut unlimited = state(&[]);
+    let held = |state: &mut TenantState| {
+        let limits = state.status(now).limits;
+        limits.iter().find(|limit| limit.quota_type == QuotaType::Tokens).map(|limit| limit.held)
+    };
+    for id in 0..1_000u32 {
+        granted(unlimited.take(now, &[tokens(u128::MAX), tokens(1)], named(&id.to_string(), now)).unwrap());
+    }
+    assert_eq!(held(&mut unlimited), Some(1_000 << 96));
+    for id in 0..1_000u32 {
+        unlimited.release(now, &id.to_string());
+    }
+    assert_eq!(held(&mut unlimited), Some(0));
+}
+
+#[test]
 fn the_tightest_window_is_what_is_left() {
     let now = at(NOW);
     let mut state = state(&[limit(QuotaType::Tokens, Window::Minute, 10), limit(QuotaType::Tokens, Window::Day, 100)]);

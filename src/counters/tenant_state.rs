@@ -133,6 +133,7 @@ impl TenantState {
         now
     }
 
+    /// What [`Self::advance`] does when anything is due: once a second and tenant at most, but for holds that lapse.
     #[inline(never)]
     fn move_on(&mut self, now: Timestamp) {
         self.minute.slide(now);
