@@ -338,7 +338,7 @@
 //! # What is on disk
 //!
 //! One file, `metergate.redb`. A record is a version byte and bincode; blocks lead with a version byte and an xxh3 checksum
-//! and have formats of their own. `meta/format_version` is 2. A store that is newer is refused; one that is older is copied
+//! and have formats of their own. `meta/format_version` is 3. A store that is newer is refused; one that is older is copied
 //! to `metergate.redb.format-N` and then brought up in one transaction (`store::migration`); going back is putting the copy
 //! in its place. A record whose layout changes gets a new version byte and is read in all its versions for ever, so most
 //! changes need no migration.
@@ -350,7 +350,7 @@
 //! | `tenant_usage_realtime_NNNNNN`, one per UTC day since 1970 | run, first tenant, block | block just below 32 KiB: tenant directory, time span, packed ids, zstd of the events' columns |
 //! | `runs` | UTC day, run | record: events, first and last entry id and time |
 //! | `denials` | UTC day, run | record: the denials that a filing brought |
-//! | `hours` | UTC hour | entry ids: filed through, folded through (plain integers) |
+//! | `slice_hours` | (UTC hour, slice of 4,096 tenants) | entry ids: filed through, folded through (plain integers) |
 //! | `tenant_usage_metrics` | period type, period, first tenant | block just below 8 KiB: rows by tenant, totals first |
 //! | `tenants` | tenant number | record: id, name, labels, plan, zone, status, mode, thresholds, own limits, history of token limits, own prices |
 //! | `plans` | name | record: limits, thresholds |

@@ -21,6 +21,7 @@ pub mod quota;
 pub mod sampling;
 pub mod schedule;
 pub mod sketch;
+pub mod slice;
 pub mod tenant;
 pub mod threshold;
 pub mod time;

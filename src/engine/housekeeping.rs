@@ -140,7 +140,8 @@ mod tests {
     use crate::config::EngineSettings;
     use crate::domain::event::{EventOutcome, UsageEvent};
     use crate::domain::quota::{Item, QuotaType};
-    use crate::domain::time::{MICROS_PER_HOUR, Timestamp};
+    use crate::domain::slice::Slice;
+    use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, PeriodType, Timestamp};
     use crate::enforcer::ReserveRequest;
     use crate::engine::Metergate;
     use crate::writer::WAITING_PER_TENANT;
@@ -153,6 +154,54 @@ mod tests {
             event
         };
         (1..=hours).flat_map(|hour| (0..tenants).map(move |tenant| event(tenant, hour))).collect()
+    }
+
+    #[test]
+    fn a_crash_between_two_slices_of_a_fold_counts_nothing_twice_and_forgets_nothing() {
+        let now = Timestamp::from_seconds(1_790_000_000);
+        let tenants = *Slice(1).tenants().start() + 100;
+        let open = |folder: &Path| {
+            let engine = Metergate::open_at(EngineSettings::new(folder), |_| Clock::manual(now)).unwrap();
+            engine.housekeeping.end();
+            engine
+        };
+        let rows = |engine: &Metergate| {
+            let rows_of = |tenant: u32| {
+                let (id, tracker) = (format!("t{tenant}").parse().unwrap(), engine.usage_tracker());
+                let rows_by =
+                    |period| tracker.get_tenant_usage(&id, now.plus_micros(-40 * MICROS_PER_DAY), now, period);
+                PeriodType::ALL.map(|period| rows_by(period).unwrap())
+            };
+            [0, 1, tenants - 101, tenants - 100, tenants - 1].map(rows_of)
+        };
+        let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let engine = open(folder.path());
+        engine.usage_tracker().record_blocking(old_events(now, tenants, 2)).unwrap();
+        engine.writer().file_everything().unwrap();
+        let before = rows(&engine);
+        let moving = |engine: &Metergate| engine.writer().shared().live.read().filed_deltas();
+        assert_eq!(moving(&engine), 2 * tenants as usize);
+        // Two hours, with their day or days and a month, of the first slice.
+        let written = engine.usage_tracker().fold_next().unwrap().unwrap();
+        assert!(written >= 4 * u64::from(tenants - 100), "{written} rows");
+        assert_eq!((moving(&engine), rows(&engine) == before), (200, true));
+
+        // It stands still: what a crash would leave is what its file is now.
+        std::fs::copy(folder.path().join(crate::store::FILE_NAME), crashed.path().join(crate::store::FILE_NAME))
+            .unwrap();
+        let after = open(crashed.path());
+        assert_eq!((moving(&after), rows(&after) == before), (200, true));
+        // More of both slices, and what moves is folded whole.
+        for engine in [&engine, &after] {
+            engine.usage_tracker().record_blocking(old_events(now, tenants, 1)).unwrap();
+            engine.usage_tracker().aggregate_usage_metrics(None).unwrap();
+            let verified = engine.usage_tracker().verify().unwrap();
+            assert_eq!((verified.events, verified.differences.len()), (3 * u64::from(tenants), 0));
+        }
+        let again = after.usage_tracker().aggregate_usage_metrics(Some((now.plus_micros(-MICROS_PER_DAY), now)));
+        assert_eq!(again.unwrap().rows_written, 0, "recomputing gives what folding gave");
+        engine.close();
+        after.close();
     }
 
     #[test]

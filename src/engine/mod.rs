@@ -345,7 +345,7 @@ mod tests {
         assert!(matches!(error, OpenError::NewerFormat { found: 99, known: crate::store::FORMAT_VERSION }));
         assert_eq!(
             error.to_string(),
-            "the store has format 99, this metergate reads up to 2: use the version that wrote it or a newer one"
+            "the store has format 99, this metergate reads up to 3: use the version that wrote it or a newer one"
         );
     }
 

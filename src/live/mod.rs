@@ -20,6 +20,7 @@ pub use hour_delta::{HourDelta, session_hash};
 pub use identity::{IdHash, Identity, TenantIdentity};
 
 use crate::domain::compact_event::CompactEvent;
+use crate::domain::slice::{Slice, SliceHour};
 use crate::domain::time::Timestamp;
 
 /// The hours still moving, behind the lock that orders readers and publications.
@@ -47,7 +48,7 @@ impl Generation {
     }
 }
 
-/// An hour's deltas that are filed but not folded.
+/// The deltas of a slice's hour that are filed but not folded.
 #[derive(Clone, Debug, Default)]
 pub struct HourLayer {
     /// By tenant number.
@@ -58,7 +59,7 @@ pub struct HourLayer {
 #[derive(Debug)]
 pub struct LiveState {
     generations: VecDeque<Generation>,
-    filed: BTreeMap<u32, Arc<HourLayer>>,
+    filed: BTreeMap<SliceHour, Arc<HourLayer>>,
     /// Tenant hours in it.
     filed_deltas: usize,
     session_key: u64,
@@ -161,7 +162,7 @@ impl LiveState {
 
     /// Adds to the filed layer; at start, from the segments.
     pub fn add_filed(&mut self, hour: u32, tenant_no: u32, delta: Box<HourDelta>) {
-        let tenants = &mut Arc::make_mut(self.filed.entry(hour).or_default()).tenants;
+        let tenants = &mut Arc::make_mut(self.filed.entry((Slice::of(tenant_no), hour)).or_default()).tenants;
         match tenants.get_mut(&tenant_no) {
             Some(known) => known.merge(&delta),
             None => {
@@ -174,16 +175,16 @@ impl LiveState {
     /// Counts one filed event into the filed layer; at start, from the segments.
     pub fn add_filed_event(&mut self, tenant_no: u32, event: &CompactEvent, at: Timestamp, created_at: Timestamp) {
         let session_key = self.session_key;
-        let tenants = &mut Arc::make_mut(self.filed.entry(at.hour()).or_default()).tenants;
+        let tenants = &mut Arc::make_mut(self.filed.entry((Slice::of(tenant_no), at.hour())).or_default()).tenants;
         let before = tenants.len();
         tenants.entry(tenant_no).or_default().add(event, at, created_at, session_key);
         self.filed_deltas += tenants.len() - before;
     }
 
-    /// The filed layer's hours, oldest first. Whoever folds them keeps them until they are published: so the writer need not
-    /// free them.
-    pub fn filed_layers(&self) -> impl Iterator<Item = (u32, &Arc<HourLayer>)> {
-        self.filed.iter().map(|(hour, layer)| (*hour, layer))
+    /// The filed layer by slice and hour, oldest first. Whoever folds them keeps them until they are published: so the writer
+    /// need not free them.
+    pub fn filed_layers(&self) -> impl Iterator<Item = (SliceHour, &Arc<HourLayer>)> {
+        self.filed.iter().map(|(of, layer)| (*of, layer))
     }
 
     /// Tenant hours in the filed layer.
@@ -198,7 +199,7 @@ impl LiveState {
     }
 
     /// These hours' rows are folded: their filed layer is in the rows.
-    pub fn publish_fold(&mut self, hours: &[u32]) {
+    pub fn publish_fold(&mut self, hours: &[SliceHour]) {
         for hour in hours {
             self.filed_deltas -= self.filed.remove(hour).map_or(0, |layer| layer.tenants.len());
         }
@@ -212,7 +213,7 @@ impl LiveState {
     /// What `tenant_no` has in `hour` beyond the stored row.
     pub fn delta(&self, hour: u32, tenant_no: u32) -> Option<HourDelta> {
         let mut sum: Option<HourDelta> = None;
-        let filed = self.filed.get(&hour).and_then(|layer| layer.tenants.get(&tenant_no));
+        let filed = self.filed.get(&(Slice::of(tenant_no), hour)).and_then(|layer| layer.tenants.get(&tenant_no));
         let unfiled = self.generations.iter().filter_map(|generation| generation.hours.get(&(hour, tenant_no)));
         for delta in filed.into_iter().chain(unfiled) {
             match &mut sum {
@@ -233,18 +234,19 @@ impl LiveState {
 
     /// The first hour that has anything unfolded.
     pub fn first_moving_hour(&self) -> Option<u32> {
-        let filed = self.filed.keys().next().copied();
+        let filed = self.filed.keys().map(|(_, hour)| *hour).min();
         let unfiled = self.generations.iter().flat_map(|generation| generation.hours.keys().map(|(hour, _)| *hour));
         filed.into_iter().chain(unfiled).min()
     }
 
     /// The hours in `hours` for which `tenant_no` has a delta, sorted.
     pub fn hours_of(&self, tenant_no: u32, hours: std::ops::Range<u32>) -> Vec<u32> {
+        let slice = Slice::of(tenant_no);
         let mut found: Vec<u32> = self
             .filed
-            .range(hours.clone())
+            .range((slice, hours.start)..(slice, hours.end.max(hours.start)))
             .filter(|(_, layer)| layer.tenants.contains_key(&tenant_no))
-            .map(|(hour, _)| *hour)
+            .map(|((_, hour), _)| *hour)
             .collect();
         for generation in &self.generations {
             // A generation touches few hours in live traffic and few tenants in an import: look up the shorter way.
@@ -262,10 +264,11 @@ impl LiveState {
 
     /// Every delta in `hours`, as (hour, tenant number, sums); a tenant's hour may come more than once.
     pub fn deltas(&self, hours: std::ops::Range<u32>) -> impl Iterator<Item = (u32, u32, &HourDelta)> {
-        let filed = self
-            .filed
-            .range(hours.clone())
-            .flat_map(|(hour, layer)| layer.tenants.iter().map(|(tenant_no, delta)| (*hour, *tenant_no, &**delta)));
+        let wanted = hours.clone();
+        let layers = self.filed.iter().filter(move |((_, hour), _)| wanted.contains(hour));
+        let filed = layers.flat_map(|((_, hour), layer)| {
+            layer.tenants.iter().map(move |(tenant_no, delta)| (*hour, *tenant_no, &**delta))
+        });
         let unfiled = self.generations.iter().flat_map(move |generation| {
             let hours = hours.clone();
             generation
@@ -307,9 +310,9 @@ mod tests {
         live.add_filed_event(1, &event, Timestamp::from_micros(MICROS_PER_HOUR), Timestamp::default());
         live.add_filed_event(9, &event, Timestamp::from_micros(MICROS_PER_HOUR), Timestamp::default());
         assert_eq!((live.filed_deltas(), live.waiting_deltas()), (5, 5));
-        live.publish_fold(&[1, 7]);
+        live.publish_fold(&[(Slice(0), 1), (Slice(0), 7), (Slice(1), 2)]);
         assert_eq!((live.filed_deltas(), live.waiting_deltas()), (2, 2));
-        live.publish_fold(&[2, 3]);
+        live.publish_fold(&[(Slice(0), 2), (Slice(0), 3)]);
         assert_eq!((live.filed_deltas(), live.waiting_deltas()), (0, 0));
     }
 }

@@ -7,11 +7,12 @@
 //! zstd: clocks of UUIDv7 ids, event columns
 //! ```
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::StoreError;
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
-use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
+use super::column_reader::{EventColumns, FiledEvent, read_events};
+use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events};
 use super::id_column::{IdColumn, put_ids};
 use crate::domain::event::IdKey;
 
@@ -134,6 +135,11 @@ impl<'a> Block<'a> {
         (self.inflated, self.columns)
     }
 
+    /// Events in it.
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
     /// The places of a tenant's events, empty when it has none here.
     pub(super) fn places_of(&self, tenant_no: u32) -> Range<usize> {
         let mut start = 0;
@@ -161,6 +167,15 @@ impl<'a> Block<'a> {
         with_keys.filter(|(_, of)| *of == key).map(|(place, _)| place).collect()
     }
 
+    /// The places of the events of these tenants.
+    pub(super) fn places_within(&self, tenants: &RangeInclusive<u32>) -> Range<usize> {
+        let events = |tenants: &[(u32, usize)]| tenants.iter().map(|(_, count)| count).sum::<usize>();
+        let first = self.tenants.partition_point(|(tenant, _)| tenant < tenants.start());
+        let end = self.tenants.partition_point(|(tenant, _)| tenant <= tenants.end()).max(first);
+        let start = events(&self.tenants[..first]);
+        start..start + events(&self.tenants[first..end])
+    }
+
     /// Inflates every event.
     pub(super) fn events(&self) -> Result<Vec<StoredEvent>, StoreError> {
         self.events_at(0..self.count)
@@ -168,15 +183,53 @@ impl<'a> Block<'a> {
 
     /// Inflates the events at these places.
     pub(super) fn events_at(&self, places: Range<usize>) -> Result<Vec<StoredEvent>, StoreError> {
-        let columns = zstd::bulk::decompress(self.columns, self.inflated)
-            .map_err(|_| StoreError::Damaged("a segment block cannot be inflated"))?;
-        let tenants: Vec<u32> =
-            self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count)).collect();
+        let columns = zstd::bulk::decompress(self.columns, self.inflated).map_err(not_inflated)?;
         // The clocks of the ids stand before the columns, whose times they need: find their end first.
         let mut clocks = Reader::new(&columns);
         let mut reader = Reader::new(&columns);
         self.ids.skip_clocks(&mut reader)?;
         let ids = |times: &[i64]| self.ids.finish(places.clone(), times, &mut clocks);
-        read_events(&mut reader, (&tenants, places.clone()), None, ids)
+        read_events(&mut reader, (&self.tenant_of_each(), places.clone()), None, ids)
+    }
+
+    /// Hands out the events at these places, without their ids.
+    pub(super) fn each_at(
+        &self,
+        places: Range<usize>,
+        inflater: &mut Inflater,
+        see: &mut impl FnMut(FiledEvent),
+    ) -> Result<(), StoreError> {
+        let mut reader = Reader::new(inflater.inflate(self.columns, self.inflated)?);
+        self.ids.skip_clocks(&mut reader)?;
+        let columns = EventColumns::read(&mut reader, self.count, places, true)?;
+        columns.each(&self.tenant_of_each(), Default::default(), |event, _| see(event));
+        Ok(())
+    }
+
+    fn tenant_of_each(&self) -> Vec<u32> {
+        self.tenants.iter().flat_map(|&(tenant, count)| std::iter::repeat_n(tenant, count)).collect()
+    }
+}
+
+fn not_inflated(_: std::io::Error) -> StoreError {
+    StoreError::Damaged("a segment block cannot be inflated")
+}
+
+/// Inflates block after block in the same memory.
+pub(super) struct Inflater {
+    zstd: zstd::bulk::Decompressor<'static>,
+    columns: Vec<u8>,
+}
+
+impl Inflater {
+    pub(super) fn new() -> Result<Self, StoreError> {
+        Ok(Self { zstd: zstd::bulk::Decompressor::new().map_err(not_inflated)?, columns: Vec::new() })
+    }
+
+    fn inflate(&mut self, columns: &[u8], inflated: usize) -> Result<&[u8], StoreError> {
+        self.columns.clear();
+        self.columns.reserve(inflated);
+        self.zstd.decompress_to_buffer(columns, &mut self.columns).map_err(not_inflated)?;
+        Ok(&self.columns)
     }
 }

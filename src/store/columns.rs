@@ -3,17 +3,13 @@
 //! A set of events becomes byte planes, one column behind the other, ready for a general compressor. Texts that repeat
 //! (types, methods, endpoints, models, sessions) are numbered in a dictionary of the block's own, so that a block can be
 //! read without anything else. Optional fields cost one bit in `flags` and nothing more when absent, and what was
-//! absent reads back as absent: a retry is compared with what its caller gave.
-
-use std::ops::Range;
+//! absent reads back as absent: a retry is compared with what its caller gave. `column_reader` reads them.
 
 use hashbrown::HashMap;
 
-use super::StoreError;
-use super::bytes::{Reader, put_planes, put_text, put_varint, put_varint_u128, unzigzag, zigzag};
-use crate::domain::compact_event::{COUNTS, CompactEvent, Text};
-use crate::domain::event::{Estimate, EventId, UsageEvent};
-use crate::domain::money::Money;
+use super::bytes::{put_planes, put_text, put_varint, put_varint_u128, zigzag};
+use crate::domain::compact_event::{COUNTS, CompactEvent};
+use crate::domain::event::{EventId, UsageEvent};
 use crate::domain::price_terms::Markup;
 use crate::domain::tenant::TenantId;
 use crate::domain::time::Timestamp;
@@ -54,24 +50,24 @@ pub(super) const FIRST: u8 = 1;
 pub(super) const WITH_LATER: u8 = 2;
 
 // Bits of `flags`, in the order of the columns.
-const ID_GIVEN: u64 = 1;
-const TIME_GIVEN: u64 = 1 << 1;
-const METHOD: u64 = 1 << 2;
-const ENDPOINT: u64 = 1 << 3;
-const SESSION: u64 = 1 << 4;
-const MODEL: u64 = 1 << 5;
-const COST: u64 = 1 << 6;
-const METADATA: u64 = 1 << 7;
-const FIRST_NUMBER: u32 = 8;
+pub(super) const ID_GIVEN: u64 = 1;
+pub(super) const TIME_GIVEN: u64 = 1 << 1;
+pub(super) const METHOD: u64 = 1 << 2;
+pub(super) const ENDPOINT: u64 = 1 << 3;
+pub(super) const SESSION: u64 = 1 << 4;
+pub(super) const MODEL: u64 = 1 << 5;
+pub(super) const COST: u64 = 1 << 6;
+pub(super) const METADATA: u64 = 1 << 7;
+pub(super) const FIRST_NUMBER: u32 = 8;
 // Behind the numbers: fields that came later. Their columns stand at the end, and only where an event has one, so that
 // other blocks are byte for byte what they were.
-const PROVIDER: u64 = 1 << 18;
-const USAGE: u64 = 1 << 19;
-const ESTIMATE: u64 = 1 << 20;
-const LATER: u64 = PROVIDER | USAGE | ESTIMATE;
+pub(super) const PROVIDER: u64 = 1 << 18;
+pub(super) const USAGE: u64 = 1 << 19;
+pub(super) const ESTIMATE: u64 = 1 << 20;
+pub(super) const LATER: u64 = PROVIDER | USAGE | ESTIMATE;
 
 /// The optional numbers of an event, in column order.
-const NUMBERS: usize = 2 + COUNTS;
+pub(super) const NUMBERS: usize = 2 + COUNTS;
 
 /// The columns of a set of events, gathered in one pass: an event is a few hundred bytes, and is looked at once.
 #[derive(Default)]
@@ -134,57 +130,9 @@ impl<'a> Later<'a> {
     }
 }
 
-/// What [`Later::put`] wrote, event by event.
-#[derive(Default)]
-struct LaterFields {
-    providers: std::vec::IntoIter<Text>,
-    usages: std::vec::IntoIter<UsageCounts>,
-    estimates: std::vec::IntoIter<Estimate>,
-}
-
-impl LaterFields {
-    fn read(
-        reader: &mut Reader<'_>,
-        with: impl Fn(u64) -> usize,
-        wanted: impl Fn(u64) -> Range<usize>,
-    ) -> Result<Self, StoreError> {
-        let providers = read_dictionary(reader, with(PROVIDER), wanted(PROVIDER), Text::of)?;
-        let given = reader.planes(with(USAGE))?;
-        let mut usages = vec![UsageCounts::default(); given.len()];
-        for place in 0..UsageCounts::FIELDS {
-            let has = |given: &u64| given >> place & 1 == 1;
-            let count = given.iter().filter(|given| has(given)).count();
-            if place >= UsageCounts::FIRST_FIELDS && count == 0 {
-                continue;
-            }
-            let mut counts = reader.planes(count)?.into_iter();
-            for (usage, _) in usages.iter_mut().zip(&given).filter(|(_, given)| has(given)) {
-                *usage.all_mut()[place] = counts.next();
-            }
-        }
-        usages.truncate(wanted(USAGE).end);
-        usages.drain(..wanted(USAGE).start);
-        let price_nos = reader.planes_in(with(ESTIMATE), wanted(ESTIMATE))?;
-        let costs = read_costs(reader, with(ESTIMATE), wanted(ESTIMATE))?;
-        let estimates = price_nos.into_iter().zip(costs);
-        let estimates = estimates
-            .map(|(price_no, cost)| Ok(Estimate { cost, price_no: price_no as u32, markup: markup_above(price_no)? }));
-        Ok(Self {
-            providers: providers.into_iter(),
-            usages: usages.into_iter(),
-            estimates: estimates.collect::<Result<Vec<_>, StoreError>>()?.into_iter(),
-        })
-    }
-}
-
 /// A markup above the number of its price row: nothing where there is none, so that such columns are what they always were.
 const fn above_number(markup: Markup) -> u64 {
     zigzag(markup.basis_points() as i64) << 32
-}
-
-fn markup_above(price_no: u64) -> Result<Markup, StoreError> {
-    let points = unzigzag(price_no >> 32);
-    Markup::from_basis_points(points).map_err(|_| StoreError::Damaged("an event has an impossible markup"))
 }
 
 impl<'a> Columns<'a> {
@@ -250,117 +198,11 @@ pub(super) fn put_events<'a>(out: &mut Vec<u8>, events: impl Iterator<Item = &'a
     if columns.put(out, with_entry) { WITH_LATER } else { FIRST }
 }
 
-/// Reads what [`put_events`] wrote: the events at `places`. `tenants` gives the number of each event's tenant, `entries` the
-/// entry id and commit time where the columns do not hold them, `ids` the ids at `places`.
-pub(super) fn read_events(
-    reader: &mut Reader<'_>,
-    (tenants, places): (&[u32], Range<usize>),
-    entries: Option<(u64, Timestamp)>,
-    ids: impl FnOnce(&[i64]) -> Result<Vec<EventId>, StoreError>,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let count = tenants.len();
-    let flags = reader.planes(count)?;
-    let with = |bit: u64| flags.iter().filter(|&&all| all & bit != 0).count();
-    // The wanted ones among those with a field.
-    let wanted = |bit: u64| {
-        let among = |flags: &[u64]| flags.iter().filter(|&&all| all & bit != 0).count();
-        let start = among(&flags[..places.start]);
-        start..start + among(&flags[places.clone()])
-    };
-
-    let times = read_times(reader, count)?;
-    let (created, entry_ids) = match entries {
-        Some((first, created_at)) => {
-            (vec![created_at.micros(); count], (0..count as i64).map(|place| first as i64 + place).collect())
-        }
-        None => (read_times(reader, count)?, read_deltas(reader, count)?),
-    };
-    let names = |reader: &mut Reader<'_>, bit: u64| read_dictionary(reader, with(bit), wanted(bit), Text::of);
-    let texts = |reader: &mut Reader<'_>, bit: u64| read_dictionary(reader, with(bit), wanted(bit), boxed);
-    let event_types = read_dictionary(reader, count, places.clone(), Text::of)?;
-    let mut methods = names(reader, METHOD)?.into_iter();
-    let mut endpoints = names(reader, ENDPOINT)?.into_iter();
-    let mut sessions = texts(reader, SESSION)?.into_iter();
-    let mut models = names(reader, MODEL)?.into_iter();
-    let mut columns = Vec::with_capacity(NUMBERS);
-    for number in 0..NUMBERS {
-        let bit = 1 << (FIRST_NUMBER + number as u32);
-        columns.push(reader.planes_in(with(bit), wanted(bit))?.into_iter());
-    }
-    let mut costs = read_costs(reader, with(COST), wanted(COST))?.into_iter();
-    let mut metadata = texts(reader, METADATA)?.into_iter();
-    let mut later = if with(LATER) > 0 { LaterFields::read(reader, with, wanted)? } else { LaterFields::default() };
-    let ids = ids(&times)?;
-    if ids.len() != places.len() {
-        return Err(StoreError::Damaged("a block has another number of ids than of events"));
-    }
-
-    let mut events = Vec::with_capacity(places.len());
-    for (place, (event_id, event_type)) in places.zip(ids.into_iter().zip(event_types)) {
-        let flags = flags[place];
-        let has = |bit: u64| flags & bit != 0;
-        let mut number = |column: usize| {
-            if has(1 << (FIRST_NUMBER + column as u32)) { columns[column].next() } else { None }
-        };
-        let mut event = CompactEvent::new(event_type);
-        event.set_texts([
-            if has(METHOD) { methods.next() } else { None },
-            if has(ENDPOINT) { endpoints.next() } else { None },
-            if has(MODEL) { models.next() } else { None },
-            if has(PROVIDER) { later.providers.next() } else { None },
-        ]);
-        event.set_time_given(has(TIME_GIVEN));
-        // Wider than its type only in a damaged block that passed its checksum.
-        event.set_status(number(0).map(|value| value as u16));
-        event.set_response_time(number(1).map(|value| value as u32));
-        for place in 0..COUNTS {
-            event.set_count(place, number(2 + place));
-        }
-        event.set_session(if has(SESSION) { sessions.next() } else { None });
-        event.set_metadata(if has(METADATA) { metadata.next() } else { None });
-        if has(USAGE)
-            && let Some(usage) = later.usages.next()
-        {
-            event.set_usage(usage);
-        }
-        if has(ESTIMATE)
-            && let Some(estimate) = later.estimates.next()
-        {
-            event.set_estimate(estimate);
-        }
-        if has(COST)
-            && let Some(cost) = costs.next()
-        {
-            event.set_given_cost(cost);
-        }
-        events.push(StoredEvent {
-            tenant_no: tenants[place],
-            entry_id: entry_ids[place] as u64,
-            created_at: Timestamp::from_micros(created[place]),
-            event_timestamp: Timestamp::from_micros(times[place]),
-            event_id,
-            event_id_given: has(ID_GIVEN),
-            event,
-        });
-    }
-    Ok(events)
-}
-
 /// Instants as differences in the largest of microsecond, millisecond and second that loses nothing.
 fn put_times(out: &mut Vec<u8>, times: &[i64]) {
     let unit = [1_000_000, 1_000].into_iter().find(|unit| times.iter().all(|time| time % unit == 0)).unwrap_or(1);
     put_varint(out, unit as u64);
     put_deltas(out, times.iter().map(|time| time / unit));
-}
-
-fn read_times(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
-    let unit = reader.varint()?;
-    if ![1, 1_000, 1_000_000].contains(&unit) {
-        return Err(StoreError::Damaged("a time column has no known unit"));
-    }
-    let mut times = read_deltas(reader, count)?;
-    times.iter_mut().for_each(|time| *time = time.wrapping_mul(unit as i64));
-    Ok(times)
 }
 
 fn put_deltas(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
@@ -375,18 +217,6 @@ fn put_deltas(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
         })
         .collect();
     put_planes(out, &deltas);
-}
-
-fn read_deltas(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, StoreError> {
-    let mut last = unzigzag(reader.varint()?);
-    let deltas = reader.planes(count)?;
-    Ok(deltas
-        .into_iter()
-        .map(|delta| {
-            last = last.wrapping_add(unzigzag(delta));
-            last
-        })
-        .collect())
 }
 
 /// Whether they are equal; a kept name is so at a glance.
@@ -438,29 +268,6 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-fn boxed(text: &str) -> Box<str> {
-    text.into()
-}
-
-/// The `wanted` ones of `count` texts, each distinct one made by `keep` once.
-fn read_dictionary<T: Clone>(
-    reader: &mut Reader<'_>,
-    count: usize,
-    wanted: Range<usize>,
-    keep: impl Fn(&str) -> T,
-) -> Result<Vec<T>, StoreError> {
-    let distinct = reader.count(count)?;
-    let mut texts = Vec::with_capacity(distinct);
-    for _ in 0..distinct {
-        texts.push(keep(reader.text()?));
-    }
-    reader
-        .planes_in(count, wanted)?
-        .into_iter()
-        .map(|number| texts.get(number as usize).cloned().ok_or(StoreError::Damaged("a text has no dictionary entry")))
-        .collect()
-}
-
 /// Amounts in the largest power of ten femto-dollars that loses nothing.
 fn put_costs(out: &mut Vec<u8>, costs: &[u128]) {
     let mut zeros = 15;
@@ -478,21 +285,5 @@ fn put_costs(out: &mut Vec<u8>, costs: &[u128]) {
     } else {
         out.push(u8::MAX);
         costs.iter().for_each(|cost| put_varint_u128(out, *cost));
-    }
-}
-
-/// The `wanted` ones of `count` amounts.
-fn read_costs(reader: &mut Reader<'_>, count: usize, wanted: Range<usize>) -> Result<Vec<Money>, StoreError> {
-    match reader.byte()? {
-        u8::MAX => {
-            let all: Vec<u128> = (0..count).map(|_| reader.varint_u128()).collect::<Result<_, _>>()?;
-            Ok(all[wanted].iter().copied().map(Money::from_femtos).collect())
-        }
-        zeros @ 0..=15 => {
-            let unit = 10u128.pow(u32::from(zeros));
-            let costs = reader.planes_in(count, wanted)?;
-            Ok(costs.into_iter().map(|value| Money::from_femtos(u128::from(value) * unit)).collect())
-        }
-        _ => Err(StoreError::Damaged("a cost column has no known unit")),
     }
 }

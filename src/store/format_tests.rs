@@ -11,6 +11,7 @@ use crate::domain::key::{ApiKey, KeyDigest, KeyRole, TenantScope};
 use crate::domain::quota::{
     Denial, DeniedBy, Hold, HoldId, Item, Limit, LimitState, Mode, Plan, QuotaType, Scope, Window,
 };
+use crate::domain::slice::Slice;
 use crate::domain::tenant::{Override, Tenant};
 use crate::domain::time::Timestamp;
 
@@ -437,6 +438,42 @@ fn a_store_of_format_1_is_copied_and_brought_up_once() {
             std::fs::remove_file(&copy).unwrap();
         }
     }
+}
+
+#[test]
+fn a_store_of_format_2_has_its_hours_folded_as_far_in_every_slice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), 1 << 20, [7; 32], uuid::Uuid::nil()).unwrap();
+    let mut transaction = store.begin().unwrap();
+    for number in 0..5_000 {
+        let id = format!("tenant-{number}").parse().unwrap();
+        let tenant = crate::domain::tenant::Tenant::new(id, "trial", chrono_tz::UTC, Timestamp::default());
+        transaction.put_tenant(number, &tenant).unwrap();
+    }
+    transaction.commit().unwrap();
+    store.close();
+    let db = Database::create(folder.path().join(FILE_NAME)).unwrap();
+    let write = db.begin_write().unwrap();
+    write.delete_table(tables::HOURS).unwrap();
+    {
+        let mut hours = write.open_table(tables::HOURS_2).unwrap();
+        hours.insert(500_000, (90, 90)).unwrap();
+        hours.insert(500_001, (120, 95)).unwrap();
+    }
+    write.commit().unwrap();
+    drop(db);
+    set_format(folder.path(), 2);
+
+    let store = Store::open(folder.path(), 1 << 20, [8; 32], uuid::Uuid::max()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let mark = |filed_through, folded_through| HourMark { filed_through, folded_through };
+    let expected = [(0, 500_000, mark(90, 90)), (1, 500_000, mark(90, 90)), (0, 500_001, mark(120, 95))];
+    let expected = expected.into_iter().chain([(1, 500_001, mark(120, 95))]);
+    let expected: Vec<_> = expected.map(|(slice, hour, mark)| ((Slice(slice), hour), mark)).collect();
+    assert_eq!(snapshot.hour_marks().unwrap(), expected);
+    let asked = [(Slice(1), 500_001), (Slice(2), 500_001), (Slice(0), 499_999)];
+    assert_eq!(snapshot.hour_marks_of(asked).unwrap(), expected[3..]);
+    assert!(migration::copy_of(&folder.path().join(FILE_NAME), 2).exists());
 }
 
 #[test]

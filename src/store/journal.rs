@@ -11,7 +11,8 @@
 
 use super::StoreError;
 use super::bytes::{Reader, put_planes, put_varint};
-use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events, read_events};
+use super::column_reader::read_events;
+use super::columns::{FIRST, MAX_EVENTS_IN_BLOCK, StoredEvent, WITH_LATER, put_events};
 use super::id_column::{IdColumn, put_ids};
 use super::records;
 use crate::domain::quota::Denial;

@@ -4,6 +4,7 @@
 //! rows it does not want. A row's bytes begin with the totals that overviews need; a reader of totals stops there.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use super::StoreError;
 use super::bytes::{Reader, put_text, put_varint, put_varint_u128};
@@ -312,12 +313,14 @@ impl<'a> RowsBlock<'a> {
         Ok(passed)
     }
 
-    /// Every row.
-    pub(super) fn rows(self) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
+    /// The rows of all tenants with these numbers.
+    pub(super) fn rows_within(self, tenants: &RangeInclusive<u32>) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
         let mut rows = Vec::new();
         self.each(|tenant, bytes| {
-            rows.push((tenant, decode_row(bytes)?));
-            Ok(true)
+            if tenants.contains(&tenant) {
+                rows.push((tenant, decode_row(bytes)?));
+            }
+            Ok(tenant < *tenants.end())
         })?;
         Ok(rows)
     }
@@ -428,8 +431,10 @@ mod tests {
         let refs: Vec<(u32, &MetricsRow)> = rows.iter().map(|(no, row)| (*no, row)).collect();
         let blocks = merge_blocks(None, &refs).unwrap();
         assert!(blocks.len() > 2 && blocks.iter().all(|(_, block)| block.len() <= ROWS_BYTES));
-        let read: Vec<(u32, MetricsRow)> =
-            blocks.iter().flat_map(|(_, block)| RowsBlock::read(block).unwrap().rows().unwrap()).collect();
+        let read: Vec<(u32, MetricsRow)> = blocks
+            .iter()
+            .flat_map(|(_, block)| RowsBlock::read(block).unwrap().rows_within(&(0..=u32::MAX)).unwrap())
+            .collect();
         assert_eq!(read, rows);
 
         let (first, block) = &blocks[1];
@@ -438,8 +443,10 @@ mod tests {
 
         let (changed, new) = (row(7_777), row(8_888));
         let merged = merge_blocks(Some(block), &[(*first, &changed), (first + 1, &new)]).unwrap();
-        let read: Vec<(u32, MetricsRow)> =
-            merged.iter().flat_map(|(_, block)| RowsBlock::read(block).unwrap().rows().unwrap()).collect();
+        let read: Vec<(u32, MetricsRow)> = merged
+            .iter()
+            .flat_map(|(_, block)| RowsBlock::read(block).unwrap().rows_within(&(0..=u32::MAX)).unwrap())
+            .collect();
         assert_eq!(&read[..2], &[(*first, changed), (first + 1, new)]);
     }
 
@@ -450,10 +457,13 @@ mod tests {
         let mut block = merge_blocks(None, &[(1, &plain)]).unwrap().remove(0).1;
         // The checksum does not cover the version, and nothing else has changed.
         block[0] = VERSION_WITHOUT_MODELS;
-        assert_eq!(RowsBlock::read(&block).unwrap().rows().unwrap(), [(1, plain)]);
+        assert_eq!(RowsBlock::read(&block).unwrap().rows_within(&(0..=u32::MAX)).unwrap(), [(1, plain)]);
         let with = row(69);
         let merged = merge_blocks(Some(&block), &[(2, &with)]).unwrap();
-        assert_eq!(RowsBlock::read(&merged[0].1).unwrap().rows().unwrap(), [(1, row(70)), (2, with)]);
+        assert_eq!(
+            RowsBlock::read(&merged[0].1).unwrap().rows_within(&(0..=u32::MAX)).unwrap(),
+            [(1, row(70)), (2, with)]
+        );
     }
 
     #[test]

@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadableDatabase};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::audit_log::AuditWriter;
 use super::tables::{self, FORMAT_VERSION};
 use super::{StoreError, records};
+use crate::domain::slice::Slice;
 
 /// Where the copy of a store of format `found` stands: beside it.
 pub(super) fn copy_of(store: &Path, found: u32) -> PathBuf {
@@ -49,6 +50,9 @@ pub(super) fn bring_up(db: &Database, found: u32, path: Option<&Path>) -> Result
         AuditWriter(&write).give_leaves()?;
         AuditWriter(&write).give_ids_to_tenants()?;
     }
+    if found < 3 {
+        give_hours_to_slices(&write)?;
+    }
     records::write_format(&mut write.open_table(tables::META)?)?;
     write.commit()?;
     Ok(())
@@ -68,6 +72,23 @@ fn grow_missing_tree(db: &Database) -> Result<(), StoreError> {
     tables::make_all(&write)?;
     AuditWriter(&write).grow_tree()?;
     write.commit()?;
+    Ok(())
+}
+
+/// Up to format 2 all tenants of an hour were folded together: each slice of them is as far as they were.
+fn give_hours_to_slices(write: &WriteTransaction) -> Result<(), StoreError> {
+    {
+        let tenants =
+            write.open_table(tables::TENANTS)?.last()?.map_or(0, |(tenant_no, _)| tenant_no.value() as usize + 1);
+        let mut hours = write.open_table(tables::HOURS)?;
+        for row in write.open_table(tables::HOURS_2)?.iter()? {
+            let (hour, mark) = row?;
+            for slice in Slice::of_all(tenants) {
+                hours.insert((hour.value(), slice.0), mark.value())?;
+            }
+        }
+    }
+    write.delete_table(tables::HOURS_2)?;
     Ok(())
 }
 

@@ -4,37 +4,17 @@ use std::collections::BTreeSet;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable, TableError};
 
-use super::block::Block;
-use super::columns::StoredEvent;
 use super::journal::{self, Commit};
 use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 use super::tables;
 use super::{StoreError, TenantNames};
-use crate::domain::event::IdKey;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
 use crate::domain::quota::{Denial, Plan, QuotaSnapshot};
+use crate::domain::slice::{Slice, SliceHour};
 use crate::domain::tenant::{Tenant, TenantId};
-use crate::domain::time::Timestamp;
-
-type DayTable = ReadOnlyTable<(u64, u32, u32), &'static [u8]>;
-type BlockRow<'t> =
-    Result<(redb::AccessGuard<'t, (u64, u32, u32)>, redb::AccessGuard<'t, &'static [u8]>), redb::StorageError>;
-
-/// Names a segment block for as long as the store lives: a merge gives its blocks new names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockKey {
-    /// The UTC day.
-    pub day: u32,
-    /// The run.
-    pub run: u64,
-    /// The block's first tenant number.
-    pub first_tenant: u32,
-    /// Its place in the run.
-    pub block: u32,
-}
 
 /// Saved counters that are ready to be written, in blocks of tenants.
 #[derive(Debug, Default)]
@@ -47,9 +27,6 @@ pub struct Snapshot {
     /// Says that the file is still read. Behind the transaction: it goes last.
     pub(super) reader: Arc<()>,
 }
-
-/// A tenant's filed events of one day, in no particular order.
-pub type TenantEvents = Vec<StoredEvent>;
 
 impl Snapshot {
     pub(super) const fn new(read: ReadTransaction, names: TenantNames, reader: Arc<()>) -> Self {
@@ -200,17 +177,31 @@ impl Snapshot {
         table.iter()?.map(|row| records::decode_api_key(row?.1.value())).collect()
     }
 
-    /// Hours that have events, and how far each is filed and folded.
-    pub fn hour_marks(&self, hours: std::ops::Range<u32>) -> Result<Vec<(u32, HourMark)>, StoreError> {
+    /// How far each slice's hour that has events is filed and folded.
+    pub fn hour_marks(&self) -> Result<Vec<(SliceHour, HourMark)>, StoreError> {
         let table = self.read.open_table(tables::HOURS)?;
-        table
-            .range(hours)?
-            .map(|row| {
-                let (hour, mark) = row?;
+        let marks = table.iter()?.map(|row| {
+            let (key, mark) = row?;
+            let ((hour, slice), (filed_through, folded_through)) = (key.value(), mark.value());
+            Ok(((Slice(slice), hour), HourMark { filed_through, folded_through }))
+        });
+        marks.collect()
+    }
+
+    /// The same of these alone, as far as they have events.
+    pub fn hour_marks_of(
+        &self,
+        hours: impl IntoIterator<Item = SliceHour>,
+    ) -> Result<Vec<(SliceHour, HourMark)>, StoreError> {
+        let table = self.read.open_table(tables::HOURS)?;
+        let mut marks = Vec::new();
+        for (slice, hour) in hours {
+            if let Some(mark) = table.get((hour, slice.0))? {
                 let (filed_through, folded_through) = mark.value();
-                Ok((hour.value(), HourMark { filed_through, folded_through }))
-            })
-            .collect()
+                marks.push(((slice, hour), HourMark { filed_through, folded_through }));
+            }
+        }
+        Ok(marks)
     }
 
     /// The runs of the days in `days`, as (day, run, what it holds).
@@ -234,162 +225,6 @@ impl Snapshot {
             days.insert(row?.0.value().0);
         }
         Ok(days)
-    }
-
-    fn day_table(&self, day: u32) -> Result<Option<DayTable>, StoreError> {
-        match self.read.open_table(tables::day_table(&tables::day_table_name(day))) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The blocks of a run that may hold events of the tenant.
-    fn rows_of<'t>(
-        table: &'t DayTable,
-        run: u64,
-        tenant_no: u32,
-    ) -> Result<impl Iterator<Item = BlockRow<'t>>, StoreError> {
-        // A block is keyed by its first tenant: the tenant may begin inside the last block that starts before it.
-        let before = table.range((run, 0, 0)..(run, tenant_no, 0))?.next_back();
-        Ok(before.into_iter().chain(table.range((run, tenant_no, 0)..=(run, tenant_no, u32::MAX))?))
-    }
-
-    /// A tenant's filed events whose time is in `from..to`, all within UTC day `day`.
-    pub fn tenant_events(
-        &self,
-        day: u32,
-        tenant_no: u32,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<TenantEvents, StoreError> {
-        let mut events = Vec::new();
-        let seen = self.see_tenant_events(day, tenant_no, from, to, &mut |event| {
-            events.push(event);
-            ControlFlow::Continue(())
-        });
-        seen.map(|_| events)
-    }
-
-    /// [`Self::tenant_events`] one by one, until `see` breaks.
-    pub fn see_tenant_events(
-        &self,
-        day: u32,
-        tenant_no: u32,
-        from: Timestamp,
-        to: Timestamp,
-        see: &mut dyn FnMut(StoredEvent) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, StoreError> {
-        let Some(table) = self.day_table(day)? else { return Ok(ControlFlow::Continue(())) };
-        for (_, run, info) in self.runs(day..=day)? {
-            if info.last_time < from.micros() || info.first_time >= to.micros() {
-                continue;
-            }
-            for row in Self::rows_of(&table, run, tenant_no)? {
-                let (_, bytes) = row?;
-                let block = Block::read(bytes.value())?;
-                let places = block.places_of(tenant_no);
-                if places.is_empty() || block.span.1 < from.micros() || block.span.0 >= to.micros() {
-                    continue;
-                }
-                for event in block.events_at(places)? {
-                    if (from..to).contains(&event.event_timestamp) && see(event).is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// The blocks of a day that may hold events of this tenant, without looking into them.
-    pub fn blocks_with_tenant(&self, day: u32, tenant_no: u32) -> Result<Vec<BlockKey>, StoreError> {
-        let mut keys = Vec::new();
-        let Some(table) = self.day_table(day)? else { return Ok(keys) };
-        for (_, run, _) in self.runs(day..=day)? {
-            for row in Self::rows_of(&table, run, tenant_no)? {
-                let (run, first_tenant, block) = row?.0.value();
-                keys.push(BlockKey { day, run, first_tenant, block });
-            }
-        }
-        Ok(keys)
-    }
-
-    /// The events of a block that are the tenant's and whose ids have this key: hardly ever more than one.
-    pub fn block_events_with(
-        &self,
-        key: BlockKey,
-        tenant_no: u32,
-        id: IdKey<'_>,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let Some(table) = self.day_table(key.day)? else { return Ok(Vec::new()) };
-        let Some(bytes) = table.get((key.run, key.first_tenant, key.block))? else { return Ok(Vec::new()) };
-        let block = Block::read(bytes.value())?;
-        let mut events = Vec::new();
-        for place in block.places_with(tenant_no, id) {
-            events.extend(block.events_at(place..place + 1)?);
-        }
-        Ok(events)
-    }
-
-    /// Every event of a block; none when it is gone.
-    pub fn block_events(&self, key: BlockKey) -> Result<Vec<StoredEvent>, StoreError> {
-        let Some(table) = self.day_table(key.day)? else { return Ok(Vec::new()) };
-        match table.get((key.run, key.first_tenant, key.block))? {
-            Some(bytes) => Block::read(bytes.value())?.events(),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Every filed event of a day with `first_entry <= entry id` and a time in `from..to`, block by block.
-    pub fn day_events(
-        &self,
-        day: u32,
-        first_entry: u64,
-        from: Timestamp,
-        to: Timestamp,
-        mut see: impl FnMut(StoredEvent),
-    ) -> Result<(), StoreError> {
-        let Some(table) = self.day_table(day)? else { return Ok(()) };
-        for (_, run, info) in self.runs(day..=day)? {
-            if info.last_entry_id < first_entry || info.last_time < from.micros() || info.first_time >= to.micros() {
-                continue;
-            }
-            for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
-                let (_, bytes) = row?;
-                let block = Block::read(bytes.value())?;
-                if block.span.1 < from.micros() || block.span.0 >= to.micros() {
-                    continue;
-                }
-                let events = block.events()?.into_iter();
-                events
-                    .filter(|event| event.entry_id >= first_entry && (from..to).contains(&event.event_timestamp))
-                    .for_each(&mut see);
-            }
-        }
-        Ok(())
-    }
-
-    /// Every filed event of these runs of a day, block by block.
-    pub fn run_events(&self, day: u32, runs: &[u64], mut see: impl FnMut(StoredEvent)) -> Result<(), StoreError> {
-        let Some(table) = self.day_table(day)? else { return Ok(()) };
-        for &run in runs {
-            for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
-                let (_, bytes) = row?;
-                Block::read(bytes.value())?.events()?.into_iter().for_each(&mut see);
-            }
-        }
-        Ok(())
-    }
-
-    /// The hashed part of every id of a run, with its tenant number; nothing is inflated.
-    pub fn run_ids(&self, day: u32, run: u64, mut see: impl FnMut(u32, IdKey<'_>)) -> Result<(), StoreError> {
-        let Some(table) = self.day_table(day)? else { return Ok(()) };
-        for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
-            let (_, bytes) = row?;
-            Block::read(bytes.value())?.each_id_key(&mut see);
-        }
-        Ok(())
     }
 
     /// The filed denials of a day.

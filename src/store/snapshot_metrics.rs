@@ -1,7 +1,7 @@
 //! The metrics rows in a snapshot: one tenant's, some tenants', or all of a period; and rows made ready to be written.
 
 use std::collections::HashSet;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use redb::{AccessGuard, ReadOnlyTable};
@@ -105,12 +105,18 @@ impl MetricsReader {
         Ok(ready)
     }
 
-    /// Every stored row of a period, by tenant number.
-    pub fn rows(&self, period: Period) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
+    /// The stored rows of a period of all tenants with these numbers, by number.
+    pub fn rows_within(
+        &self,
+        period: Period,
+        tenants: &RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, MetricsRow)>, StoreError> {
         let kind = records::period_code(period.period_type);
         let mut rows = Vec::new();
-        for block in self.table.range((kind, period.index, 0)..=(kind, period.index, u32::MAX))? {
-            rows.extend(RowsBlock::read(block?.1.value())?.rows()?);
+        // A block is keyed by its first tenant: the first of these may stand in one that begins before it.
+        let first = self.block_of(kind, period.index, *tenants.start())?.map_or(*tenants.start(), |(first, _)| first);
+        for block in self.table.range((kind, period.index, first)..=(kind, period.index, *tenants.end()))? {
+            rows.extend(RowsBlock::read(block?.1.value())?.rows_within(tenants)?);
         }
         Ok(rows)
     }

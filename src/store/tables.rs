@@ -5,7 +5,7 @@ use redb::{Key, TableDefinition, Value};
 use super::StoreError;
 
 /// The format this version writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Single values: see the `META_*` keys.
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -15,8 +15,10 @@ pub(super) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition
 pub(super) const RUNS: TableDefinition<'static, (u32, u64), &[u8]> = TableDefinition::new("runs");
 /// (UTC day, run) -> the quota denials that this filing brought.
 pub(super) const DENIALS: TableDefinition<'static, (u32, u64), &[u8]> = TableDefinition::new("denials");
-/// UTC hour -> how far its events were filed, and how far its rows are folded.
-pub(super) const HOURS: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("hours");
+/// (UTC hour, slice of tenants) -> how far their events were filed, and how far their rows are folded.
+pub(super) const HOURS: TableDefinition<'static, (u32, u32), (u64, u64)> = TableDefinition::new("slice_hours");
+/// Format 2: UTC hour -> the same, for all tenants together.
+pub(super) const HOURS_2: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("hours");
 /// (period type, period, first tenant number) -> packed rows.
 pub(super) const METRICS: TableDefinition<'static, (u8, u32, u32), &[u8]> =
     TableDefinition::new("tenant_usage_metrics");
@@ -126,7 +128,8 @@ pub(super) fn visit(name: &str, visitor: &mut impl TableVisitor) -> Result<(), S
         "journal" => visitor.visit(JOURNAL),
         "runs" => visitor.visit(RUNS),
         "denials" => visitor.visit(DENIALS),
-        "hours" => visitor.visit(HOURS),
+        "slice_hours" => visitor.visit(HOURS),
+        "hours" => visitor.visit(HOURS_2),
         "tenant_usage_metrics" => visitor.visit(METRICS),
         "tenants" => visitor.visit(TENANTS),
         "plans" => visitor.visit(PLANS),

@@ -10,7 +10,7 @@ use crate::domain::compact_event::CompactEvent;
 use crate::domain::event::{Estimate, EventId, UsageEvent};
 use crate::domain::money::Money;
 use crate::domain::price_terms::Markup;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{MICROS_PER_DAY, Timestamp};
 use crate::domain::usage::UsageCounts;
 
 fn tenant(number: u32) -> TenantId {
@@ -221,6 +221,17 @@ fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
             .find(|found| found.tenant_no == event.tenant_no && found.event_id == event.event_id);
         assert_eq!(found.as_ref(), Some(event));
     }
+    // Both edges in the middle of blocks, one of them, none, and nothing at all.
+    let counted_between = |snapshot: &Snapshot, from: i64, to: i64| {
+        let (from, to) = (start.plus_micros(from), start.plus_micros(to));
+        let expected = all.iter().filter(|event| (from..to).contains(&event.event_timestamp)).count();
+        assert_eq!(snapshot.count_day_events(day, from, to).unwrap(), expected as u64);
+        expected
+    };
+    let borders = [(-1, MICROS_PER_DAY), (0, 5_000_000_000), (977_123, 977_124), (977_124, 1_954_246), (70, 60)];
+    let counted = borders.map(|(from, to)| counted_between(&snapshot, from, to));
+    assert_eq!((counted[0], &counted[2..]), (all.len(), &[2, 0, 0][..]));
+    assert!((1..all.len()).contains(&counted[1]));
     let mut ids = 0;
     for run in [3, 9] {
         snapshot.run_ids(day, run, |_, _| ids += 1).unwrap();
@@ -237,6 +248,7 @@ fn runs_of_many_tenants_are_found_by_tenant_and_by_id() {
     assert_eq!(snapshot.runs(day..=day).unwrap().len(), 1);
     let read = snapshot.tenant_events(day, 11, start, Timestamp::of_day(day + 1)).unwrap();
     assert_eq!(read.len(), all.iter().filter(|event| event.tenant_no == 11).count());
+    borders.into_iter().for_each(|(from, to)| drop(counted_between(&snapshot, from, to)));
 }
 
 /// A store with `count` audit records; gives what a check of it finds.

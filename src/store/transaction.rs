@@ -18,6 +18,7 @@ use crate::domain::backup::BackupRecord;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
 use crate::domain::quota::Plan;
+use crate::domain::slice::SliceHour;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::Period;
 use crate::rules::merkle::Hash;
@@ -180,7 +181,7 @@ impl Transaction {
         self.write.delete_table(tables::day_table(&tables::day_table_name(day)))?;
         let whole_day = (day, 0)..=(day, u64::MAX);
         self.write.open_table(tables::RUNS)?.retain_in(whole_day, |_, _| false)?;
-        self.write.open_table(tables::HOURS)?.retain_in(day * 24..(day + 1) * 24, |_, _| false)?;
+        self.write.open_table(tables::HOURS)?.retain_in((day * 24, 0)..((day + 1) * 24, 0), |_, _| false)?;
         Ok(())
     }
 
@@ -204,10 +205,10 @@ impl Transaction {
         self.put_run(run, merged)
     }
 
-    /// Sets how far an hour is filed and folded.
-    pub fn put_hour(&mut self, hour: u32, mark: HourMark) -> Result<(), StoreError> {
+    /// Sets how far a slice's hour is filed and folded.
+    pub fn put_hour(&mut self, (slice, hour): SliceHour, mark: HourMark) -> Result<(), StoreError> {
         let mut hours = self.write.open_table(tables::HOURS)?;
-        hours.insert(hour, (mark.filed_through, mark.folded_through))?;
+        hours.insert((hour, slice.0), (mark.filed_through, mark.folded_through))?;
         Ok(())
     }
 

@@ -65,7 +65,7 @@ impl UsageTracker {
         let metrics = snapshot.metrics()?;
         let mut next = first.index;
         while let Some(index) = metrics.next_period(period_type, next, end.index)? {
-            for (_, row) in metrics.rows(Period { period_type, index })? {
+            for (_, row) in metrics.rows_within(Period { period_type, index }, &(0..=u32::MAX))? {
                 all.add(&row.rollup);
             }
             next = index + 1;

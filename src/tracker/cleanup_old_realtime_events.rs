@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Cleanup, MaintainError, UsageTracker};
 use crate::domain::time::{MICROS_PER_DAY, Period, Timestamp};
 use crate::rules::retention::{DENIALS_DAYS, HOURLY_ROWS_DAYS, next_cut};
-use crate::store::{RealtimeCut, Snapshot, StoreError};
+use crate::store::RealtimeCut;
 use crate::writer::Publication;
 
 impl UsageTracker {
@@ -32,7 +32,10 @@ impl UsageTracker {
         }
 
         let days = snapshot.days(0..=u32::MAX)?;
-        let rows_removed = events_between(&snapshot, &days, before.cut, cut)?;
+        let mut rows_removed = 0;
+        for day in days.range(before.cut.day()..=cut.day()) {
+            rows_removed += snapshot.count_day_events(*day, before.cut, cut)?;
+        }
         let (dropped_days, kept_days): (Vec<u32>, Vec<u32>) =
             days.into_iter().partition(|day| Period::day(*day).end() <= cut);
         // Denials outlive their day: what was dropped before is not dropped again.
@@ -53,17 +56,4 @@ impl UsageTracker {
         dropped_days.into_iter().for_each(|day| shared.fingerprints.forget(day, kept_days.iter().copied()));
         Ok(Cleanup { rows_removed, cut })
     }
-}
-
-fn events_between(
-    snapshot: &Snapshot,
-    days: &std::collections::BTreeSet<u32>,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<u64, StoreError> {
-    let mut events = 0;
-    for day in days.range(from.day()..=to.day()) {
-        snapshot.day_events(*day, 0, from, to, |_| events += 1)?;
-    }
-    Ok(events)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::aggregate_usage_metrics::row_blocks;
+use super::recompute::row_blocks;
 use super::{MaintainError, UsageTracker};
 use crate::counters::OwnPrices;
 use crate::domain::actor::Actor;

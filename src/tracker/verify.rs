@@ -1,10 +1,12 @@
 //! verify: recomputes what can be recomputed and reports every difference.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use super::aggregate_usage_metrics::{deltas_from_events, fold};
+use super::recompute::{deltas_from_events, sum_of_rows};
 use super::rows::with_delta;
 use super::{Difference, MaintainError, UsageTracker, Verification};
+use crate::domain::slice::Slice;
 use crate::domain::time::{Period, PeriodType};
 use crate::store::MetricsRow;
 
@@ -27,29 +29,35 @@ impl UsageTracker {
                 .by_no(tenant_no)
                 .map_or_else(|| format!("tenant number {tenant_no}"), |slot| slot.id.to_string())
         };
+        // Slice by slice, so that memory holds those of a few thousand tenants; the last has whatever number there may be.
+        let mut slices: Vec<RangeInclusive<u32>> = Slice::of_all(shared.counters.len()).map(Slice::tenants).collect();
+        let beyond = slices.last().map_or(0, |slice| slice.end().saturating_add(1));
+        slices.push(beyond..=u32::MAX);
         for day in snapshot.days(0..=u32::MAX)? {
             let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
             let hours = (day * 24).max(first_kept)..day * 24 + 24;
             if hours.is_empty() {
                 continue;
             }
-            let deltas = deltas_from_events(&snapshot, day, hours.clone(), session_key)?;
-            for ((hour, tenant_no), delta) in &deltas {
-                found.events += delta.events();
-                found.rows += 1;
-                let recomputed = with_delta(None, delta, delta.peak());
-                let stored = metrics.row(Period::hour(*hour), *tenant_no)?;
-                let moving = shared.live.read().delta(*hour, *tenant_no);
-                let exact_peak = stored.is_none() || moving.is_none();
-                let mut stored = match moving {
-                    Some(moving) => Some(with_delta(stored, &moving, moving.peak())),
-                    None => stored,
-                };
-                if let (Some(stored), false) = (&mut stored, exact_peak) {
-                    // Two parts of a second are only put together when the row is read or folded.
-                    stored.rollup.peak_qps = recomputed.rollup.peak_qps;
+            for slice in &slices {
+                let deltas = deltas_from_events(&snapshot, day, hours.clone(), slice, session_key)?;
+                for ((hour, tenant_no), delta) in &deltas {
+                    found.events += delta.events();
+                    found.rows += 1;
+                    let recomputed = with_delta(None, delta, delta.peak());
+                    let stored = metrics.row(Period::hour(*hour), *tenant_no)?;
+                    let moving = shared.live.read().delta(*hour, *tenant_no);
+                    let exact_peak = stored.is_none() || moving.is_none();
+                    let mut stored = match moving {
+                        Some(moving) => Some(with_delta(stored, &moving, moving.peak())),
+                        None => stored,
+                    };
+                    if let (Some(stored), false) = (&mut stored, exact_peak) {
+                        // Two parts of a second are only put together when the row is read or folded.
+                        stored.rollup.peak_qps = recomputed.rollup.peak_qps;
+                    }
+                    found.compare(&name(*tenant_no), Period::hour(*hour), stored.as_ref(), &recomputed);
                 }
-                found.compare(&name(*tenant_no), Period::hour(*hour), stored.as_ref(), &recomputed);
             }
         }
         // Hourly rows are kept 90 days, so older days have nothing to be compared with.
@@ -57,16 +65,22 @@ impl UsageTracker {
         let first_day = hourly_from.map_or(u32::MAX, |hour| hour.div_ceil(24));
         let mut next = first_day;
         while let Some(day) = metrics.next_period(PeriodType::Daily, next, u32::MAX)? {
-            let hours = (day * 24..day * 24 + 24).map(Period::hour);
-            let recomputed = fold(&metrics, hours)?;
-            found.compare_all(&name, Period::day(day), metrics.rows(Period::day(day))?, &recomputed);
+            for slice in &slices {
+                let hours = (day * 24..day * 24 + 24).map(Period::hour);
+                let recomputed = sum_of_rows(&metrics, hours, slice)?;
+                let stored = metrics.rows_within(Period::day(day), slice)?;
+                found.compare_all(&name, Period::day(day), stored, &recomputed);
+            }
             next = day + 1;
         }
         let mut next = 0;
         while let Some(index) = metrics.next_period(PeriodType::Monthly, next, u32::MAX)? {
             let month = Period { period_type: PeriodType::Monthly, index };
-            let recomputed = fold(&metrics, (month.start().day()..month.end().day()).map(Period::day))?;
-            found.compare_all(&name, month, metrics.rows(month)?, &recomputed);
+            for slice in &slices {
+                let days = (month.start().day()..month.end().day()).map(Period::day);
+                let recomputed = sum_of_rows(&metrics, days, slice)?;
+                found.compare_all(&name, month, metrics.rows_within(month, slice)?, &recomputed);
+            }
             next = index + 1;
         }
         Ok(found)

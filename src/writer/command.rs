@@ -12,6 +12,7 @@ use crate::domain::event::EventOutcome;
 use crate::domain::job::JobRecord;
 use crate::domain::key::ApiKey;
 use crate::domain::quota::Hold;
+use crate::domain::slice::SliceHour;
 use crate::domain::tenant::{Tenant, TenantChange, TenantId};
 use crate::domain::time::{Period, Timestamp};
 use crate::rules::administration::ChangeRefused;
@@ -151,7 +152,7 @@ pub struct Publication {
     /// A day whose old runs (given by number) are replaced by one.
     pub merged: Option<(Vec<u64>, PreparedRun)>,
     /// How far hours are filed and folded.
-    pub hours: Vec<(u32, HourMark)>,
+    pub hours: Vec<(SliceHour, HourMark)>,
     /// Rows, by period.
     pub rows: Vec<RowBlocks>,
     /// Quota counters at the checkpoint.
@@ -189,5 +190,5 @@ pub struct Publication {
     /// The oldest closed generation is filed by this.
     pub files_generation: bool,
     /// These hours' filed layers are in the rows of this.
-    pub folds_hours: Vec<u32>,
+    pub folds_hours: Vec<SliceHour>,
 }

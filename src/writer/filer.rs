@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::unfiled::UnfiledCommit;
 use super::{Writer, thread};
 use crate::counters::TenantSlot;
+use crate::domain::slice::{Slice, SliceHour};
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
 use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, Snapshot, StoreError, prepare_runs};
 
@@ -201,9 +202,9 @@ impl Filer {
         Self::note_ids(shared, &commits);
         let commits: Vec<Commit> = commits.into_iter().map(|unfiled| unfiled.commit).collect();
 
-        let mut hours: HashMap<u32, u64> = HashMap::new();
-        let mut touch = |at: Timestamp, entry_id: u64| {
-            let through = hours.entry(at.hour()).or_default();
+        let mut hours: HashMap<SliceHour, u64> = HashMap::new();
+        let mut touch = |tenant_no: u32, at: Timestamp, entry_id: u64| {
+            let through = hours.entry((Slice::of(tenant_no), at.hour())).or_default();
             *through = (*through).max(entry_id);
         };
         let mut denials: HashMap<u32, Vec<FiledDenial>> = HashMap::new();
@@ -213,12 +214,12 @@ impl Filer {
                 self.shadow_through = commit.seq;
                 self.shadow_at = Some(commit.committed_at);
             }
-            commit.events.iter().for_each(|stored| touch(stored.event_timestamp, stored.entry_id));
+            commit.events.iter().for_each(|stored| touch(stored.tenant_no, stored.event_timestamp, stored.entry_id));
             for placed in &commit.operations {
                 if let Operation::Denied { tenant_no, entry_id, denial } = &placed.operation {
                     // What was only observed is in no row.
                     if denial.refused() > 0 {
-                        touch(denial.at, *entry_id);
+                        touch(*tenant_no, denial.at, *entry_id);
                     }
                     denials.entry(denial.at.day()).or_default().push(FiledDenial {
                         tenant_no: *tenant_no,
@@ -255,7 +256,7 @@ impl Filer {
             checkpoint.saved_at = self.checkpoint.saved_at;
         }
 
-        let marks: HashMap<u32, HourMark> = snapshot.hour_marks(0..u32::MAX)?.into_iter().collect();
+        let marks: HashMap<SliceHour, HourMark> = snapshot.hour_marks_of(hours.keys().copied())?.into_iter().collect();
         let publication = Publication {
             runs: prepare_runs(events())?,
             run: last_seq,

@@ -25,13 +25,14 @@ use crate::clock::Clock;
 use crate::counters::{Counters, Platform, StateMutex, TenantState};
 use crate::domain::job::{CONFIRM_CLOCK, JobRecord, JobResult};
 use crate::domain::quota::{Limit, Plan};
+use crate::domain::slice::{Slice, SliceHour};
 use crate::domain::tenant::{TenantId, TenantStatus};
 use crate::domain::threshold::Crossing;
 use crate::domain::time::{MICROS_PER_HOUR, Period, Timestamp};
 use crate::live::{Fingerprints, HourDelta, Identity, LiveState, TenantIdentity};
 use crate::rules::checkpoint::CheckpointSigner;
 use crate::rules::content::content_digest;
-use crate::store::{Checkpoint, FiledDenial, Operation, Snapshot, Store, StoreError, StoredBook};
+use crate::store::{Checkpoint, EventsWanted, FiledDenial, Operation, Snapshot, Store, StoreError, StoredBook};
 
 /// A start later than this after the last commit is not believed by retention until the clock is confirmed.
 const PAUSE_DOUBTED_MICROS: i64 = 48 * MICROS_PER_HOUR;
@@ -317,25 +318,30 @@ fn load_fingerprints<T>(
 
 /// Filed events that no row holds yet go into the filed layer.
 fn load_dirty_hours(snapshot: &Snapshot, live: &mut LiveState) -> Result<(), StoreError> {
-    let mut dirty: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
-    for (hour, mark) in snapshot.hour_marks(0..u32::MAX)? {
+    let mut dirty: HashMap<u32, Vec<(SliceHour, u64)>> = HashMap::new();
+    for ((slice, hour), mark) in snapshot.hour_marks()? {
         if mark.filed_through > mark.folded_through {
-            dirty.entry(hour / 24).or_default().push((hour, mark.folded_through));
+            dirty.entry(hour / 24).or_default().push(((slice, hour), mark.folded_through));
         }
     }
     for (day, hours) in dirty {
-        let folded: HashMap<u32, u64> = hours.iter().copied().collect();
-        let first_entry = hours.iter().map(|(_, folded)| folded + 1).min().unwrap_or(0);
-        let from = hours.iter().map(|(hour, _)| Period::hour(*hour).start()).min().unwrap_or_default();
-        let to = hours.iter().map(|(hour, _)| Period::hour(*hour).end()).max().unwrap_or_default();
-        let unfolded = |at: Timestamp, entry_id: u64| folded.get(&at.hour()).is_some_and(|&folded| entry_id > folded);
-        snapshot.day_events(day, first_entry, from, to, |stored| {
-            if unfolded(stored.event_timestamp, stored.entry_id) {
+        let folded: HashMap<SliceHour, u64> = hours.iter().copied().collect();
+        let unfolded = |tenant_no: u32, at: Timestamp, entry_id: u64| {
+            folded.get(&(Slice::of(tenant_no), at.hour())).is_some_and(|&folded| entry_id > folded)
+        };
+        let wanted = EventsWanted {
+            tenants: 0..=u32::MAX,
+            first_entry: hours.iter().map(|(_, folded)| folded + 1).min().unwrap_or(0),
+            from: hours.iter().map(|((_, hour), _)| Period::hour(*hour).start()).min().unwrap_or_default(),
+            to: hours.iter().map(|((_, hour), _)| Period::hour(*hour).end()).max().unwrap_or_default(),
+        };
+        snapshot.day_events(day, &wanted, |stored| {
+            if unfolded(stored.tenant_no, stored.event_timestamp, stored.entry_id) {
                 live.add_filed_event(stored.tenant_no, &stored.event, stored.event_timestamp, stored.created_at);
             }
         })?;
         for FiledDenial { tenant_no, entry_id, denial } in snapshot.day_denials(day)? {
-            if denial.refused() > 0 && unfolded(denial.at, entry_id) {
+            if denial.refused() > 0 && unfolded(tenant_no, denial.at, entry_id) {
                 let mut delta = HourDelta::default();
                 delta.add_denials(denial.refused(), denial.at);
                 live.add_filed(denial.at.hour(), tenant_no, Box::new(delta));

@@ -1,0 +1,192 @@
+//! Rows again from what is under them: hours from their events and denials, days from their hours, months from their days.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::{Range, RangeInclusive};
+
+use super::rows::with_delta;
+use super::{Aggregation, MaintainError, UsageTracker};
+use crate::domain::slice::Slice;
+use crate::domain::time::{Period, PeriodType, Timestamp};
+use crate::live::HourDelta;
+use crate::store::{EventsWanted, FiledDenial, MetricsReader, MetricsRow, RowBlocks, Snapshot, StoreError};
+use crate::writer::Publication;
+
+/// One period's rows by tenant number.
+pub(super) type Rows = BTreeMap<u32, MetricsRow>;
+
+impl UsageTracker {
+    pub(super) fn recompute(&self, from: Timestamp, to: Timestamp) -> Result<Aggregation, MaintainError> {
+        let shared = self.writer.shared();
+        let snapshot = shared.store.snapshot()?;
+        let session_key = shared.live.read().session_key();
+        let cut = snapshot.cut()?.cut;
+        let end = if to.plus_micros(-1) < from { from } else { to.plus_micros(-1) };
+        let (first, last) = (from.hour(), end.hour());
+        let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
+        let mut done =
+            Aggregation { rows_written: 0, hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)) };
+        for day in snapshot.days(first / 24..=last / 24)? {
+            let hours = (day * 24).max(first).max(first_kept)..(day * 24 + 24).min(last + 1);
+            if hours.is_empty() {
+                continue;
+            }
+            for slice in Slice::of_all(shared.counters.len()) {
+                let publication = recompute_day(&snapshot, (day, slice), hours.clone(), session_key)?;
+                done.rows_written += publication.rows.iter().map(|rows| rows.rows as u64).sum::<u64>();
+                if !publication.rows.is_empty() {
+                    self.writer.publish(publication)?;
+                }
+            }
+        }
+        done.rows_written += self.refold_months(first, last)?;
+        Ok(done)
+    }
+
+    /// Months again from their days.
+    fn refold_months(&self, first_hour: u32, last_hour: u32) -> Result<u64, MaintainError> {
+        let shared = self.writer.shared();
+        let mut written = 0;
+        let mut month = PeriodType::Monthly.containing(Period::hour(first_hour).start());
+        while month.start() <= Period::hour(last_hour).start() {
+            let metrics = shared.store.snapshot()?.metrics()?;
+            for slice in Slice::of_all(shared.counters.len()) {
+                let days = (month.start().day()..month.end().day()).map(Period::day);
+                let rows = sum_of_rows(&metrics, days, &slice.tenants())?;
+                if let Some(rows) = changed_rows(&metrics, month, rows, &slice.tenants())? {
+                    written += rows.rows as u64;
+                    self.writer.publish(Publication { rows: vec![rows], ..Publication::default() })?;
+                }
+            }
+            month = month.next();
+        }
+        Ok(written)
+    }
+}
+
+/// Hours of a slice's day again from their events and denials, and the day again from its hours. All that is filed is folded.
+fn recompute_day(
+    snapshot: &Snapshot,
+    (day, slice): (u32, Slice),
+    hours: Range<u32>,
+    session_key: u64,
+) -> Result<Publication, StoreError> {
+    let tenants = slice.tenants();
+    let deltas = deltas_from_events(snapshot, day, hours.clone(), &tenants, session_key)?;
+    let mut fresh: BTreeMap<Period, Rows> = hours.map(|hour| (Period::hour(hour), Rows::new())).collect();
+    for ((hour, tenant_no), delta) in &deltas {
+        let row = with_delta(None, delta, delta.peak());
+        fresh.entry(Period::hour(*hour)).or_default().insert(*tenant_no, row);
+    }
+
+    let metrics = snapshot.metrics()?;
+    let mut of_day = Rows::new();
+    for hour in day * 24..day * 24 + 24 {
+        let period = Period::hour(hour);
+        match fresh.get(&period) {
+            Some(rows) => rows.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
+            None => {
+                let stored = metrics.rows_within(period, &tenants)?;
+                stored.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row));
+            }
+        }
+    }
+    fresh.insert(Period::day(day), of_day);
+
+    let mut publication = Publication::default();
+    for (period, rows) in fresh {
+        publication.rows.extend(changed_rows(&metrics, period, rows, &tenants)?);
+    }
+    Ok(publication)
+}
+
+/// What the events and denials of a day's hours add up to for some tenants, by (hour, tenant number).
+pub(super) fn deltas_from_events(
+    snapshot: &Snapshot,
+    day: u32,
+    hours: Range<u32>,
+    tenants: &RangeInclusive<u32>,
+    session_key: u64,
+) -> Result<BTreeMap<(u32, u32), HourDelta>, StoreError> {
+    let mut deltas: BTreeMap<(u32, u32), HourDelta> = BTreeMap::new();
+    let wanted = EventsWanted {
+        tenants: tenants.clone(),
+        first_entry: 0,
+        from: Period::hour(hours.start).start(),
+        to: Period::hour(hours.end).start(),
+    };
+    // They come by tenant and time: most add to the hour that the one before them did.
+    let mut open: Option<((u32, u32), HourDelta)> = None;
+    snapshot.day_events(day, &wanted, |stored| {
+        let key = (stored.event_timestamp.hour(), stored.tenant_no);
+        if let Some(done) = open.take_if(|(of, _)| *of != key) {
+            put_delta(&mut deltas, done);
+        }
+        let (_, delta) = open.get_or_insert_with(|| (key, HourDelta::default()));
+        delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
+    })?;
+    open.into_iter().for_each(|done| put_delta(&mut deltas, done));
+    for FiledDenial { tenant_no, denial, .. } in snapshot.day_denials(day)? {
+        if denial.refused() > 0 && hours.contains(&denial.at.hour()) && tenants.contains(&tenant_no) {
+            let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
+            delta.add_denials(denial.refused(), denial.at);
+        }
+    }
+    Ok(deltas)
+}
+
+fn put_delta(deltas: &mut BTreeMap<(u32, u32), HourDelta>, (key, delta): ((u32, u32), HourDelta)) {
+    match deltas.entry(key) {
+        Entry::Vacant(place) => {
+            place.insert(delta);
+        }
+        Entry::Occupied(mut known) => known.get_mut().merge(&delta),
+    }
+}
+
+/// The sums of some tenants' stored rows of `periods`, by tenant number.
+pub(super) fn sum_of_rows(
+    metrics: &MetricsReader,
+    periods: impl Iterator<Item = Period>,
+    tenants: &RangeInclusive<u32>,
+) -> Result<Rows, StoreError> {
+    let mut sums = Rows::new();
+    for period in periods {
+        metrics.rows_within(period, tenants)?.iter().for_each(|(tenant_no, row)| add_row(&mut sums, *tenant_no, row));
+    }
+    Ok(sums)
+}
+
+fn add_row(sums: &mut Rows, tenant_no: u32, row: &MetricsRow) {
+    match sums.get_mut(&tenant_no) {
+        None => {
+            sums.insert(tenant_no, row.clone());
+        }
+        Some(sum) => {
+            sum.rollup.merge(&row.rollup);
+            sum.created_at = sum.created_at.min(row.created_at);
+            sum.updated_at = sum.updated_at.max(row.updated_at);
+        }
+    }
+}
+
+/// Some tenants' rows that differ from the stored ones, ready to be written; `None` when none does.
+fn changed_rows(
+    metrics: &MetricsReader,
+    period: Period,
+    mut rows: Rows,
+    tenants: &RangeInclusive<u32>,
+) -> Result<Option<RowBlocks>, StoreError> {
+    for (tenant_no, stored) in metrics.rows_within(period, tenants)? {
+        if rows.get(&tenant_no) == Some(&stored) {
+            rows.remove(&tenant_no);
+        }
+    }
+    if rows.is_empty() { Ok(None) } else { row_blocks(metrics, period, &rows).map(Some) }
+}
+
+/// Rows, ready to be written.
+pub(super) fn row_blocks(metrics: &MetricsReader, period: Period, rows: &Rows) -> Result<RowBlocks, StoreError> {
+    let rows: Vec<(u32, &MetricsRow)> = rows.iter().map(|(tenant_no, row)| (*tenant_no, row)).collect();
+    metrics.row_blocks(period, &rows)
+}
