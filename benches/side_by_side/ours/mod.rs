@@ -8,10 +8,10 @@ mod read;
 mod record;
 mod retention;
 mod slow_disk;
+mod watch;
 
 use std::io::BufRead;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use metergate::Metergate;
@@ -120,28 +120,4 @@ fn check_totals(engine: &Metergate, events: u64, tokens: u64) {
     let (from, to) = (Timestamp::from_micros(now() - 61 * DAY), engine.now().plus_micros(DAY));
     let totals = engine.usage_tracker().get_multi_tenant_stats(PeriodType::Daily, from, to).unwrap();
     assert_eq!((totals.total_api_calls, totals.total_tokens), (events, tokens), "events and tokens counted");
-}
-
-/// Records single events of one token while the work is done; gives the slowest answer in milliseconds, and how many.
-fn slowest_while<T>(engine: &Metergate, work: impl FnOnce() -> T) -> (T, f64, u64) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let tracker = engine.usage_tracker();
-            let (mut slowest, mut recorded) = (0.0f64, 0);
-            while !stop.load(Ordering::Relaxed) {
-                let event =
-                    UsageEvent { tokens_consumed: Some(1), ..UsageEvent::new(crate::traffic::tenant(0), "api_call") };
-                let begun = Instant::now();
-                all_accepted(&tracker.record_blocking(vec![event]).unwrap());
-                slowest = slowest.max(begun.elapsed().as_secs_f64() * 1e3);
-                recorded += 1;
-            }
-            (slowest, recorded)
-        });
-        let done = work();
-        stop.store(true, Ordering::Relaxed);
-        let (slowest, recorded) = watcher.join().unwrap();
-        (done, slowest, recorded)
-    })
 }

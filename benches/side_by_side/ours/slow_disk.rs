@@ -1,8 +1,10 @@
-//! The store's file on a disk whose sync takes longer: one fdatasync of 0.1 ms, as here, is unusually quick.
+//! The store's file on a disk whose syncs are timed, or take longer: one fdatasync of 0.1 ms, as here, is unusually quick.
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use metergate::store::{FileMedium, Medium, StorageBackend};
 
@@ -10,6 +12,7 @@ use metergate::store::{FileMedium, Medium, StorageBackend};
 pub struct SlowDisk {
     file: FileMedium,
     sync: Duration,
+    synced: Arc<AtomicU64>,
 }
 
 impl SlowDisk {
@@ -17,13 +20,18 @@ impl SlowDisk {
     pub fn new(folder: &Path, sync: Duration) -> Self {
         let path = folder.join(metergate::store::FILE_NAME);
         std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
-        Self { file: FileMedium::open(&path).unwrap(), sync }
+        Self { file: FileMedium::open(&path).unwrap(), sync, synced: Arc::default() }
+    }
+
+    /// Nanoseconds that all syncs took so far.
+    pub fn synced(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.synced)
     }
 }
 
 impl Medium for SlowDisk {
     fn backend(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(SlowBytes { bytes: self.file.backend()?, sync: self.sync }))
+        Ok(Box::new(SlowBytes { bytes: self.file.backend()?, sync: self.sync, synced: self.synced() }))
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -47,6 +55,7 @@ impl Medium for SlowDisk {
 struct SlowBytes {
     bytes: Box<dyn StorageBackend>,
     sync: Duration,
+    synced: Arc<AtomicU64>,
 }
 
 impl StorageBackend for SlowBytes {
@@ -63,8 +72,12 @@ impl StorageBackend for SlowBytes {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let begun = Instant::now();
         self.bytes.sync_data()?;
-        std::thread::sleep(self.sync);
+        if !self.sync.is_zero() {
+            std::thread::sleep(self.sync);
+        }
+        self.synced.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         Ok(())
     }
 
