@@ -20,6 +20,13 @@ impl Slice {
         (0..u32::try_from(tenants).unwrap_or(u32::MAX).div_ceil(TENANTS)).map(Self)
     }
 
+    /// Ranges of the numbers of so many tenants, at most a slice each and at least `least`, as far as there are tenants.
+    pub fn ranges(tenants: usize, least: u32) -> impl Iterator<Item = RangeInclusive<u32>> {
+        let tenants = u32::try_from(tenants).unwrap_or(u32::MAX);
+        let size = tenants.div_ceil(least.max(1)).clamp(1, TENANTS);
+        (0..tenants.div_ceil(size)).map(move |place| place * size..=(place * size).saturating_add(size - 1))
+    }
+
     /// The numbers of its tenants.
     pub const fn tenants(self) -> RangeInclusive<u32> {
         let first = self.0.saturating_mul(TENANTS);
@@ -44,5 +51,10 @@ mod tests {
         let slices = |tenants| Slice::of_all(tenants).count() as u32;
         assert_eq!([slices(0), slices(1), slices(TENANTS as usize), slices(TENANTS as usize + 1)], [0, 1, 1, 2]);
         assert_eq!(Slice::of_all(100_000).last(), Some(Slice::of(99_999)));
+
+        let ranges = |tenants, least| Slice::ranges(tenants, least).collect::<Vec<_>>();
+        assert_eq!((ranges(0, 3), ranges(2, 9), ranges(5, 2)), (vec![], vec![0..=0, 1..=1], vec![0..=2, 3..=5]));
+        assert_eq!(ranges(TENANTS as usize + 1, 0), [0..=TENANTS - 1, TENANTS..=2 * TENANTS - 1]);
+        assert!(Slice::ranges(usize::MAX, 1).last().unwrap().contains(&(u32::MAX - 1)));
     }
 }

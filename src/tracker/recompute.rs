@@ -12,6 +12,10 @@ use crate::live::HourDelta;
 use crate::store::{EventsWanted, FiledDenial, MetricsReader, MetricsRow, RowBlocks, Snapshot, StoreError};
 use crate::writer::Publication;
 
+/// About so many events are read in one step: a snapshot that is kept for long holds up the freeing of pages, and whoever
+/// records after it waits while they are freed together.
+const EVENTS_PER_STEP: u64 = 100_000;
+
 /// One period's rows by tenant number.
 pub(super) type Rows = BTreeMap<u32, MetricsRow>;
 
@@ -26,13 +30,19 @@ impl UsageTracker {
         let first_kept = if Period::hour(cut.hour()).start() < cut { cut.hour() + 1 } else { cut.hour() };
         let mut done =
             Aggregation { rows_written: 0, hours_skipped: u64::from(first_kept.min(last + 1).saturating_sub(first)) };
-        for day in snapshot.days(first / 24..=last / 24)? {
+        let days = snapshot.days(first / 24..=last / 24)?;
+        drop(snapshot);
+        for day in days {
             let hours = (day * 24).max(first).max(first_kept)..(day * 24 + 24).min(last + 1);
             if hours.is_empty() {
                 continue;
             }
-            for slice in Slice::of_all(shared.counters.len()) {
-                let publication = recompute_day(&snapshot, (day, slice), hours.clone(), session_key)?;
+            let runs = shared.store.snapshot()?.runs(day..=day)?;
+            let steps = runs.iter().map(|(.., info)| info.events).sum::<u64>().div_ceil(EVENTS_PER_STEP);
+            for tenants in Slice::ranges(shared.counters.len(), u32::try_from(steps).unwrap_or(u32::MAX)) {
+                let snapshot = shared.store.snapshot()?;
+                let publication = recompute_day(&snapshot, day, &tenants, hours.clone(), session_key)?;
+                drop(snapshot);
                 done.rows_written += publication.rows.iter().map(|rows| rows.rows as u64).sum::<u64>();
                 if !publication.rows.is_empty() {
                     self.writer.publish(publication)?;
@@ -64,15 +74,16 @@ impl UsageTracker {
     }
 }
 
-/// Hours of a slice's day again from their events and denials, and the day again from its hours. All that is filed is folded.
+/// Hours of some tenants' day again from their events and denials, and the day again from its hours. All that is filed is
+/// folded.
 fn recompute_day(
     snapshot: &Snapshot,
-    (day, slice): (u32, Slice),
+    day: u32,
+    tenants: &RangeInclusive<u32>,
     hours: Range<u32>,
     session_key: u64,
 ) -> Result<Publication, StoreError> {
-    let tenants = slice.tenants();
-    let deltas = deltas_from_events(snapshot, day, hours.clone(), &tenants, session_key)?;
+    let deltas = deltas_from_events(snapshot, day, hours.clone(), tenants, session_key)?;
     let mut fresh: BTreeMap<Period, Rows> = hours.map(|hour| (Period::hour(hour), Rows::new())).collect();
     for ((hour, tenant_no), delta) in &deltas {
         let row = with_delta(None, delta, delta.peak());
@@ -86,7 +97,7 @@ fn recompute_day(
         match fresh.get(&period) {
             Some(rows) => rows.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row)),
             None => {
-                let stored = metrics.rows_within(period, &tenants)?;
+                let stored = metrics.rows_within(period, tenants)?;
                 stored.iter().for_each(|(tenant_no, row)| add_row(&mut of_day, *tenant_no, row));
             }
         }
@@ -95,7 +106,7 @@ fn recompute_day(
 
     let mut publication = Publication::default();
     for (period, rows) in fresh {
-        publication.rows.extend(changed_rows(&metrics, period, rows, &tenants)?);
+        publication.rows.extend(changed_rows(&metrics, period, rows, tenants)?);
     }
     Ok(publication)
 }
