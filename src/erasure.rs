@@ -220,7 +220,7 @@ impl Erasure {
             let mut events: Vec<StoredEvent> = Vec::new();
             // A snapshot of each run's own: what the last one freed can be used again.
             let snapshot = shared.store.snapshot()?;
-            snapshot.run_events(day, &[run], |stored| events.push(stored))?;
+            snapshot.run_events(day, &[run], &(0..=u32::MAX), |stored| events.push(stored))?;
             let before = erased.events;
             for stored in &mut events {
                 let text = stored.event_id.to_string();

@@ -22,10 +22,22 @@ const HEADER: usize = 9;
 /// A block inflates to at most this.
 const MAX_INFLATED: usize = 64 << 20;
 
+/// The first tenant number of a block, and its bytes.
+pub(super) type CutBlock = (u32, Vec<u8>);
+
 /// Events in key order, cut into blocks that fit.
 ///
 /// `events` must be sorted by (tenant number, event time, entry id). Gives (first tenant number, block bytes).
-pub(super) fn cut_into_blocks(events: &[&StoredEvent]) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+pub(super) fn cut_into_blocks(events: &[&StoredEvent]) -> Result<Vec<CutBlock>, StoreError> {
+    cut(events, true).map(|(blocks, _)| blocks)
+}
+
+/// The same, but for events at the end that fill no block; gives how many those are.
+pub(super) fn cut_full_blocks(events: &[&StoredEvent]) -> Result<(Vec<CutBlock>, usize), StoreError> {
+    cut(events, false)
+}
+
+fn cut(events: &[&StoredEvent], to_the_end: bool) -> Result<(Vec<CutBlock>, usize), StoreError> {
     let mut blocks = Vec::new();
     let mut rest = events;
     // A guess that follows what the last block needed, so that most blocks are encoded once.
@@ -38,18 +50,22 @@ pub(super) fn cut_into_blocks(events: &[&StoredEvent]) -> Result<Vec<(u32, Vec<u
             block = encode(&rest[..take])?;
         }
         // A block that came out small is filled, as long as there is more to put in.
-        if take < rest.len() && block.len() < BLOCK_BYTES * 8 / 10 {
+        let is_small = |block: &[u8]| block.len() < BLOCK_BYTES * 8 / 10;
+        if take < rest.len() && is_small(&block) {
             let more = filled(take, block.len()).clamp(take, rest.len());
             let fuller = encode(&rest[..more])?;
             if fuller.len() <= BLOCK_BYTES {
                 (take, block) = (more, fuller);
             }
         }
+        if take == rest.len() && is_small(&block) && !to_the_end {
+            break;
+        }
         guess = filled(take, block.len());
         blocks.push((rest[0].tenant_no, block));
         rest = &rest[take..];
     }
-    Ok(blocks)
+    Ok((blocks, rest.len()))
 }
 
 /// How many events fill a block, given that `events` made one of `bytes`.

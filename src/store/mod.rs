@@ -58,7 +58,7 @@ pub use medium::{FileMedium, Medium, MemoryMedium, StorageBackend, free_bytes};
 pub use metrics_rows::{MetricsRow, RowBlocks, RowTotals};
 pub use records::{AuditCut, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
 pub use rewrite::Rewrite;
-pub use segments::{PreparedRun, prepare_runs};
+pub use segments::{PreparedRun, RunInParts, prepare_runs};
 pub use snapshot::{Snapshot, StateBlocks};
 pub use snapshot_events::{BlockKey, EventsWanted, TenantEvents};
 pub use snapshot_metrics::MetricsReader;

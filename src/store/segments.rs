@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::StoreError;
-use super::block::cut_into_blocks;
+use super::block::{CutBlock, cut_full_blocks, cut_into_blocks};
 use super::columns::StoredEvent;
 use super::records::RunInfo;
 
@@ -15,7 +15,7 @@ pub struct PreparedRun {
     /// What it holds.
     pub info: RunInfo,
     /// (first tenant number, block), in key order.
-    pub(super) blocks: Vec<(u32, Vec<u8>)>,
+    pub(super) blocks: Vec<CutBlock>,
 }
 
 /// Sorts `events` by day, tenant and time, and packs them. Pure work for a background thread.
@@ -27,19 +27,64 @@ pub fn prepare_runs<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> Re
     by_day
         .into_iter()
         .map(|(day, placed)| {
-            let entry_ids = || placed.iter().map(|placed| placed.entry_id);
-            let times = || placed.iter().map(|placed| placed.time);
-            let info = RunInfo {
-                events: placed.len() as u64,
-                first_entry_id: entry_ids().min().unwrap_or(0),
-                last_entry_id: entry_ids().max().unwrap_or(0),
-                first_time: times().min().unwrap_or(0),
-                last_time: times().max().unwrap_or(0),
-            };
+            let info = info_of(&placed);
             let events: Vec<&StoredEvent> = sorted(placed).into_iter().map(|placed| placed.stored).collect();
             Ok(PreparedRun { day, info, blocks: cut_into_blocks(&events)? })
         })
         .collect()
+}
+
+fn info_of(placed: &[Placed<'_>]) -> RunInfo {
+    let entry_ids = || placed.iter().map(|placed| placed.entry_id);
+    let times = || placed.iter().map(|placed| placed.time);
+    RunInfo {
+        events: placed.len() as u64,
+        first_entry_id: entry_ids().min().unwrap_or(0),
+        last_entry_id: entry_ids().max().unwrap_or(0),
+        first_time: times().min().unwrap_or(0),
+        last_time: times().max().unwrap_or(0),
+    }
+}
+
+/// A run that is made of parts, so that all of its events are never in memory at once.
+#[derive(Debug, Default)]
+pub struct RunInParts {
+    info: Option<RunInfo>,
+    blocks: Vec<CutBlock>,
+    /// Packed with the next part, or at the end.
+    rest: Vec<StoredEvent>,
+}
+
+impl RunInParts {
+    /// Adds events of one day in any order, none of a tenant with a lower number than any before.
+    pub fn add(&mut self, events: Vec<StoredEvent>) -> Result<(), StoreError> {
+        let rest = std::mem::take(&mut self.rest);
+        let placed: Vec<Placed<'_>> = events.iter().map(Placed::of).collect();
+        if placed.is_empty() {
+            self.rest = rest;
+            return Ok(());
+        }
+        let info = info_of(&placed);
+        self.info = Some(self.info.take().map_or(info.clone(), |known| RunInfo {
+            events: known.events + info.events,
+            first_entry_id: known.first_entry_id.min(info.first_entry_id),
+            last_entry_id: known.last_entry_id.max(info.last_entry_id),
+            first_time: known.first_time.min(info.first_time),
+            last_time: known.last_time.max(info.last_time),
+        }));
+        let placed: Vec<Placed<'_>> = rest.iter().chain(&events).map(Placed::of).collect();
+        let sorted: Vec<&StoredEvent> = sorted(placed).into_iter().map(|placed| placed.stored).collect();
+        let (blocks, left) = cut_full_blocks(&sorted)?;
+        self.blocks.extend(blocks);
+        self.rest = sorted[sorted.len() - left..].iter().map(|stored| (*stored).clone()).collect();
+        Ok(())
+    }
+
+    /// The whole run; `None` without events.
+    pub fn finish(mut self, day: u32) -> Result<Option<PreparedRun>, StoreError> {
+        self.blocks.extend(cut_into_blocks(&self.rest.iter().collect::<Vec<_>>())?);
+        Ok(self.info.map(|info| PreparedRun { day, info, blocks: self.blocks }))
+    }
 }
 
 /// Where an event stands in its run: the key lies beside the reference, so that sorting does not look at the events.
@@ -102,6 +147,47 @@ mod tests {
     use crate::domain::event::EventId;
     use crate::domain::time::Timestamp;
 
+    fn event(tenant_no: u32, time: i64, entry_id: u64) -> StoredEvent {
+        StoredEvent {
+            tenant_no,
+            entry_id,
+            created_at: Timestamp::default(),
+            event_timestamp: Timestamp::from_micros(time),
+            event_id: EventId::Uuid(
+                uuid::Builder::from_random_bytes(u128::from(entry_id).pow(3).to_be_bytes()).into_uuid(),
+            ),
+            event_id_given: true,
+            event: CompactEvent::new(Text::of("api_call")),
+        }
+    }
+
+    #[test]
+    fn a_run_in_parts_is_the_run_of_all_its_events() {
+        // A tenant of many events, tenants of few, and parts without any.
+        let of_part = |part: u64| -> Vec<StoredEvent> {
+            let events = [3, 0, 7_000, 9_000, 1, 0][part as usize];
+            let tenant = |place: u64| part as u32 * 10 + if part == 2 { 0 } else { (place % 7) as u32 };
+            let time = |place: u64| (place * 7_919 % 86_400) as i64 * 1_000_000;
+            (0..events).map(|place| event(tenant(place), time(place), 1 + part * 10_000 + place)).collect()
+        };
+        let mut in_parts = RunInParts::default();
+        (0..6).for_each(|part| in_parts.add(of_part(part)).unwrap());
+        let run = in_parts.finish(0).unwrap().unwrap();
+        let all: Vec<StoredEvent> = (0..6).flat_map(of_part).collect();
+        let whole = prepare_runs(&all).unwrap().remove(0);
+        assert_eq!(run.info, whole.info);
+        let read = |run: &PreparedRun| -> Vec<StoredEvent> {
+            let blocks = run.blocks.iter().map(|(_, bytes)| crate::store::block::Block::read(bytes).unwrap());
+            blocks.flat_map(|block| block.events().unwrap()).collect()
+        };
+        assert_eq!(read(&run), read(&whole));
+        let firsts = |run: &PreparedRun| run.blocks.iter().map(|(first, _)| *first).collect::<Vec<_>>();
+        assert!(firsts(&run).is_sorted());
+        // No part ends in a small block but the last.
+        assert!(run.blocks.len() > 5 && run.blocks.len() <= whole.blocks.len() + 1, "{:?}", firsts(&run));
+        assert!(RunInParts::default().finish(0).unwrap().is_none());
+    }
+
     proptest! {
         #[test]
         fn however_far_apart_tenants_are_they_are_sorted(
@@ -110,15 +196,7 @@ mod tests {
             let stored: Vec<StoredEvent> = keys
                 .iter()
                 .zip(1..)
-                .map(|(&(tenant_no, time), entry_id)| StoredEvent {
-                    tenant_no,
-                    entry_id,
-                    created_at: Timestamp::default(),
-                    event_timestamp: Timestamp::from_micros(time),
-                    event_id: EventId::Uuid(uuid::Uuid::nil()),
-                    event_id_given: true,
-                    event: CompactEvent::new(Text::of("api_call")),
-                })
+                .map(|(&(tenant_no, time), entry_id)| event(tenant_no, time, entry_id))
                 .collect();
             let keys = |placed: Vec<Placed<'_>>| placed.iter().map(Placed::key).collect::<Vec<_>>();
             let mut expected = keys(stored.iter().map(Placed::of).collect());

@@ -220,13 +220,23 @@ impl Snapshot {
         Ok(count)
     }
 
-    /// Every filed event of these runs of a day, block by block.
-    pub fn run_events(&self, day: u32, runs: &[u64], mut see: impl FnMut(StoredEvent)) -> Result<(), StoreError> {
+    /// Every filed event of some tenants in these runs of a day, block by block.
+    pub fn run_events(
+        &self,
+        day: u32,
+        runs: &[u64],
+        tenants: &RangeInclusive<u32>,
+        mut see: impl FnMut(StoredEvent),
+    ) -> Result<(), StoreError> {
         let Some(table) = self.day_table(day)? else { return Ok(()) };
         for &run in runs {
-            for row in table.range((run, 0, 0)..=(run, u32::MAX, u32::MAX))? {
+            for row in Self::rows_of(&table, run, tenants)? {
                 let (_, bytes) = row?;
-                Block::read(bytes.value())?.events()?.into_iter().for_each(&mut see);
+                let block = Block::read(bytes.value())?;
+                let places = block.places_within(tenants);
+                if !places.is_empty() {
+                    block.events_at(places)?.into_iter().for_each(&mut see);
+                }
             }
         }
         Ok(())

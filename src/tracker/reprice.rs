@@ -127,7 +127,7 @@ impl UsageTracker {
             let mut events = Vec::new();
             // A snapshot of each run's own: what the last one freed can be used again.
             let snapshot = shared.store.snapshot()?;
-            snapshot.run_events(day, &[run], |stored| events.push(stored))?;
+            snapshot.run_events(day, &[run], &(0..=u32::MAX), |stored| events.push(stored))?;
             let mut of_run = Repriced::default();
             let in_range = |stored: &StoredEvent| {
                 (from..to).contains(&stored.event_timestamp) && only.is_none_or(|only| stored.tenant_no == only)

@@ -21,7 +21,9 @@ use super::{Writer, thread};
 use crate::counters::TenantSlot;
 use crate::domain::slice::{Slice, SliceHour};
 use crate::domain::time::{MICROS_PER_SECOND, Timestamp};
-use crate::store::{Checkpoint, Commit, FiledDenial, HourMark, Operation, Snapshot, StoreError, prepare_runs};
+use crate::store::{
+    Checkpoint, Commit, FiledDenial, HourMark, Operation, RunInParts, Snapshot, StoreError, prepare_runs,
+};
 
 /// Commits never stay in the journal longer than this, however few they are.
 const UNFILED_AT_MOST: Duration = Duration::from_secs(20);
@@ -34,8 +36,10 @@ const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 const SMALL_RUNS_PER_DAY: usize = 8;
 /// A run of more events stays as it is: a merge is held in memory, and a busy day is not to be rewritten again and again.
 const SMALL_RUN_EVENTS: u64 = 125_000;
-/// A merge takes the oldest small runs up to so many events: about 110 MB while it lasts.
+/// A merge takes the oldest small runs up to so many events...
 const MERGED_EVENTS_MAX: u64 = 250_000;
+/// ...of which about so many are in memory at once, some 7 MB, unless a single tenant has more.
+const MERGED_EVENTS_AT_ONCE: u64 = 25_000;
 /// Marks the number of a run that was merged from others; a filing's run has the number of its last commit.
 const MERGED_RUN: u64 = 1 << 63;
 /// How often a run was written again with other estimates, in a run's number: again a name of its own. It starts over
@@ -334,20 +338,30 @@ impl Filer {
             return Ok(());
         }
         small.sort_unstable_by_key(|(run, _)| run & !(MERGED_RUN | REWRITTEN_RUN));
-        let mut events_in_all = 0;
-        let oldest = small.into_iter().take_while(|(_, events)| {
+        let (mut runs, mut events_in_all) = (Vec::new(), 0);
+        for (run, events) in small {
+            if events_in_all + events > MERGED_EVENTS_MAX {
+                break;
+            }
+            runs.push(run);
             events_in_all += events;
-            events_in_all <= MERGED_EVENTS_MAX
-        });
-        let runs: Vec<u64> = oldest.map(|(run, _)| run).collect();
-        let mut events = Vec::new();
-        snapshot.run_events(day, &runs, |stored| events.push(stored))?;
+        }
         // A number of its own: whoever remembers a block by its name must not find another one under it. The
         // oldest small runs are merged, so at most one of them was merged before, and it is the oldest: the newest filing
         // among them never named a run like this.
         let run =
             runs.iter().map(|run| run & !(MERGED_RUN | REWRITTEN_RUN)).max().map_or(0, |newest| newest | MERGED_RUN);
-        let Some(merged) = prepare_runs(&events)?.pop() else { return Ok(()) };
+        let parts = u32::try_from(events_in_all / MERGED_EVENTS_AT_ONCE + 1).unwrap_or(u32::MAX);
+        let mut merged = RunInParts::default();
+        for tenants in Slice::ranges(shared.counters.len(), parts) {
+            let mut events = Vec::new();
+            snapshot.run_events(day, &runs, &tenants, |stored| events.push(stored))?;
+            merged.add(events)?;
+        }
+        let Some(merged) = merged.finish(day)? else { return Ok(()) };
+        if merged.info.events != events_in_all {
+            return Err(StoreError::Damaged("a merge would leave events out").into());
+        }
         drop(snapshot);
         writer.publish(Publication { run, merged: Some((runs, merged)), ..Publication::default() })?;
         Ok(())
