@@ -205,12 +205,7 @@ impl Platform {
     }
 
     /// What was saved, with the holds that the tenants' saved states have open.
-    pub fn restore(
-        zone: Tz,
-        ceilings: Arc<[Limit]>,
-        saved: &QuotaSnapshot,
-        tenants: &HashMap<u32, QuotaSnapshot>,
-    ) -> Self {
+    pub fn restore(zone: Tz, ceilings: Arc<[Limit]>, saved: &QuotaSnapshot, tenants: &[(u32, QuotaSnapshot)]) -> Self {
         // What is held follows from the holds alone, so that none is counted that would never be given back.
         let mut used = saved.clone();
         (used.day.held, used.month.held) = Default::default();
@@ -228,11 +223,11 @@ impl Platform {
 
     /// From the tenants' states alone, where nothing was saved of the platform: exact for tenants in its own zone; the
     /// days and months of other zones count as though they were its own.
-    pub fn of_tenants(zone: Tz, ceilings: Arc<[Limit]>, tenants: &HashMap<u32, QuotaSnapshot>) -> Self {
+    pub fn of_tenants(zone: Tz, ceilings: Arc<[Limit]>, tenants: &[(u32, QuotaSnapshot)]) -> Self {
         let mut platform = Self::new(zone, ceilings);
-        let Some(latest) = tenants.values().map(|state| state.as_of).max() else { return platform };
+        let Some(latest) = tenants.iter().map(|(_, state)| state.as_of).max() else { return platform };
         platform.advance(latest);
-        for state in tenants.values() {
+        for (_, state) in tenants {
             for (calendar, saved) in [(&mut platform.day, &state.day), (&mut platform.month, &state.month)] {
                 if saved.end > calendar.start() {
                     add(&mut calendar.used, &saved.used);
@@ -247,7 +242,7 @@ impl Platform {
         platform
     }
 
-    fn hold_all(&mut self, tenants: &HashMap<u32, QuotaSnapshot>) {
+    fn hold_all(&mut self, tenants: &[(u32, QuotaSnapshot)]) {
         for (tenant_no, state) in tenants {
             state.open.iter().for_each(|hold| self.hold(*tenant_no, hold));
         }

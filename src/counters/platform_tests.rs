@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use proptest::prelude::*;
 
 use super::*;
@@ -122,7 +121,7 @@ proptest! {
                     platform.charge(tenant_no, now, time, &charges, closed);
                 }
                 Act::SaveAndRestore => {
-                    let saved: HashMap<u32, QuotaSnapshot> =
+                    let saved: Vec<(u32, QuotaSnapshot)> =
                         (0..).zip(&tenants).map(|(no, state)| (no, state.snapshot())).collect();
                     // Nobody looks at the tenants before: some of their holds have lapsed and are saved all the same.
                     platform = Platform::restore(chrono_tz::UTC, ceilings(), &platform.snapshot(), &saved);

@@ -256,6 +256,11 @@ impl Metergate {
         }
         self.housekeeping.end();
         self.api_keys().keep_record(true);
+        if self.writer.failure().is_none()
+            && let Err(error) = self.usage_tracker().aggregate_usage_metrics(None)
+        {
+            tracing::warn!(%error, "what moves could not be folded at the stop: the next start reads its events again");
+        }
         self.writer.stop();
         write_checkpoints(&self.audit_logger(), &self.checkpoint_file);
         self.writer.shared().store.close();
@@ -370,6 +375,7 @@ mod tests {
             seen.unwrap();
             let checkpoint = snapshot.checkpoint().unwrap();
             assert_eq!((left, checkpoint.state_seq), (0, checkpoint.filed_seq));
+            assert_eq!(engine.writer().shared().live.read().filed_deltas(), 0, "nor events to be read again");
             checkpoint.filed_seq
         };
         let first = stopped_at(3);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 
 use super::journal::{self, Commit};
 use super::records::{self, Checkpoint, FiledDenial, HourMark, RealtimeCut, RunInfo, StoredBook, StoredPrice};
@@ -79,13 +79,12 @@ impl Snapshot {
     /// Every tenant by its number.
     pub fn tenants(&self) -> Result<Vec<(u32, Tenant)>, StoreError> {
         let table = self.read.open_table(tables::TENANTS)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (number, bytes) = row?;
-                Ok((number.value(), records::decode_tenant(bytes.value())?))
-            })
-            .collect()
+        let mut tenants = Vec::with_capacity(table.len()? as usize);
+        for row in table.iter()? {
+            let (number, bytes) = row?;
+            tenants.push((number.value(), records::decode_tenant(bytes.value())?));
+        }
+        Ok(tenants)
     }
 
     /// Every plan, by name.
@@ -141,10 +140,11 @@ impl Snapshot {
         groups.collect::<Result<_, StoreError>>().map(StateBlocks)
     }
 
-    /// Saved quota counters by tenant number.
+    /// Saved quota counters by tenant number, sorted.
     pub fn quota_states(&self) -> Result<Vec<(u32, QuotaSnapshot)>, StoreError> {
         let table = self.read.open_table(tables::QUOTA_STATE)?;
-        let mut states = Vec::new();
+        // There is hardly a block that is not full, and a copy of them all is dear.
+        let mut states = Vec::with_capacity(table.len()? as usize * records::STATES_PER_BLOCK as usize);
         for row in table.iter()? {
             states.extend(records::decode_quota_states(row?.1.value())?);
         }

@@ -167,6 +167,12 @@ impl Shadow {
         Self { platform, states: Vec::new(), changed: Vec::new(), changed_count: 0 }
     }
 
+    /// Makes room for so many tenants.
+    pub(super) fn reserve(&mut self, tenants: usize) {
+        self.states.reserve(tenants);
+        self.changed.reserve(tenants);
+    }
+
     pub(super) fn insert(&mut self, tenant_no: u32, state: TenantState) {
         let place = tenant_no as usize;
         if self.states.len() <= place {

@@ -227,8 +227,9 @@ fn restore_counters(
     plans: &PlanBook,
     policies: &Policies,
 ) -> Result<(Counters, Option<StateMutex<Platform>>, Shadow), StoreError> {
-    let mut saved: HashMap<u32, _> = snapshot.quota_states()?.into_iter().collect();
-    let together = saved.remove(&PLATFORM_NO);
+    let mut saved = snapshot.quota_states()?;
+    // It has the last of all numbers.
+    let together = saved.pop_if(|(tenant_no, _)| *tenant_no == PLATFORM_NO).map(|(_, together)| together);
     let platform_with = |ceilings: Arc<[Limit]>| match &together {
         Some(together) => Platform::restore(policies.default_zone, ceilings, together, &saved),
         None => Platform::of_tenants(policies.default_zone, ceilings, &saved),
@@ -237,7 +238,10 @@ fn restore_counters(
     let platform = limited.then(|| StateMutex::new(platform_with(policies.ceilings.as_slice().into())));
     let counters = Counters::new();
     let mut shadow = Shadow::new(platform_with(Arc::default()));
-    for (tenant_no, tenant) in snapshot.tenants()? {
+    let tenants = snapshot.tenants()?;
+    shadow.reserve(tenants.len());
+    let mut saved = saved.iter().peekable();
+    for (tenant_no, tenant) in tenants {
         let PlanTerms { limits, thresholds } = match plans.terms(&tenant.plan) {
             Some(terms) => terms,
             // A plan may go when only tombstones are left on it; a PUT that revives one has to name another.
@@ -246,7 +250,8 @@ fn restore_counters(
         };
         // Without a saved state its registration is still in the journal: it begins there, as it was then, since the zone
         // it has by now would give its first windows other borders.
-        let Some(state) = saved.get(&tenant_no) else { continue };
+        while saved.next_if(|(of, _)| *of < tenant_no).is_some() {}
+        let Some((_, state)) = saved.next_if(|(of, _)| *of == tenant_no) else { continue };
         let tenant = Arc::new(tenant);
         let live = TenantState::restore(Arc::clone(&tenant), limits, state);
         counters.insert(tenant_no, live.with_thresholds(thresholds));
