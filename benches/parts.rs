@@ -169,7 +169,8 @@ fn filing(criterion: &mut Criterion) {
                 black_box::<StoredEvent>(event);
                 seen += 1;
             };
-            runs.iter().for_each(|prepared| snapshot.run_events(prepared.day, &[1], &mut each).unwrap());
+            runs.iter()
+                .for_each(|prepared| snapshot.run_events(prepared.day, &[1], &(0..=u32::MAX), &mut each).unwrap());
             assert_eq!(seen, FILED);
         });
     });
