@@ -238,11 +238,13 @@
 //! enough can use to find what is left, and with a minute's ceiling the second in which others' use leaves it.
 //!
 //! **Aggregate.** `UsageTracker::aggregate_usage_metrics` files everything (`Writer::file_everything`), takes the
-//! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`prepare_fold`) and publishes them,
-//! about as many tenant hours a transaction as there are tenants, 2,000 to 20,000. With a range it recomputes whole hours
-//! above the retention cut from their events, days from hours, months from days (`recompute`), and writes only rows that
-//! differ. The engine's housekeeping folds hours ten minutes after their end, and sooner when memory fills up; reads are
-//! exact without it.
+//! maintenance lock, adds the filed layer's deltas to the stored hour, day and month (`tracker::fold`) and publishes them: in
+//! one transaction a [slice](domain::slice) of 4,096 tenants, and of its hours as many as have 8,192 deltas, so that no
+//! transaction grows with the tenants, and a tenant's day and month are written once for several hours. An hour is marked
+//! for each slice (`slice_hours`): a crash between two transactions leaves nothing by half. With a range it recomputes whole
+//! hours above the retention cut from their events, days from hours, months from days (`tracker::recompute`), about 100,000
+//! events a step, and writes only rows that differ. The engine's housekeeping folds hours ten minutes after their end, and
+//! sooner when memory fills up; a stop folds what moves; reads are exact without it.
 //!
 //! **Clean up.** `UsageTracker::cleanup_old_realtime_events` files everything, lets `next_cut` decide, counts what falls
 //! below the new cut, and publishes it with the whole days that lie below it and the hourly rows older than 90 days; then
@@ -318,8 +320,8 @@
 //! **Start after a crash.** `writer::start::start`: redb restores its last commit; plans fill an empty store; tenants and
 //! saved counters are loaded twice, for the live state and the shadow; on threads of their own, fingerprints are rebuilt from
 //! the id columns without inflating a block; meanwhile events filed but not folded go into the filed layer, and
-//! `Tail::replay` applies the journal behind the checkpoints with the same `apply` that ran before. A stop saves the
-//! counters, so that nothing is replayed after it. The clock starts no earlier than the last commit.
+//! `Tail::replay` applies the journal behind the checkpoints with the same `apply` that ran before. A stop folds and saves
+//! the counters, so that nothing is read again or replayed after it. The clock starts no earlier than the last commit.
 //!
 //! **When the disk fails.** A commit that fails, or a read, ends the redb database it happened in. The writer's thread
 //! (`writer::recovery`) answers who waited (`commit_outcome_unknown`, or `storage_unavailable` and `storage_full` where

@@ -37,11 +37,14 @@ impl UsageTracker {
             if hours.is_empty() {
                 continue;
             }
-            let runs = shared.store.snapshot()?.runs(day..=day)?;
-            let steps = runs.iter().map(|(.., info)| info.events).sum::<u64>().div_ceil(EVENTS_PER_STEP);
-            for tenants in Slice::ranges(shared.counters.len(), u32::try_from(steps).unwrap_or(u32::MAX)) {
+            let snapshot = shared.store.snapshot()?;
+            let again = DayAgain::read(&snapshot, day, hours, session_key)?;
+            let events: u64 = snapshot.runs(day..=day)?.iter().map(|(.., info)| info.events).sum();
+            drop(snapshot);
+            let steps = u32::try_from(events.div_ceil(EVENTS_PER_STEP)).unwrap_or(u32::MAX);
+            for tenants in Slice::ranges(shared.counters.len(), steps) {
                 let snapshot = shared.store.snapshot()?;
-                let publication = recompute_day(&snapshot, day, &tenants, hours.clone(), session_key)?;
+                let publication = recompute_day(&snapshot, &again, &tenants)?;
                 drop(snapshot);
                 done.rows_written += publication.rows.iter().map(|rows| rows.rows as u64).sum::<u64>();
                 if !publication.rows.is_empty() {
@@ -78,12 +81,11 @@ impl UsageTracker {
 /// folded.
 fn recompute_day(
     snapshot: &Snapshot,
-    day: u32,
+    again: &DayAgain,
     tenants: &RangeInclusive<u32>,
-    hours: Range<u32>,
-    session_key: u64,
 ) -> Result<Publication, StoreError> {
-    let deltas = deltas_from_events(snapshot, day, hours.clone(), tenants, session_key)?;
+    let deltas = again.deltas(snapshot, tenants)?;
+    let (day, hours) = (again.day, again.hours.clone());
     let mut fresh: BTreeMap<Period, Rows> = hours.map(|hour| (Period::hour(hour), Rows::new())).collect();
     for ((hour, tenant_no), delta) in &deltas {
         let row = with_delta(None, delta, delta.peak());
@@ -111,39 +113,52 @@ fn recompute_day(
     Ok(publication)
 }
 
-/// What the events and denials of a day's hours add up to for some tenants, by (hour, tenant number).
-pub(super) fn deltas_from_events(
-    snapshot: &Snapshot,
+/// Hours of a day that are counted again.
+pub(super) struct DayAgain {
     day: u32,
     hours: Range<u32>,
-    tenants: &RangeInclusive<u32>,
     session_key: u64,
-) -> Result<BTreeMap<(u32, u32), HourDelta>, StoreError> {
-    let mut deltas: BTreeMap<(u32, u32), HourDelta> = BTreeMap::new();
-    let wanted = EventsWanted {
-        tenants: tenants.clone(),
-        first_entry: 0,
-        from: Period::hour(hours.start).start(),
-        to: Period::hour(hours.end).start(),
-    };
-    // They come by tenant and time: most add to the hour that the one before them did.
-    let mut open: Option<((u32, u32), HourDelta)> = None;
-    snapshot.day_events(day, &wanted, |stored| {
-        let key = (stored.event_timestamp.hour(), stored.tenant_no);
-        if let Some(done) = open.take_if(|(of, _)| *of != key) {
-            put_delta(&mut deltas, done);
-        }
-        let (_, delta) = open.get_or_insert_with(|| (key, HourDelta::default()));
-        delta.add(&stored.event, stored.event_timestamp, stored.created_at, session_key);
-    })?;
-    open.into_iter().for_each(|done| put_delta(&mut deltas, done));
-    for FiledDenial { tenant_no, denial, .. } in snapshot.day_denials(day)? {
-        if denial.refused() > 0 && hours.contains(&denial.at.hour()) && tenants.contains(&tenant_no) {
-            let delta = deltas.entry((denial.at.hour(), tenant_no)).or_default();
-            delta.add_denials(denial.refused(), denial.at);
-        }
+    /// Of all tenants: they are few, and stand together.
+    denials: Vec<FiledDenial>,
+}
+
+impl DayAgain {
+    pub(super) fn read(snapshot: &Snapshot, day: u32, hours: Range<u32>, session_key: u64) -> Result<Self, StoreError> {
+        Ok(Self { day, hours, session_key, denials: snapshot.day_denials(day)? })
     }
-    Ok(deltas)
+
+    /// What some tenants' events and denials of these hours add up to, by (hour, tenant number).
+    pub(super) fn deltas(
+        &self,
+        snapshot: &Snapshot,
+        tenants: &RangeInclusive<u32>,
+    ) -> Result<BTreeMap<(u32, u32), HourDelta>, StoreError> {
+        let mut deltas: BTreeMap<(u32, u32), HourDelta> = BTreeMap::new();
+        let wanted = EventsWanted {
+            tenants: tenants.clone(),
+            first_entry: 0,
+            from: Period::hour(self.hours.start).start(),
+            to: Period::hour(self.hours.end).start(),
+        };
+        // They come by tenant and time: most add to the hour that the one before them did.
+        let mut open: Option<((u32, u32), HourDelta)> = None;
+        snapshot.day_events(self.day, &wanted, |filed| {
+            let key = (filed.event_timestamp.hour(), filed.tenant_no);
+            if let Some(done) = open.take_if(|(of, _)| *of != key) {
+                put_delta(&mut deltas, done);
+            }
+            let (_, delta) = open.get_or_insert_with(|| (key, HourDelta::default()));
+            delta.add(&filed.event, filed.event_timestamp, filed.created_at, self.session_key);
+        })?;
+        open.into_iter().for_each(|done| put_delta(&mut deltas, done));
+        for FiledDenial { tenant_no, denial, .. } in &self.denials {
+            if denial.refused() > 0 && self.hours.contains(&denial.at.hour()) && tenants.contains(tenant_no) {
+                let delta = deltas.entry((denial.at.hour(), *tenant_no)).or_default();
+                delta.add_denials(denial.refused(), denial.at);
+            }
+        }
+        Ok(deltas)
+    }
 }
 
 fn put_delta(deltas: &mut BTreeMap<(u32, u32), HourDelta>, (key, delta): ((u32, u32), HourDelta)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::recompute::{deltas_from_events, sum_of_rows};
+use super::recompute::{DayAgain, sum_of_rows};
 use super::rows::with_delta;
 use super::{Difference, MaintainError, UsageTracker, Verification};
 use crate::domain::slice::Slice;
@@ -39,8 +39,9 @@ impl UsageTracker {
             if hours.is_empty() {
                 continue;
             }
+            let again = DayAgain::read(&snapshot, day, hours, session_key)?;
             for slice in &slices {
-                let deltas = deltas_from_events(&snapshot, day, hours.clone(), slice, session_key)?;
+                let deltas = again.deltas(&snapshot, slice)?;
                 for ((hour, tenant_no), delta) in &deltas {
                     found.events += delta.events();
                     found.rows += 1;
