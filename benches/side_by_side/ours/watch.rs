@@ -1,6 +1,6 @@
 //! Somebody who records one event after the other while something else happens, and what the slowest of them waited for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub struct Watched {
     pub engine: Metergate,
     synced: Arc<AtomicU64>,
     /// Of the writer's thread: nanoseconds on a core, nanoseconds for which none was free.
-    writer: std::path::PathBuf,
+    writer: PathBuf,
 }
 
 /// One record that took long, in milliseconds.
@@ -49,6 +49,11 @@ impl Pause {
     }
 }
 
+fn writer_thread() -> Option<PathBuf> {
+    let mut threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    threads.find(|thread| std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "writer"))
+}
+
 impl Watched {
     /// Over a folder, by a clock of the caller's.
     pub fn open(folder: &Path, clock: &Clock) -> Self {
@@ -56,13 +61,9 @@ impl Watched {
         let disk = SlowDisk::new(&settings.data_dir, Duration::ZERO);
         let synced = disk.synced();
         let engine = Metergate::open_on(settings, Box::new(disk), |_| clock.clone()).unwrap();
-        let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
-        let is_writer = |thread: &std::path::PathBuf| {
-            std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "writer")
-        };
-        // The youngest of that name, should the folder have been open before.
-        let writer = threads.filter(is_writer).max().unwrap().join("schedstat");
-        Self { engine, synced, writer }
+        // A thread takes its name when it first runs.
+        let writer = std::iter::repeat_with(writer_thread).flatten().next().unwrap();
+        Self { engine, synced, writer: writer.join("schedstat") }
     }
 
     fn now(&self) -> [f64; 3] {
