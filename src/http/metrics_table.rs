@@ -38,7 +38,7 @@ metrics! {
     FINGERPRINTS "metergate_fingerprints" "gauge" [] "Event ids remembered to know repeats.";
     FINGERPRINT_BYTES "metergate_fingerprint_bytes" "gauge" [] "Memory they take.";
     MEMORY_RESIDENT "metergate_memory_resident_bytes" "gauge" [] "Memory that the process has, as the kernel counts it; no sample where it does not say.";
-    MEMORY_BUDGET "metergate_memory_budget_bytes" "gauge" [] "Memory that it is to keep to: 320 MB, 8 kB a tenant and 10 MB a million events that are kept with an id.";
+    MEMORY_BUDGET "metergate_memory_budget_bytes" "gauge" [] "Memory that it is to keep to: 320 MB, 8 kB a tenant and 12 MB a million events that are kept with an id.";
     STORE_FILE_BYTES "metergate_store_file_bytes" "gauge" [] "Size of the store's file.";
     RECORDING_ERRORS "metergate_recording_errors_total" "counter" [] "Calls whose tracker could not record them.";
     AUDIT_SAMPLED_OUT "metergate_audit_sampled_out_total" "counter" [] "Audit events that the sampling of their type left out.";
