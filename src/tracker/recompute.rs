@@ -62,8 +62,9 @@ impl UsageTracker {
         let mut written = 0;
         let mut month = PeriodType::Monthly.containing(Period::hour(first_hour).start());
         while month.start() <= Period::hour(last_hour).start() {
-            let metrics = shared.store.snapshot()?.metrics()?;
             for slice in Slice::of_all(shared.counters.len()) {
+                // What the slice before changed may stand in the same block as this one's first rows.
+                let metrics = shared.store.snapshot()?.metrics()?;
                 let days = (month.start().day()..month.end().day()).map(Period::day);
                 let rows = sum_of_rows(&metrics, days, &slice.tenants())?;
                 if let Some(rows) = changed_rows(&metrics, month, rows, &slice.tenants())? {

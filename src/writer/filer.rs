@@ -34,7 +34,7 @@ const WEIGHT_PER_SAVE: (usize, usize) = (100_000, 500_000);
 const MICROS_PER_SAVE: i64 = 60 * MICROS_PER_SECOND;
 /// A day with more small runs than this has them merged into one.
 const SMALL_RUNS_PER_DAY: usize = 8;
-/// A run of more events stays as it is: a merge is held in memory, and a busy day is not to be rewritten again and again.
+/// A run of more events stays as it is: the blocks of a merge are held in memory, and a busy day is not to be rewritten again and again.
 const SMALL_RUN_EVENTS: u64 = 125_000;
 /// A merge takes the oldest small runs up to so many events...
 const MERGED_EVENTS_MAX: u64 = 250_000;
