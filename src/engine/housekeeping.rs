@@ -144,7 +144,8 @@ mod tests {
     use crate::domain::time::{MICROS_PER_DAY, MICROS_PER_HOUR, PeriodType, Timestamp};
     use crate::enforcer::ReserveRequest;
     use crate::engine::Metergate;
-    use crate::writer::WAITING_PER_TENANT;
+    use crate::store::MetricsRow;
+    use crate::writer::{Publication, WAITING_PER_TENANT};
 
     /// An event of each of so many tenants in each of so many hours before now.
     fn old_events(now: Timestamp, tenants: u32, hours: i64) -> Vec<UsageEvent> {
@@ -200,6 +201,17 @@ mod tests {
         }
         let again = after.usage_tracker().aggregate_usage_metrics(Some((now.plus_micros(-MICROS_PER_DAY), now)));
         assert_eq!(again.unwrap().rows_written, 0, "recomputing gives what folding gave");
+
+        // Rows of a month on both sides of the slices' border stand in one block, and each slice writes it.
+        let month = PeriodType::Monthly.containing(now.plus_micros(-MICROS_PER_HOUR));
+        let (wrong, edge) = (MetricsRow::default(), tenants - 100);
+        let rows: Vec<(u32, &MetricsRow)> = (edge - 9..edge + 9).map(|tenant| (tenant, &wrong)).collect();
+        let blocks = after.writer().shared().store.snapshot().unwrap().metrics().unwrap().row_blocks(month, &rows);
+        after.writer().publish(Publication { rows: vec![blocks.unwrap()], ..Publication::default() }).unwrap();
+        let differences = || after.usage_tracker().verify().unwrap().differences.len();
+        assert_eq!(differences(), rows.len());
+        after.usage_tracker().aggregate_usage_metrics(Some((now.plus_micros(-MICROS_PER_DAY), now))).unwrap();
+        assert_eq!(differences(), 0);
         engine.close();
         after.close();
     }
