@@ -188,7 +188,7 @@ impl Snapshot {
         let within = |first: i64, last: i64| range.contains(&first) && range.contains(&last);
         let apart = |first: i64, last: i64| last < range.start || first >= range.end;
         let mut count = 0;
-        let mut table = None;
+        let (mut table, mut inflater) = (None, Inflater::new()?);
         for (_, run, info) in self.runs(day..=day)? {
             if apart(info.first_time, info.last_time) {
                 continue;
@@ -207,14 +207,13 @@ impl Snapshot {
                 if apart(block.span.0, block.span.1) {
                     continue;
                 }
-                let counted = match within(block.span.0, block.span.1) {
-                    true => block.len(),
-                    false => {
-                        let times = block.events()?.into_iter().map(|event| event.event_timestamp.micros());
-                        times.filter(|time| range.contains(time)).count()
-                    }
-                };
-                count += counted as u64;
+                if within(block.span.0, block.span.1) {
+                    count += block.len() as u64;
+                    continue;
+                }
+                block.each_at(0..block.len(), &mut inflater, &mut |event| {
+                    count += u64::from(range.contains(&event.event_timestamp.micros()));
+                })?;
             }
         }
         Ok(count)
